@@ -1,0 +1,1 @@
+"""The broker of vmbroker: streams of items, the HTTP API over them, and the `broker` command."""

@@ -1,0 +1,16 @@
+"""How long each party may be silent. All in milliseconds of the store's clock, the only clock that decides."""
+
+from broker.wire.states import Accelerator
+
+HEARTBEAT_MS = 20_000
+LEASE_MS = 120_000
+FIRST_DEADLINE_MS = 15_000
+"""Until a dispatch's launcher says `preparing`: a lost answer costs seconds, not a boot's time."""
+BOOT_MS = {Accelerator.KVM: 300_000, Accelerator.TCG: 900_000}
+LAUNCHER_GRACE_MS = 60_000
+"""A launcher unheard of for longer counts as gone: three missed heartbeats."""
+
+
+def boot_ms(wanted_ms: int | None, accelerator: Accelerator) -> int:
+    """Return the boot deadline: the stream's, or the accelerator's default."""
+    return wanted_ms if wanted_ms is not None else BOOT_MS[accelerator]

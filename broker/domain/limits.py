@@ -1,0 +1,40 @@
+"""Every bound of the broker in one table: its default, its unit, and the problem code of breaking it."""
+
+from typing import NamedTuple
+
+from broker.wire.problems import ProblemCode
+
+
+class Limit(NamedTuple):
+    default: int
+    unit: str
+    problem: ProblemCode
+    meaning: str
+
+
+LIMITS: dict[str, Limit] = {
+    "request_bytes": Limit(4_194_304, "bytes", ProblemCode.TOO_LARGE, "body of any request but a file or an image"),
+    "domain_xml_bytes": Limit(524_288, "bytes", ProblemCode.TOO_LARGE, "a machine's domain XML"),
+    "file_bytes": Limit(68_719_476_736, "bytes", ProblemCode.TOO_LARGE, "one file of the file service"),
+    "image_bytes": Limit(274_877_906_944, "bytes", ProblemCode.TOO_LARGE, "one image"),
+    "push_items": Limit(500, "items", ProblemCode.TOO_LARGE, "items in one push request"),
+    "url_bytes": Limit(8_192, "bytes", ProblemCode.BAD_ITEMS, "an item's URL"),
+    "params_bytes": Limit(65_536, "bytes", ProblemCode.BAD_ITEMS, "an item's parameters, names and values"),
+    "machine_disks": Limit(8, "disks", ProblemCode.BAD_REQUEST, "disks of one machine"),
+    "attempts": Limit(100, "attempts", ProblemCode.BAD_SPEC, "highest retry.attempts of a stream"),
+    "boots": Limit(1_000, "boots", ProblemCode.BAD_SPEC, "highest retry.boots of a stream"),
+    "run_ms": Limit(2_592_000_000, "ms", ProblemCode.BAD_SPEC, "highest limits.run of a stream: 30 days"),
+    "backoff_ms": Limit(86_400_000, "ms", ProblemCode.BAD_SPEC, "highest retry.backoff of a stream: one day"),
+    "outputs": Limit(1_000, "files", ProblemCode.BAD_REQUEST, "outputs of one item"),
+    "page_items": Limit(1_000, "items", ProblemCode.BAD_REQUEST, "items in one page of a listing"),
+    "event_log": Limit(100_000, "events", ProblemCode.BAD_REQUEST, "events kept for a stream; older ones are trimmed"),
+    "console_bytes": Limit(65_536, "bytes", ProblemCode.TOO_LARGE, "console tail and program log kept with an item"),
+    "waiting_dispatches": Limit(
+        10_000, "requests", ProblemCode.STORE_UNAVAILABLE, "launchers parked in one broker process"
+    ),
+}
+
+
+def default(name: str) -> int:
+    """Return the default of a limit."""
+    return LIMITS[name].default

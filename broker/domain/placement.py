@@ -1,0 +1,40 @@
+"""Does an item's vm fit into the room a launcher offers?"""
+
+from typing import NamedTuple
+
+from broker.wire.dispatches import Room
+from broker.wire.streams import Needs
+
+
+class Size(NamedTuple):
+    """What one vm takes of a node."""
+
+    vcpus: int
+    memory_mib: int
+    disk_mib: int
+
+
+def size_of(needs: Needs, machine_vcpus: int, machine_memory_mib: int) -> Size:
+    """Return a vm's size: what the stream says, else what the machine's XML says."""
+    return Size(
+        vcpus=needs.vcpus if needs.vcpus is not None else machine_vcpus,
+        memory_mib=needs.memory_mib if needs.memory_mib is not None else machine_memory_mib,
+        disk_mib=needs.disk_mib,
+    )
+
+
+def unmet(needs: Needs, size: Size, boot_ms: int, room: Room) -> str | None:
+    """Return the first need that the room does not meet as a sentence, or None when the vm fits."""
+    if size.vcpus > room.vcpus:
+        return f"wants {size.vcpus} vcpus, {room.vcpus} are free"
+    if size.memory_mib > room.memory_mib:
+        return f"wants {size.memory_mib} MiB of memory, {room.memory_mib} are free"
+    if size.disk_mib > room.disk_mib:
+        return f"wants {size.disk_mib} MiB of disk, {room.disk_mib} are free"
+    if needs.accelerator is not None and needs.accelerator != room.accelerator:
+        return f"wants {needs.accelerator}, the node has {room.accelerator}"
+    if needs.exchange not in room.exchanges:
+        return f"wants exchange {needs.exchange}, which the node cannot do"
+    if room.time_left_ms is not None and boot_ms > room.time_left_ms:
+        return f"may need {boot_ms // 1000} s to boot, the slot ends in {room.time_left_ms // 1000} s"
+    return None

@@ -1,0 +1,101 @@
+"""Between launcher and broker: an offer of room, the dispatched item, what becomes of its vm."""
+
+from broker.wire.kinds import Message
+from broker.wire.states import Accelerator, Exchange, Instruction, Phase, Verdict
+
+MAX_WAIT_MS = 30_000
+MAX_CONSOLE_BYTES = 65_536
+
+
+class Room(Message, frozen=True, kw_only=True):
+    """What a launcher has free for one vm. `time_left_ms` absent: no end is known."""
+
+    vcpus: int
+    memory_mib: int
+    disk_mib: int
+    accelerator: Accelerator
+    time_left_ms: int | None = None
+    exchanges: tuple[Exchange, ...] = (Exchange.NETWORK,)
+
+
+class DispatchRequest(Message, frozen=True, kw_only=True):
+    """`POST /v1/dispatch`. Repeating a `dispatch_key` gives the same dispatch, ticket included.
+
+    Answered 200 with `DispatchAnswer`, or 204 when nothing came within `wait_ms`.
+    """
+
+    dispatch_key: str
+    launcher: str
+    node: str
+    room: Room
+    wait_ms: int = 20_000
+    client: str = ""
+
+
+class DiskSource(Message, frozen=True, kw_only=True):
+    """One disk of the machine: where its image can be had (signed for a while) and what it must be."""
+
+    digest: str
+    size_bytes: int
+    format: str
+    url: str
+
+
+class DispatchLimits(Message, frozen=True, kw_only=True):
+    boot_ms: int
+    run_ms: int
+    first_deadline_ms: int
+    heartbeat_ms: int
+
+
+class DispatchAnswer(Message, frozen=True, kw_only=True):
+    """An item for this launcher. `origins` are the `HOST:PORT`s that its vm may reach, the broker's first."""
+
+    dispatch: str
+    item: str
+    fence: int
+    ticket: str
+    machine: str
+    machine_revision: int
+    domain_xml: str
+    disks: dict[str, DiskSource]
+    vcpus: int
+    memory_mib: int
+    limits: DispatchLimits
+    origins: list[str]
+
+
+class DispatchExtend(Message, frozen=True, kw_only=True):
+    """`POST /v1/dispatches/{id}/extend`: while dispatched it moves the deadline, while running it shows presence."""
+
+
+class DispatchExtended(Message, frozen=True, kw_only=True):
+    """`state` is the item's when the dispatch is still its own, else `over`."""
+
+    instruction: Instruction
+    state: str
+    deadline_in_ms: int | None = None
+
+
+class VmEvent(Message, frozen=True, kw_only=True):
+    """`POST /v1/dispatches/{id}/events`: a phase, reported once each."""
+
+    phase: Phase
+    facts: dict[str, str] = {}
+
+
+class EndVm(Message, frozen=True, kw_only=True):
+    """`POST /v1/dispatches/{id}/end`: the vm is gone. Idempotent: the first verdict stands."""
+
+    verdict: Verdict
+    sentence: str
+    facts: dict[str, str] = {}
+    console: bytes = b""
+    """The console's tail, raw, at most `MAX_CONSOLE_BYTES`."""
+
+
+class VmEnded(Message, frozen=True, kw_only=True):
+    """The verdict that stands, and what became of the item."""
+
+    verdict: Verdict
+    state: str

@@ -1,0 +1,48 @@
+"""Events: CloudEvents 1.0 in structured JSON, with a gapless sequence within a stream.
+
+`id` is `EPOCH-SEQUENCE`; a new epoch begins when a stream is made anew. Source: CloudEvents core specification 1.0.2
+and its `sequence` extension.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+TYPE_PREFIX = "org.vmbroker."
+
+
+class EventType(StrEnum):
+    STREAM_CREATED = "stream.created"
+    ITEMS_PUSHED = "items.pushed"
+    ITEM_READY = "item.ready"
+    ITEM_DISPATCHED = "item.dispatched"
+    ITEM_CLAIMED = "item.claimed"
+    ITEM_COMPLETED = "item.completed"
+    ITEM_DELAYED = "item.delayed"
+    ITEM_GIVEN_BACK = "item.given_back"
+    ITEM_HELD = "item.held"
+    TICKET_REPLAYED = "ticket.replayed"
+    VM_PREPARING = "vm.preparing"
+    VM_PREPARED = "vm.prepared"
+    VM_BOOTING = "vm.booting"
+    VM_STARTED = "vm.started"
+    VM_CLAIMED = "vm.claimed"
+    VM_ENDED = "vm.ended"
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One fact. `type` is `org.vmbroker.` and an `EventType`; `subject` is the item where there is one."""
+
+    id: str
+    source: str
+    type: str
+    time: str
+    sequence: str
+    data: dict[str, str | int | None] = {}
+    subject: str | None = None
+    specversion: str = "1.0"
+    datacontenttype: str = "application/json"
+
+    @property
+    def kind(self) -> EventType:
+        return EventType(self.type.removeprefix(TYPE_PREFIX))

@@ -1,0 +1,104 @@
+"""Between guest and broker: claim, extend, urls, complete, fail. The guest's protocol; additive for the life of /v1."""
+
+from broker.wire.items import OutputFile
+from broker.wire.kinds import Message
+from broker.wire.states import FailureCode, Instruction
+
+MAX_LOG_BYTES = 65_536
+MAX_OUTPUTS = 1_000
+
+
+class ClaimRequest(Message, frozen=True, kw_only=True):
+    """`POST /v1/claim`. `claim_key` is 32 random bytes in base64, made by the guest and repeated by a restarted one."""
+
+    ticket: str
+    claim_key: str
+    client: str = ""
+    guest_os: str = ""
+
+
+class Input(Message, frozen=True, kw_only=True):
+    """What to fetch: `name` is the file's own name; the address comes from `POST /v1/lease/urls`."""
+
+    name: str
+    url: str
+
+
+class LeaseLimits(Message, frozen=True, kw_only=True):
+    heartbeat_ms: int
+    lease_ms: int
+    run_ms: int
+    output_mib: int
+    max_outputs: int = MAX_OUTPUTS
+
+
+class ClaimAnswer(Message, frozen=True, kw_only=True):
+    """The item, and the lease that makes it this vm's."""
+
+    item: str
+    fence: int
+    lease: str
+    run: str
+    as_user: str
+    output_files: list[str]
+    limits: LeaseLimits
+    input: Input | None = None
+    params: dict[str, str] = {}
+
+
+class LeaseExtend(Message, frozen=True, kw_only=True):
+    """`POST /v1/lease/extend`, every `heartbeat_ms`."""
+
+    progress: str = ""
+
+
+class LeaseExtended(Message, frozen=True, kw_only=True):
+    instruction: Instruction
+    deadline_in_ms: int = 0
+
+
+class UrlsRequest(Message, frozen=True, kw_only=True):
+    """`POST /v1/lease/urls`, just before each transfer and after a 403."""
+
+    outputs: list[str] = []
+
+
+class SignedUrl(Message, frozen=True, kw_only=True):
+    """An address good for a while: call `method` on `url` with `headers`. `target` is the same without signature."""
+
+    url: str
+    target: str
+    method: str = "GET"
+    headers: dict[str, str] = {}
+
+
+class UrlsAnswer(Message, frozen=True, kw_only=True):
+    input: SignedUrl | None = None
+    outputs: dict[str, SignedUrl] = {}
+
+
+class CompleteRequest(Message, frozen=True, kw_only=True):
+    """`POST /v1/lease/complete`: repeated with the same outputs it is answered the same, with others 409."""
+
+    outputs: list[OutputFile]
+    exit_code: int = 0
+    facts: dict[str, str] = {}
+    log: bytes = b""
+    """The program's stdout and stderr, the last `MAX_LOG_BYTES`."""
+
+
+class FailRequest(Message, frozen=True, kw_only=True):
+    """`POST /v1/lease/fail`. Exit status 75 gives the item back without counting an attempt."""
+
+    code: FailureCode
+    sentence: str
+    exit_code: int | None = None
+    facts: dict[str, str] = {}
+    log: bytes = b""
+
+
+class Settled(Message, frozen=True, kw_only=True):
+    """What became of the item: its state now."""
+
+    item: str
+    state: str

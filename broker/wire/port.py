@@ -1,0 +1,32 @@
+"""The two-way port between a vm's guest client and its launcher: one JSON object a line, at most 64 KiB each.
+
+The guest speaks first and may repeat itself: a restarted client says hello again and gets the same ticket with a fresh
+time and fresh entropy.
+"""
+
+import msgspec
+
+PORT_NAME = "org.vmbroker.0"
+MAX_LINE_BYTES = 65_536
+
+
+class Hello(msgspec.Struct, frozen=True, tag_field="type", tag="hello"):
+    client: str
+
+
+class Log(msgspec.Struct, frozen=True, tag_field="type", tag="log"):
+    text: str
+
+
+class Welcome(msgspec.Struct, frozen=True, tag_field="type", tag="welcome"):
+    """What a guest needs to claim: `proxy` carries its credentials, `entropy` 32 fresh bytes, `ca` a PEM bundle."""
+
+    ticket: str
+    broker: str
+    now: str
+    entropy: bytes
+    proxy: str | None = None
+    ca: str | None = None
+
+
+FromGuest = Hello | Log

@@ -1,0 +1,98 @@
+"""Problem codes: the closed list of what can be wrong with a request, as `application/problem+json`.
+
+Source: RFC 9457. `type` is `urn:vmbroker:problem:CODE`; `detail` is a sentence for a person that says what to do.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:vmbroker:problem:"
+
+
+class ProblemCode(StrEnum):
+    BAD_REQUEST = "bad_request"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    ALREADY_EXISTS = "already_exists"
+    SETTLED = "settled"
+    LEASE_LOST = "lease_lost"
+    TICKET_SPENT = "ticket_spent"
+    TICKET_REPLAYED = "ticket_replayed"
+    RESULT_DIFFERS = "result_differs"
+    OUTPUT_NOT_VERIFIED = "output_not_verified"
+    TOO_LARGE = "too_large"
+    BAD_ITEMS = "bad_items"
+    BAD_SPEC = "bad_spec"
+    XML_REFUSED = "xml_refused"
+    DIGEST_MISMATCH = "digest_mismatch"
+    IMAGE_MISSING = "image_missing"
+    KEY_REUSED = "key_reused"
+    INTERNAL = "internal"
+    STORE_UNAVAILABLE = "store_unavailable"
+    STORE_DISK_FULL = "store_disk_full"
+
+
+class ProblemKind(NamedTuple):
+    status: int
+    title: str
+
+
+PROBLEMS: dict[ProblemCode, ProblemKind] = {
+    ProblemCode.BAD_REQUEST: ProblemKind(400, "The request cannot be read"),
+    ProblemCode.UNAUTHENTICATED: ProblemKind(401, "No token, or one that is not valid here"),
+    ProblemCode.FORBIDDEN: ProblemKind(403, "The token does not allow this"),
+    ProblemCode.NOT_FOUND: ProblemKind(404, "There is no such thing, or you may not see it"),
+    ProblemCode.METHOD_NOT_ALLOWED: ProblemKind(405, "This address does not take that method"),
+    ProblemCode.ALREADY_EXISTS: ProblemKind(409, "It exists already and may not be replaced"),
+    ProblemCode.SETTLED: ProblemKind(409, "The item is settled"),
+    ProblemCode.LEASE_LOST: ProblemKind(409, "The item is no longer this vm's"),
+    ProblemCode.TICKET_SPENT: ProblemKind(409, "The ticket's dispatch is over"),
+    ProblemCode.TICKET_REPLAYED: ProblemKind(409, "The ticket was used by somebody else"),
+    ProblemCode.RESULT_DIFFERS: ProblemKind(409, "Another result was accepted before"),
+    ProblemCode.OUTPUT_NOT_VERIFIED: ProblemKind(409, "A named output is not there as described"),
+    ProblemCode.TOO_LARGE: ProblemKind(413, "The body is larger than allowed"),
+    ProblemCode.BAD_ITEMS: ProblemKind(422, "Some items are not valid"),
+    ProblemCode.BAD_SPEC: ProblemKind(422, "The stream's spec is not valid"),
+    ProblemCode.XML_REFUSED: ProblemKind(422, "The domain XML asks for the host"),
+    ProblemCode.DIGEST_MISMATCH: ProblemKind(422, "The bytes do not match the digest"),
+    ProblemCode.IMAGE_MISSING: ProblemKind(422, "A disk names an image that was not uploaded"),
+    ProblemCode.KEY_REUSED: ProblemKind(422, "The idempotency key was used for another body"),
+    ProblemCode.INTERNAL: ProblemKind(500, "The broker failed"),
+    ProblemCode.STORE_UNAVAILABLE: ProblemKind(503, "The store is away for the moment"),
+    ProblemCode.STORE_DISK_FULL: ProblemKind(503, "The store's disk is full"),
+}
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The body of every error answer."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: ProblemCode
+    request_id: str = ""
+    retry_after_s: int | None = None
+    refusals: list[dict[str, str]] = []
+    """For `xml_refused` and `bad_items`: one entry each, with `path` or `line`, `reason` and what to do."""
+
+
+def problem(code: ProblemCode, detail: str, **fields: object) -> Problem:
+    """Build the problem of a code; status and title come from the table."""
+    kind = PROBLEMS[code]
+    return msgspec.convert(
+        {
+            "type": f"{TYPE_PREFIX}{code.value}",
+            "title": kind.title,
+            "status": kind.status,
+            "detail": detail,
+            "code": code.value,
+            **fields,
+        },
+        Problem,
+    )

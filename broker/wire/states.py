@@ -1,0 +1,80 @@
+"""The closed vocabularies of an item's and a vm's life, as they are written on the wire and in the store."""
+
+from enum import StrEnum
+
+
+class ItemState(StrEnum):
+    DELAYED = "delayed"
+    READY = "ready"
+    DISPATCHED = "dispatched"
+    RUNNING = "running"
+    DONE = "done"
+    HELD = "held"
+    CANCELLED = "cancelled"
+
+
+SETTLED = frozenset({ItemState.DONE, ItemState.HELD, ItemState.CANCELLED})
+
+
+class Phase(StrEnum):
+    """What a launcher reports of a vm, in this order, each once."""
+
+    PREPARING = "preparing"
+    PREPARED = "prepared"
+    BOOTING = "booting"
+    STARTED = "started"
+    CLAIMED = "claimed"
+    ENDED = "ended"
+
+
+class Verdict(StrEnum):
+    """The one coded outcome of a vm."""
+
+    COMPLETED = "completed"
+    ITEM_FAILED = "item_failed"
+    RUN_TIMEOUT = "run_timeout"
+    DISK_EXCEEDED = "disk_exceeded"
+    NEVER_CLAIMED = "never_claimed"
+    VM_CRASHED = "vm_crashed"
+    STOPPED_EARLY = "stopped_early"
+    GUEST_LOST = "guest_lost"
+    IMAGE_ERROR = "image_error"
+    XML_REFUSED = "xml_refused"
+    HOST_ERROR = "host_error"
+    NETWORK_CUT = "network_cut"
+    DRAINED = "drained"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+
+
+class Instruction(StrEnum):
+    """The answer to every extend: what the guest or the launcher does next."""
+
+    CONTINUE = "continue"
+    CANCEL = "cancel"
+    DRAIN = "drain"
+    SUPERSEDED = "superseded"
+
+
+class Accelerator(StrEnum):
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+class Exchange(StrEnum):
+    NETWORK = "network"
+
+
+class FailureCode(StrEnum):
+    """Why a guest says that its attempt failed."""
+
+    PROGRAM_FAILED = "program_failed"
+    PROGRAM_MISSING = "program_missing"
+    INPUT_UNAVAILABLE = "input_unavailable"
+    OUTPUT_REFUSED = "output_refused"
+    UPLOAD_FAILED = "upload_failed"
+    RUN_TIMEOUT = "run_timeout"
+
+
+EXIT_GIVE_BACK = 75
+"""The program's exit status that says "not my fault": EX_TEMPFAIL of sysexits.h."""

@@ -1,0 +1,62 @@
+"""Streams: the spec a researcher writes, and what the broker says of one."""
+
+from broker.wire.kinds import FromPerson, Message
+from broker.wire.states import Accelerator, Exchange
+
+
+class Needs(FromPerson, frozen=True, kw_only=True):
+    """What a vm of this stream needs of a node; absent sizes are the machine's own."""
+
+    vcpus: int | None = None
+    memory_mib: int | None = None
+    disk_mib: int = 10_240
+    accelerator: Accelerator | None = None
+    exchange: Exchange = Exchange.NETWORK
+
+
+class Limits(FromPerson, frozen=True, kw_only=True):
+    """Bounds of one vm. `boot_ms` absent: 5 minutes with KVM, 15 with TCG."""
+
+    boot_ms: int | None = None
+    run_ms: int = 86_400_000
+    output_mib: int = 4_096
+
+
+class Retry(FromPerson, frozen=True, kw_only=True):
+    """`attempts` counts the item's own faults, `boots` every dispatch; at a bound the item is held."""
+
+    attempts: int = 3
+    boots: int = 10
+    backoff_first_ms: int = 30_000
+    backoff_max_ms: int = 600_000
+    hold_exit_codes: tuple[int, ...] = ()
+
+
+class Output(FromPerson, frozen=True, kw_only=True):
+    """`files`: shell patterns of what to upload from the output folder; `to`: the target's template."""
+
+    files: tuple[str, ...] = ("*",)
+    to: str = "file:{user}/{job}/{item}/{run}/{name}"
+
+
+class StreamSpec(FromPerson, frozen=True, kw_only=True):
+    """The whole spec. `machine` may be `NAME` or `USER/NAME`; `run` is split like a shell would, without a shell."""
+
+    machine: str
+    run: str
+    as_user: str = "root"
+    needs: Needs = Needs()
+    limits: Limits = Limits()
+    retry: Retry = Retry()
+    output: Output = Output()
+    network: tuple[str, ...] = ()
+    """`HOST:PORT` that the program needs beyond its input and output."""
+
+
+class StreamView(Message, frozen=True, kw_only=True):
+    stream: str
+    revision: int
+    spec: StreamSpec
+    counts: dict[str, int]
+    """Items by state; every state is present."""
+    created_at: str
