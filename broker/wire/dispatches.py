@@ -61,6 +61,7 @@ class DispatchAnswer(Message, frozen=True, kw_only=True):
     disks: dict[str, DiskSource]
     vcpus: int
     memory_mib: int
+    disk_mib: int
     limits: DispatchLimits
     origins: list[str]
 

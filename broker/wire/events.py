@@ -22,6 +22,7 @@ class EventType(StrEnum):
     ITEM_GIVEN_BACK = "item.given_back"
     ITEM_HELD = "item.held"
     TICKET_REPLAYED = "ticket.replayed"
+    TICKET_SPENT = "ticket.spent"
     VM_PREPARING = "vm.preparing"
     VM_PREPARED = "vm.prepared"
     VM_BOOTING = "vm.booting"
@@ -46,3 +47,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def kind(self) -> EventType:
         return EventType(self.type.removeprefix(TYPE_PREFIX))
+
+
+class Truncated(msgspec.Struct, frozen=True, kw_only=True):
+    """Sent in place of events that the log no longer holds: what the stream's items count to now."""
+
+    stream: str
+    counts: dict[str, int]

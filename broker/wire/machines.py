@@ -32,3 +32,10 @@ class MachineView(Message, frozen=True, kw_only=True):
     firmware: str
     dropped: list[str] = []
     """Sentences: what of the XML a vm will not get, and why."""
+
+
+class ImageView(Message, frozen=True, kw_only=True):
+    """An image whose bytes the broker holds, and which is the asker's to use."""
+
+    digest: str
+    size_bytes: int

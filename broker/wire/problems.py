@@ -26,6 +26,7 @@ class ProblemCode(StrEnum):
     RESULT_DIFFERS = "result_differs"
     OUTPUT_NOT_VERIFIED = "output_not_verified"
     TOO_LARGE = "too_large"
+    RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     BAD_ITEMS = "bad_items"
     BAD_SPEC = "bad_spec"
     XML_REFUSED = "xml_refused"
@@ -56,6 +57,7 @@ PROBLEMS: dict[ProblemCode, ProblemKind] = {
     ProblemCode.RESULT_DIFFERS: ProblemKind(409, "Another result was accepted before"),
     ProblemCode.OUTPUT_NOT_VERIFIED: ProblemKind(409, "A named output is not there as described"),
     ProblemCode.TOO_LARGE: ProblemKind(413, "The body is larger than allowed"),
+    ProblemCode.RANGE_NOT_SATISFIABLE: ProblemKind(416, "The asked range lies outside of the file"),
     ProblemCode.BAD_ITEMS: ProblemKind(422, "Some items are not valid"),
     ProblemCode.BAD_SPEC: ProblemKind(422, "The stream's spec is not valid"),
     ProblemCode.XML_REFUSED: ProblemKind(422, "The domain XML asks for the host"),

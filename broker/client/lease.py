@@ -1,0 +1,68 @@
+"""The guest's calls: claim an item with a ticket, then act on it with the lease token."""
+
+from typing import TypeVar
+
+import msgspec
+
+from broker.client.session import Patience, Session
+from broker.wire.leases import (
+    ClaimAnswer,
+    ClaimRequest,
+    CompleteRequest,
+    FailRequest,
+    LeaseExtend,
+    LeaseExtended,
+    Settled,
+    UrlsAnswer,
+    UrlsRequest,
+)
+
+T = TypeVar("T")
+
+
+class LeaseClient:
+    """One method for each route; all are repeated as far as the `patience` goes (by default the session's).
+
+    Every method raises `ApiError` when the broker refuses (`lease_lost`, `ticket_spent`, `ticket_replayed`,
+    `result_differs`: stop working) and `Unreachable` when no answer came.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def claim(self, request: ClaimRequest, *, patience: Patience | None = None) -> ClaimAnswer:
+        """Exchange the ticket for the item. The same ticket and claim key get the same item and lease again."""
+        return await self._session.call("POST", "/v1/claim", body=request, answer=ClaimAnswer, patience=patience)
+
+    async def extend(
+        self, lease: str, *, progress: str = "", timeout_s: float = 30.0, patience: Patience | None = None
+    ) -> LeaseExtended:
+        """Push the lease's deadline back and learn what to do next."""
+        return await self._session.call(
+            "POST",
+            "/v1/lease/extend",
+            body=LeaseExtend(progress=progress),
+            answer=LeaseExtended,
+            timeout_s=timeout_s,
+            token=lease,
+            patience=patience,
+        )
+
+    async def urls(
+        self, lease: str, outputs: list[str] | None = None, *, patience: Patience | None = None
+    ) -> UrlsAnswer:
+        """Ask for fresh signed addresses of the input and of the named outputs."""
+        return await self._post(lease, "urls", UrlsRequest(outputs=outputs or []), UrlsAnswer, patience)
+
+    async def complete(self, lease: str, request: CompleteRequest, *, patience: Patience | None = None) -> Settled:
+        """Deliver the result. Idempotent for the same outputs."""
+        return await self._post(lease, "complete", request, Settled, patience)
+
+    async def fail(self, lease: str, request: FailRequest, *, patience: Patience | None = None) -> Settled:
+        """Say that this attempt failed, or give the item back (exit code 75). Idempotent."""
+        return await self._post(lease, "fail", request, Settled, patience)
+
+    async def _post(self, lease: str, act: str, body: msgspec.Struct, answer: type[T], patience: Patience | None) -> T:
+        return await self._session.call(
+            "POST", f"/v1/lease/{act}", body=body, answer=answer, token=lease, patience=patience
+        )

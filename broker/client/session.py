@@ -1,0 +1,288 @@
+"""One HTTP session with a broker.
+
+Every request of this API may be repeated: reads by nature, the others by a name or a key that their sender makes. So a
+lost connection, and an answer that says "later", are tried again with jittered back-off, bounded in number and time.
+"""
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from broker.client.errors import (
+    ApiError,
+    CallError,
+    Unreachable,
+    error_of,
+    may_help_to_repeat,
+    read_bounded,
+    shown_url,
+    synthetic_problem,
+    translated,
+)
+
+__all__ = ["ONCE", "ApiError", "CallError", "Patience", "Reply", "Session", "Unreachable"]
+
+T = TypeVar("T")
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+CONNECT_TIMEOUT_S = 15.0
+MAX_RETRY_AFTER_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a call is repeated: at most `attempts` times and not beyond `total_s` from its start."""
+
+    attempts: int = 6
+    total_s: float = 60.0
+    first_delay_s: float = 0.25
+    max_delay_s: float = 10.0
+
+    def delay_s(self, attempt: int, retry_after_s: float | None) -> float:
+        """Wait before attempt number `attempt + 1`: at least what the server asked, else exponential with jitter."""
+        backoff_s = min(self.max_delay_s, self.first_delay_s * 2.0 ** min(attempt - 1, 30))
+        jittered_s = backoff_s * random.uniform(0.5, 1.0)  # noqa: S311 # spreads load, keeps no secret
+        return max(jittered_s, min(retry_after_s or 0.0, MAX_RETRY_AFTER_S))
+
+
+ONCE = Patience(attempts=1)
+
+
+class Reply(NamedTuple):
+    """An answer below 400. `request_id` is the broker's `X-Request-Id`, empty when it gave none."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+    request_id: str
+
+
+class Session:
+    """Calls one broker; use it as an async context manager.
+
+    `token` is sent to the broker's own origin and nowhere else. `ca_pem` is trusted besides the system's authorities;
+    certificates are always verified. `proxy` may carry its credentials: `http://user:password@10.0.2.2:3128`.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        token: str | None = None,
+        ca_pem: str | None = None,
+        proxy: str | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self._base_url = URL(base_url.rstrip("/"))
+        if self._base_url.scheme not in {"http", "https"} or not self._base_url.host:
+            raise ValueError(f"{base_url!r} is no broker's address: write http://HOST:PORT or https://HOST")
+        self._token = token
+        self._ca_pem = ca_pem
+        self._proxy = proxy
+        self._patience = patience or Patience()
+        self._tls: ssl.SSLContext | None = None
+        self._http: aiohttp.ClientSession | None = None
+
+    @property
+    def base_url(self) -> str:
+        return str(self._base_url)
+
+    async def __aenter__(self) -> Self:
+        self._http = aiohttp.ClientSession(proxy=self._proxy, cookie_jar=aiohttp.DummyCookieJar())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._http is not None:
+            await self._http.close()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: msgspec.Struct | None = None,
+        answer: type[T],
+        timeout_s: float = 30.0,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        token: str | None = None,
+        patience: Patience | None = None,
+    ) -> T:
+        """Call the broker and decode its answer; repeats as `send` does.
+
+        Raises:
+            ApiError: the broker refused; show the sentence.
+            Unreachable: no answer came within the patience.
+        """
+        content = None if body is None else msgspec.json.encode(body)
+        reply = await self.send(
+            method,
+            path,
+            body=content,
+            timeout_s=timeout_s,
+            headers=headers,
+            query=query,
+            token=token,
+            patience=patience,
+        )
+        try:
+            return msgspec.json.decode(reply.body, type=answer)
+        except msgspec.DecodeError as error:
+            raise ApiError(
+                synthetic_problem(
+                    502, f"{method} {self._shown(path)} was answered with something this client cannot read: {error}"
+                )
+            ) from error
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        timeout_s: float = 30.0,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        token: str | None = None,
+        patience: Patience | None = None,
+    ) -> Reply:
+        """Send one request until it is answered or the patience is at its end; `timeout_s` bounds each attempt.
+
+        The body is JSON unless `headers` say otherwise.
+
+        Raises:
+            ApiError: the last answer was an error.
+            Unreachable: the last attempt got no answer.
+        """
+        patience = patience or self._patience
+        sent_headers = {"Content-Type": "application/json"} if body is not None else {}
+        sent_headers.update(headers or {})
+        started_at_s = time.monotonic()
+        for attempt in range(1, patience.attempts + 1):
+            try:
+                return await self._attempt(method, path, body, timeout_s, sent_headers, query, token)
+            except CallError as error:
+                delay_s = patience.delay_s(attempt, _retry_after_s(error))
+                is_too_late = time.monotonic() - started_at_s + delay_s > patience.total_s
+                if attempt == patience.attempts or is_too_late or not may_help_to_repeat(error):
+                    raise
+            await asyncio.sleep(delay_s)
+        raise AssertionError("a patience has at least one attempt")
+
+    @asynccontextmanager
+    async def open(
+        self,
+        method: str,
+        url: str,
+        *,
+        data: Any = None,  # whatever aiohttp can send: bytes, a file, an async iterator
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        token: str | None = None,
+        idle_timeout_s: float = 60.0,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send one request, once, and give its answer for streaming; `url` is a path of the broker or absolute.
+
+        Losing the connection while the answer is read is translated too. `idle_timeout_s` bounds the silence between
+        two reads; the whole is for the caller to bound.
+
+        Raises:
+            ApiError: the answer's status is 400 or above.
+            Unreachable: no answer, or the connection broke.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=idle_timeout_s)
+        sent_headers = {"Accept-Encoding": "identity", **(headers or {})}
+        async with self._request(method, url, data, timeout, sent_headers, query, token) as response:
+            yield response
+
+    async def _attempt(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        timeout_s: float,
+        headers: Mapping[str, str],
+        query: Mapping[str, str] | None,
+        token: str | None,
+    ) -> Reply:
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s, CONNECT_TIMEOUT_S))
+        try:
+            async with self._request(method, path, body, timeout, headers, query, token) as response:
+                content = await read_bounded(response, MAX_ANSWER_BYTES)
+                return Reply(response.status, content, response.headers, response.headers.get("X-Request-Id", ""))
+        except TimeoutError as error:
+            raise Unreachable(f"{self._shown(path)} did not answer in time") from error
+
+    @asynccontextmanager
+    async def _request(
+        self,
+        method: str,
+        url: str,
+        data: Any,
+        timeout: aiohttp.ClientTimeout,
+        headers: Mapping[str, str],
+        query: Mapping[str, str] | None,
+        token: str | None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        if self._http is None:
+            raise RuntimeError("a Session is used inside `async with`")
+        target = self._resolve(url)
+        sent_headers = dict(headers)
+        bearer = token or self._token
+        if bearer and target.origin() == self._base_url.origin():
+            sent_headers["Authorization"] = f"Bearer {bearer}"
+        try:
+            async with self._http.request(
+                method,
+                target,
+                data=data,
+                headers=sent_headers,
+                params=query,
+                timeout=timeout,
+                ssl=self._tls_context() if target.scheme == "https" else True,
+            ) as response:
+                if response.status >= 400:
+                    raise await error_of(response)
+                yield response
+        except aiohttp.ClientError as error:
+            raise translated(error, target) from error
+
+    def _resolve(self, url: str) -> URL:
+        if url.startswith("/"):
+            return URL(f"{self._base_url}{url}")
+        try:
+            # A signature covers the address byte by byte: what is quoted already must not be quoted anew.
+            target = URL(url, encoded=url.isascii() and url.isprintable() and " " not in url)
+        except ValueError as error:
+            raise Unreachable(f"{url!r} is no address: {error}", is_lasting=True) from error
+        if target.scheme not in {"http", "https"} or not target.host:
+            raise Unreachable(f"{shown_url(target)!r} is no http or https address", is_lasting=True)
+        return target
+
+    def _shown(self, path: str) -> str:
+        return shown_url(self._resolve(path))
+
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+            if self._ca_pem:
+                self._tls.load_verify_locations(cadata=self._ca_pem)
+        return self._tls
+
+
+def _retry_after_s(error: CallError) -> float | None:
+    if isinstance(error, ApiError) and error.problem.retry_after_s is not None:
+        return float(error.problem.retry_after_s)
+    return None

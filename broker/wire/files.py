@@ -1,0 +1,28 @@
+"""Files, images and results: what the broker says of bytes it keeps."""
+
+from broker.wire.items import OutputFile, Reason
+from broker.wire.kinds import Message
+from broker.wire.states import ItemState
+
+
+class FileView(Message, frozen=True, kw_only=True):
+    """A file of the file service: `file` is its name as an item's input, `url` where it can be had with a token."""
+
+    file: str
+    size_bytes: int
+    digest: str
+    url: str
+
+
+class ResultLine(Message, frozen=True, kw_only=True):
+    """One line of `GET …/results`: a done or held item. An output's `url` can be had with a token that may read it."""
+
+    item: str
+    state: ItemState
+    url: str | None = None
+    name: str | None = None
+    params: dict[str, str] = {}
+    exit_code: int | None = None
+    reason: Reason | None = None
+    outputs: list[OutputFile] = []
+    settled_at: str | None = None

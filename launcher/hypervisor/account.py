@@ -1,0 +1,65 @@
+"""The account that libvirtd and QEMU run as."""
+
+import os
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from launcher.hypervisor.errors import HypervisorError
+
+# libvirt-qemu is Debian's account for QEMU, qemu Red Hat's; nobody exists everywhere.
+USUAL_NAMES = ("libvirt-qemu", "qemu", "nobody")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Numeric ids of the account, the launcher's own unless the launcher is root."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+    @classmethod
+    def choose(cls, name: str | None = None) -> Self:
+        """Choose the account: the launcher's own, or an unprivileged one when the launcher is root.
+
+        Args:
+            name: The site's choice; by default the first that exists of `USUAL_NAMES`. Ignored for an ordinary user.
+
+        Raises:
+            HypervisorError: The account does not exist, or is root's.
+        """
+        if os.geteuid() != 0:
+            _check_known(os.geteuid())
+            return cls(os.geteuid(), os.getegid(), tuple(os.getgroups()))
+        for candidate in (name,) if name else USUAL_NAMES:
+            try:
+                entry = pwd.getpwnam(candidate)
+            except KeyError:
+                continue
+            if entry.pw_uid == 0:
+                raise HypervisorError(f"QEMU must not run as root: name another account than {candidate}")
+            return cls(entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(candidate, entry.pw_gid)))
+        raise HypervisorError(
+            f"no account to run QEMU as: {name or ', '.join(USUAL_NAMES)} does not exist on this node"
+        )
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this is the launcher's own account."""
+        return self.uid == os.geteuid()
+
+    def take(self, path: Path) -> None:
+        """Hand a file or folder, not what is in it, to the account; does nothing if it is the launcher's own."""
+        if not self.is_own:
+            os.chown(path, self.uid, self.gid, follow_symlinks=False)
+
+
+def _check_known(uid: int) -> None:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        raise HypervisorError(
+            f"uid {uid} has no entry in this node's password database, and libvirt works for no account without one"
+        ) from None

@@ -1,0 +1,21 @@
+"""What can go wrong below the hypervisor interface."""
+
+
+class HypervisorError(Exception):
+    """Root of this package's errors."""
+
+
+class Rejected(HypervisorError):
+    """libvirt or QEMU does not accept the domain's XML: asking again changes nothing."""
+
+
+class Conflict(HypervisorError):
+    """A domain of this name or UUID is running already."""
+
+
+class NoSuchVm(HypervisorError):
+    """The domain is not, or no longer, there."""
+
+
+class Unavailable(HypervisorError):
+    """The node could not do it now: libvirtd, QEMU or the machine is at fault. Trying again may help."""

@@ -1,0 +1,267 @@
+"""The keeper: pid 1 of the namespaces in which a launcher's own libvirtd and every QEMU of it live.
+
+It runs as a program of its own (`python -I -S keeper.py JSON`), standard library only, and does four things: it
+unshares the namespaces and forks their pid 1; hides there what the guests must not see; hands the launcher a socket
+that listens *inside*; and starts libvirtd and reaps whatever is orphaned.
+
+What is authoritative is the control socket: the launcher alone holds its other end, so its end of file means that the
+launcher is gone, however it died. The keeper then exits, and the kernel kills everything in a PID namespace whose pid 1
+has exited. No later launcher, no timeout and no signal handler is part of that promise.
+
+As root the namespaces are made with root's own privileges and only libvirtd's process changes to the unprivileged
+account; for an ordinary user they hang below a user namespace that maps this one user. In both cases libvirtd and QEMU
+run without any capability.
+
+Source: namespaces(7), pid_namespaces(7), user_namespaces(7).
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from typing import Any, Final, NoReturn
+
+# <linux/sched.h>
+CLONE_NEWNS: Final = 0x00020000
+CLONE_NEWIPC: Final = 0x08000000
+CLONE_NEWUSER: Final = 0x10000000
+CLONE_NEWPID: Final = 0x20000000
+CLONE_NEWNET: Final = 0x40000000
+# <linux/mount.h>
+MS_NOSUID: Final = 0x2
+MS_NODEV: Final = 0x4
+MS_NOEXEC: Final = 0x8
+MS_BIND: Final = 0x1000
+MS_REC: Final = 0x4000
+MS_PRIVATE: Final = 0x40000
+# <linux/prctl.h>
+PR_SET_PDEATHSIG: Final = 1
+PR_SET_NO_NEW_PRIVS: Final = 38
+# <linux/sockios.h>, <linux/if.h>
+SIOCGIFFLAGS: Final = 0x8913
+SIOCSIFFLAGS: Final = 0x8914
+IFF_UP: Final = 0x1
+IFREQ: Final = struct.Struct("16sH22x")
+
+KVM_DEVICE: Final = "/dev/kvm"
+BACKLOG: Final = 128
+POLL_S: Final = 0.02  # between two tries to connect while libvirtd starts; it takes some 0.2 s
+
+NO_NAMESPACES: Final = (
+    "this node does not let the launcher make namespaces for its own libvirtd ({error}): ask its administrator for "
+    "unprivileged user namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns), or "
+    "for a libvirt_uri to use instead"
+)
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Refused(Exception):
+    """This node or folder does not allow it: trying again changes nothing."""
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int) -> None:
+    fs_type = kind.encode() if kind else None
+    result = libc.mount(source.encode(), target.encode(), fs_type, ctypes.c_ulong(flags), None)
+    _check(result, f"mounting {source} on {target}")
+
+
+def unshare_namespaces() -> None:
+    """Enter new namespaces; the PID namespace holds for children only."""
+    flags = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
+    uid, gid = os.geteuid(), os.getegid()
+    if uid == 0:
+        _check(libc.unshare(flags), "making namespaces")
+        return
+    _check(libc.unshare(flags | CLONE_NEWUSER), "making namespaces without privileges")
+    # gid_map may be written without privileges only once setgroups is denied: user_namespaces(7).
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:  # noqa: PTH123 - pathlib doubles the start-up time
+            file.write(text)
+
+
+def arrange_mounts(folder: str, *, show_kvm: bool) -> None:
+    """Show this PID namespace's processes in /proc, and no /dev/kvm unless it works."""
+    _mount("none", "/", None, MS_REC | MS_PRIVATE)
+    # In a container whose own /proc is masked the kernel refuses a fresh one; libvirt finds its QEMUs without it.
+    with contextlib.suppress(PermissionError):
+        _mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    if not show_kvm and os.path.exists(KVM_DEVICE):  # noqa: PTH110 - as above
+        # An unreadable file tells libvirt at once that there is no KVM.
+        cover = f"{folder}/no-kvm"
+        os.close(os.open(cover, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0))
+        _mount(cover, KVM_DEVICE, None, MS_BIND)
+
+
+def open_listener(port: int) -> socket.socket:
+    """Bring the empty network's `lo` up and listen on it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        _, flags = IFREQ.unpack(fcntl.ioctl(control, SIOCGIFFLAGS, IFREQ.pack(b"lo", 0)))
+        fcntl.ioctl(control, SIOCSIFFLAGS, IFREQ.pack(b"lo", flags | IFF_UP))
+    return socket.create_server(("127.0.0.1", port), backlog=BACKLOG)
+
+
+def check_reachable(folder: str, uid: int, gid: int) -> None:
+    """Say so if libvirtd's account cannot work in its own folder."""
+    if os.geteuid() != 0:
+        return
+    os.setegid(gid)
+    os.seteuid(uid)
+    try:
+        reachable = os.access(folder, os.W_OK | os.X_OK, effective_ids=True)
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+    if not reachable:
+        raise Refused(
+            f"the account that runs QEMU (uid {uid}) cannot reach {folder}: "
+            "choose a scratch folder below folders that everybody may enter"
+        )
+
+
+def start_daemon(plan: dict[str, Any]) -> int:
+    """Start libvirtd as its account, without capabilities, with nothing of the launcher's environment."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        _become_daemon(plan)
+    except BaseException as error:  # noqa: BLE001 - a forked child must never return into its parent's code
+        os.write(2, f"starting {plan['argv'][0]}: {error}\n".encode())
+    os._exit(127)
+
+
+def _become_daemon(plan: dict[str, Any]) -> NoReturn:
+    os.setsid()
+    os.umask(0o077)
+    if os.geteuid() == 0:
+        os.setgroups(plan["groups"])
+        os.setresgid(plan["gid"], plan["gid"], plan["gid"])
+        os.setresuid(plan["uid"], plan["uid"], plan["uid"])
+    _check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "giving up new privileges")
+    os.execve(plan["argv"][0], plan["argv"], plan["environment"])  # noqa: S606 - a fixed program, and no shell
+
+
+def is_listening(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def reap(daemon_pid: int) -> int | None:
+    """Collect dead children; returns libvirtd's wait status once it is among them."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return None
+        if pid == 0:
+            return None
+        if pid == daemon_pid:
+            return status
+
+
+def wait_listening(control: socket.socket, daemon_pid: int, path: str, limit_s: float) -> None:
+    deadline = time.monotonic() + limit_s
+    while not is_listening(path):
+        status = reap(daemon_pid)
+        if status is not None:
+            raise RuntimeError(f"libvirtd ended at once with status {os.waitstatus_to_exitcode(status)}")
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"libvirtd did not listen on its socket within {limit_s:g} s")
+        if select.select([control], [], [], POLL_S)[0]:
+            raise RuntimeError("the launcher went away")
+
+
+def watch(control: socket.socket, daemon_pid: int) -> str:
+    """Reap until the launcher or libvirtd is gone; returns what to tell the launcher."""
+    wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    while True:
+        status = reap(daemon_pid)
+        if status is not None:
+            return f"libvirtd ended with status {os.waitstatus_to_exitcode(status)}"
+        ready, _, _ = select.select([control.fileno(), wake_read], [], [])
+        if control.fileno() in ready:
+            return "the launcher went away"
+        os.read(wake_read, 4096)
+
+
+def tell(control: socket.socket, message: dict[str, str], fds: list[int] | None = None) -> None:
+    with contextlib.suppress(BrokenPipeError):  # nobody is left to be told
+        socket.send_fds(control, [json.dumps(message).encode()], fds or [])
+
+
+def keep(control: socket.socket, plan: dict[str, Any]) -> None:
+    """Pid 1: returns when everything in here is to die."""
+    try:
+        try:
+            arrange_mounts(plan["folder"], show_kvm=plan["show_kvm"])
+        except PermissionError as error:
+            raise Refused(NO_NAMESPACES.format(error=error)) from error
+        check_reachable(plan["folder"], plan["uid"], plan["gid"])
+        # Not before: a change of the effective uid, as in that check, cancels it (prctl(2)).
+        _check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "following the parent process")
+        with open_listener(plan["listen_port"]) as listener:
+            daemon_pid = start_daemon(plan)
+            wait_listening(control, daemon_pid, plan["socket"], plan["start_limit_s"])
+            tell(control, {"state": "ready"}, [listener.fileno()])
+        tell(control, {"state": "ended", "reason": watch(control, daemon_pid)})
+    except Refused as error:
+        tell(control, {"state": "refused", "reason": str(error)})
+    except (OSError, RuntimeError) as error:
+        tell(control, {"state": "failed", "reason": str(error)})
+    finally:
+        control.close()
+
+
+def remove_short_name(name: str) -> None:
+    """Remove the symbolic link that a killed launcher cannot remove itself."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name)  # noqa: PTH108 - as above
+
+
+def main() -> int:
+    """Run the plan given as JSON in the first argument; the control socket's number is in it."""
+    plan = json.loads(sys.argv[1])
+    control = socket.socket(fileno=plan["control_fd"])
+    control.set_inheritable(False)
+    try:
+        unshare_namespaces()
+    except OSError as error:
+        tell(control, {"state": "refused", "reason": NO_NAMESPACES.format(error=error)})
+        return 1
+    pid = os.fork()
+    if pid == 0:
+        keep(control, plan)
+        os._exit(0)
+    control.close()
+    # A batch system that signals every process of the job means the launcher, which decides what becomes of its VMs.
+    for ignored in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(ignored, signal.SIG_IGN)
+    # The kernel lets pid 1 be collected only after every other process of its namespace has died: pid_namespaces(7).
+    status = os.waitpid(pid, 0)[1]
+    if plan["short_name"]:
+        remove_short_name(plan["short_name"])
+    return os.waitstatus_to_exitcode(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

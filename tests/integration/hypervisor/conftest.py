@@ -1,0 +1,54 @@
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.hypervisor.account import Account
+from launcher.hypervisor.hypervisor import Hypervisor
+from launcher.hypervisor.private_daemon import PrivateDaemon, private_daemon
+from launcher.hypervisor.vm import Vm
+from tests.integration.hypervisor.guests import Guest
+
+StartGuest = Callable[[Guest], Awaitable[Vm]]
+
+
+@pytest.fixture
+def account() -> Account:
+    return Account.choose()
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A slot's scratch folder: with a short path, and with parents that every account may enter, unlike tmp_path."""
+    folder = Path(tempfile.mkdtemp(prefix="vmb-test-", dir="/tmp"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def daemon(scratch: Path, account: Account) -> AsyncIterator[PrivateDaemon]:
+    async with private_daemon(scratch / "libvirt", account, show_kvm=False) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+async def hypervisor(daemon: PrivateDaemon) -> AsyncIterator[Hypervisor]:
+    async with Hypervisor(daemon.uri, poll_s=0.5, silence_limit_s=2.0) as hypervisor:
+        yield hypervisor
+
+
+@pytest.fixture
+def start(hypervisor: Hypervisor, scratch: Path, account: Account) -> StartGuest:
+    async def start(guest: Guest) -> Vm:
+        return await hypervisor.start_vm(guest.on_file(guest.make_disk(scratch, account)))
+
+    return start
+
+
+@pytest.fixture
+def own_pid() -> int:
+    return os.getpid()
