@@ -1,0 +1,122 @@
+"""Wiring: from settings to a running launcher, and back to nothing."""
+
+import asyncio
+import importlib.metadata
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from broker.client.dispatch import DispatchClient
+from broker.client.login import Login
+from broker.client.session import Session
+from broker.wire.states import Accelerator
+from launcher.exchange.origins import Origin
+from launcher.exchange.proxy import Proxy
+from launcher.guest_disk import ensure_guest_disk
+from launcher.hypervisor.accelerator import probe_accelerator
+from launcher.hypervisor.account import Account
+from launcher.hypervisor.errors import HypervisorError
+from launcher.hypervisor.hypervisor import Hypervisor
+from launcher.hypervisor.private_daemon import PrivateDaemon, private_daemon
+from launcher.images import ImageCache
+from launcher.node.agent import Agent
+from launcher.node.node import Node
+from launcher.node.scratch import scratch_folder
+from launcher.node.slot import Slot, free_disk_mib, node_memory_mib, node_vcpus
+from launcher.settings import Settings
+
+log = structlog.get_logger()
+
+
+async def run(settings: Settings, login: Login, ca_pem: str | None) -> None:
+    """Run a launcher until SIGTERM or SIGINT; then its vms are destroyed and their items given back.
+
+    Raises:
+        HypervisorError, ImageUnavailable, ScratchError, CannotBuildGuestDisk: the node does not allow it; the text says
+            what to do.
+        ApiError: the broker refuses this launcher.
+    """
+    draining = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, draining.set)
+    async with _node(settings, login, ca_pem) as (node, daemon), asyncio.TaskGroup() as background:
+        serving = background.create_task(node.proxy.serve(daemon.listener))
+        guarding = background.create_task(_drain_without_daemon(daemon, draining))
+        log.info("launcher_started", launcher=settings.name, room=str(node.slot.room()))
+        try:
+            await Agent(node, launcher=settings.name, node_name=socket.gethostname(), client=client_version()).run(
+                draining
+            )
+        finally:
+            serving.cancel()
+            guarding.cancel()
+    log.info("launcher_stopped", launcher=settings.name)
+    if guarding.done() and not guarding.cancelled():
+        raise HypervisorError(f"the launcher's libvirtd ended by itself, and its vms with it: {guarding.result()}")
+
+
+async def _drain_without_daemon(daemon: PrivateDaemon, draining: asyncio.Event) -> str:
+    reason = await daemon.wait_ended()
+    log.error("libvirtd_ended", reason=reason)
+    draining.set()
+    return reason
+
+
+def client_version() -> str:
+    """Return the version that this launcher, and the guest client it brings, tell the broker."""
+    return importlib.metadata.version("vmbroker")
+
+
+@asynccontextmanager
+async def _node(settings: Settings, login: Login, ca_pem: str | None) -> AsyncIterator[tuple[Node, PrivateDaemon]]:
+    account = Account.choose(settings.account)
+    cache = ImageCache(settings.cache)
+    cache.prepare()
+    accelerator = await _accelerator(settings, account)
+    guest_disk = await ensure_guest_disk(settings.cache)
+    async with AsyncExitStack() as stack:
+        scratch = stack.enter_context(scratch_folder(settings.scratch))
+        session = await stack.enter_async_context(Session(login.url, token=login.token, ca_pem=ca_pem))
+        daemon = await stack.enter_async_context(
+            private_daemon(scratch / "d", account, show_kvm=accelerator is Accelerator.KVM)
+        )
+        proxy = Proxy(Origin.parse(origin) for origin in (login.url, *settings.trusted_origins))
+        hypervisor = await stack.enter_async_context(Hypervisor(daemon.uri))
+        node = Node(
+            broker=login.url,
+            ca_pem=ca_pem,
+            session=session,
+            dispatches=DispatchClient(session),
+            hypervisor=hypervisor,
+            capabilities=await hypervisor.capabilities(),
+            account=account,
+            proxy=proxy,
+            cache=cache,
+            guest_disk=guest_disk,
+            scratch=scratch,
+            slot=_slot(settings, scratch, accelerator),
+        )
+        yield node, daemon
+
+
+async def _accelerator(settings: Settings, account: Account) -> Accelerator:
+    if settings.accelerator != "auto":
+        return Accelerator(settings.accelerator)
+    probe = await probe_accelerator(account, settings.cache)
+    log.info("accelerator_probed", accelerator=probe.accelerator.value, reason=probe.reason)
+    return Accelerator(probe.accelerator.value)
+
+
+def _slot(settings: Settings, scratch: Path, accelerator: Accelerator) -> Slot:
+    return Slot(
+        vms=settings.vms,
+        vcpus=settings.vcpus or node_vcpus(),
+        memory_mib=settings.memory_mib or node_memory_mib(),
+        disk_mib=settings.disk_mib or free_disk_mib(scratch),
+        accelerator=accelerator,
+    )

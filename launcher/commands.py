@@ -1,0 +1,144 @@
+"""The launcher's commands: `run`, `check-config`, `check-machine`.
+
+Exit statuses: 0 stopped as asked, 1 the node or the broker does not allow it, 2 wrong settings.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import structlog
+import typer
+
+from broker.client.login import NoLogin, find_launcher_login
+from broker.client.session import CallError
+from launcher.app import client_version, run
+from launcher.domain_xml import examine
+from launcher.guest_disk import CannotBuildGuestDisk
+from launcher.hypervisor.errors import HypervisorError
+from launcher.images import ImageUnavailable
+from launcher.node.scratch import ScratchError
+from launcher.settings import Settings, SettingsError, read_settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Run researchers' virtual machines on this node, one for each item that a broker gives out.",
+)
+_FAILED, _USAGE = 1, 2
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"launcher {client_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Run researchers' virtual machines on this node, one for each item that a broker gives out."""
+
+
+@app.command(name="run")
+def run_command(
+    broker: Annotated[str | None, typer.Option(help="Address of the broker; default: the login's.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the launcher's token; default: the login.")] = None,
+    ca_file: Annotated[Path | None, typer.Option(help="PEM file to check the broker's certificate with.")] = None,
+    name: Annotated[str | None, typer.Option(help="This launcher's name; default: made of the host's.")] = None,
+    vms: Annotated[int | None, typer.Option(help="Most vms at a time.")] = None,
+    vcpus: Annotated[int | None, typer.Option(help="Virtual processors for vms; default: measured.")] = None,
+    memory_mib: Annotated[int | None, typer.Option(help="Memory for vms, QEMU's own included.")] = None,
+    disk_mib: Annotated[int | None, typer.Option(help="Space for what vms write.")] = None,
+    accelerator: Annotated[str | None, typer.Option(help="auto, kvm or tcg; auto probes.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of images.")] = None,
+    scratch: Annotated[Path | None, typer.Option(help="Folder for what dies with the launcher; a short path.")] = None,
+    account: Annotated[str | None, typer.Option(help="Account QEMU runs under when the launcher is root.")] = None,
+    trusted_origin: Annotated[
+        list[str] | None, typer.Option(help="HOST:PORT on this node or its network that vms may reach; repeatable.")
+    ] = None,
+) -> None:
+    """Offer this node's room to the broker and run the vms it gives, until SIGTERM or Ctrl-C."""
+    settings = _settings(
+        broker=broker,
+        token_file=token_file,
+        ca_file=ca_file,
+        name=name,
+        vms=vms,
+        vcpus=vcpus,
+        memory_mib=memory_mib,
+        disk_mib=disk_mib,
+        accelerator=accelerator,
+        cache=cache,
+        scratch=scratch,
+        account=account,
+        trusted_origins=tuple(trusted_origin) if trusted_origin else None,
+    )
+    _set_up_logs()
+    try:
+        login = find_launcher_login(settings.broker, settings.token_file)
+        ca_pem = settings.ca_file.read_text() if settings.ca_file else None
+        asyncio.run(run(settings, login, ca_pem))
+    except (NoLogin, OSError) as error:
+        _fail(str(error), _USAGE)
+    except (CallError, CannotBuildGuestDisk, HypervisorError, ImageUnavailable, ScratchError) as error:
+        _fail(str(error), _FAILED)
+
+
+@app.command()
+def check_config() -> None:
+    """Read the settings as `run` would and show them, or every fault in them."""
+    settings = _settings()
+    for name, value in settings.model_dump().items():
+        typer.echo(f"{name} = {value}")
+
+
+@app.command()
+def check_machine(
+    file: Annotated[Path, typer.Argument(help="Domain XML as `virsh dumpxml` prints it.")],
+    disk: Annotated[list[str] | None, typer.Option(help="Target an image is given for; default: all.")] = None,
+) -> None:
+    """Show what of a machine's XML a vm will not get, and what is refused."""
+    try:
+        xml = file.read_bytes()
+    except OSError as error:
+        _fail(f"{file} cannot be read: {error.strerror}", _USAGE)
+    named = examine(xml, ()).facts
+    verdict = examine(xml, disk or [fact.target for fact in (named.disks if named else ())])
+    for change in (*verdict.dropped, *verdict.put):
+        typer.echo(str(change))
+    for refusal in verdict.refusals:
+        typer.echo(f"refused: {refusal}")
+    if verdict.refusals:
+        raise typer.Exit(_FAILED)
+    typer.echo(f"{file} is accepted")
+
+
+def _settings(**given: object) -> Settings:
+    try:
+        return read_settings(**given)
+    except SettingsError as error:
+        _fail(str(error), _USAGE)
+
+
+def _set_up_logs() -> None:
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+            if sys.stderr.isatty()
+            else structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _fail(sentence: str, status: int) -> NoReturn:
+    typer.echo(f"launcher: {sentence}", err=True)
+    sys.exit(status)

@@ -1,0 +1,78 @@
+"""The launcher's main loop: while there is room, offer it; run what is given; on a drain, give everything back."""
+
+import asyncio
+import uuid
+from contextlib import ExitStack
+
+import structlog
+
+from broker.client.session import ApiError, CallError
+from broker.wire.dispatches import DispatchAnswer, DispatchRequest
+from launcher.node.draining import unless_drained
+from launcher.node.node import Node
+from launcher.node.vm_run import VmRun
+
+log = structlog.get_logger()
+
+_WAIT_MS = 20_000
+_PAUSE_AFTER_ERROR_S = 5.0
+_LASTING = frozenset({400, 401, 403, 404, 422})
+"""Statuses of an offer that asking again does not change."""
+
+
+class Agent:
+    """Offers the slot's room to the broker until it is told to drain."""
+
+    def __init__(self, node: Node, *, launcher: str, node_name: str, client: str) -> None:
+        self._node = node
+        self._launcher = launcher
+        self._node_name = node_name
+        self._client = client
+        self._freed = asyncio.Event()
+
+    async def run(self, draining: asyncio.Event) -> None:
+        """Work until `draining` is set; then every vm is destroyed, its item given back, and this returns.
+
+        Raises:
+            ApiError: the broker refuses this launcher; asking again does not help.
+        """
+        async with asyncio.TaskGroup() as vms:
+            while not draining.is_set():
+                answer = await unless_drained(draining, self._next())
+                if answer is not None:
+                    share = ExitStack()
+                    share.enter_context(
+                        self._node.slot.taken(
+                            vcpus=answer.vcpus, memory_mib=answer.memory_mib, disk_mib=answer.disk_mib
+                        )
+                    )
+                    vms.create_task(self._run_vm(answer, share, draining))
+
+    async def _next(self) -> DispatchAnswer | None:
+        """Return the next item, or None after a wait in which none came."""
+        self._freed.clear()
+        room = self._node.slot.room()
+        if room is None:
+            await self._freed.wait()
+            return None
+        request = DispatchRequest(
+            dispatch_key=str(uuid.uuid4()),
+            launcher=self._launcher,
+            node=self._node_name,
+            room=room,
+            wait_ms=_WAIT_MS,
+            client=self._client,
+        )
+        try:
+            return await self._node.dispatches.dispatch(request)
+        except CallError as error:
+            if isinstance(error, ApiError) and error.status in _LASTING:
+                raise
+            log.warning("offer_not_answered", reason=str(error))
+            await asyncio.sleep(_PAUSE_AFTER_ERROR_S)
+            return None
+
+    async def _run_vm(self, answer: DispatchAnswer, share: ExitStack, draining: asyncio.Event) -> None:
+        with share:
+            await VmRun(self._node, answer).run(draining)
+        self._freed.set()

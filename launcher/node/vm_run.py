@@ -1,0 +1,170 @@
+"""The way of one vm on this node: prepare, boot, watch, one verdict, and nothing of it left.
+
+The domain is destroyed first, then the verdict is reported, so that an item is never given to somebody else while its
+old vm still runs. What the guest delivered before counts whatever is reported here: the first verdict stands, and the
+broker wrote it when it accepted the completion.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from broker.client.session import ApiError, CallError, Patience, Unreachable
+from broker.wire.dispatches import MAX_CONSOLE_BYTES, DispatchAnswer, EndVm, VmEvent
+from broker.wire.states import Instruction, Phase, Verdict
+from launcher.domain_xml import NoMachineType, UnsafeOutput, XmlRefused
+from launcher.exchange.grants import Grant
+from launcher.exchange.origins import Origin
+from launcher.hypervisor.errors import HypervisorError, Rejected
+from launcher.images import BadImage, ImageUnavailable
+from launcher.node.console import Console
+from launcher.node.draining import unless_drained
+from launcher.node.node import Node
+from launcher.node.preparation import CONSOLE_LOG, prepare
+from launcher.node.verdicts import Ending
+from launcher.node.watch import Watch
+
+log = structlog.get_logger()
+
+_COMPLETION_GRACE_S = 2.0
+"""After a vm powered itself off: time for a completion that is still on its way to be accepted."""
+_REPORT_PATIENCE = Patience(attempts=1_000, total_s=900.0, max_delay_s=15.0)
+"""A broker that is away for a quarter of an hour still learns the verdict; later, the item's deadline has passed."""
+_TOLD_REFUSALS = 3
+_DRAIN_PATIENCE = Patience(attempts=20, total_s=15.0, max_delay_s=2.0)
+
+
+class _Told(Exception):
+    """The broker answered a report with something else than `continue`."""
+
+    def __init__(self, instruction: Instruction) -> None:
+        super().__init__(instruction)
+        self.instruction = instruction
+
+
+_TOLD: dict[Instruction, Ending] = {
+    Instruction.CANCEL: Ending(Verdict.CANCELLED, "the item was cancelled"),
+    Instruction.DRAIN: Ending(Verdict.DRAINED, "the launcher was asked to give its vms up"),
+    Instruction.SUPERSEDED: Ending(Verdict.SUPERSEDED, "the item is settled or was given to somebody else"),
+}
+
+
+class VmRun:
+    """One dispatch, from its answer to its reported end."""
+
+    def __init__(self, node: Node, answer: DispatchAnswer) -> None:
+        self._node = node
+        self._answer = answer
+        self._log = log.bind(dispatch=answer.dispatch, item=answer.item)
+
+    async def run(self, draining: asyncio.Event) -> Verdict | None:
+        """Run the vm to its end and report it; return the verdict that stands, None when no broker took it.
+
+        When `draining` is set the vm is destroyed and the item given back.
+        """
+        self._log.info("vm_taken", machine=self._answer.machine, vcpus=self._answer.vcpus)
+        with self._run_folder() as folder:
+            lived = await unless_drained(draining, self._live(folder))
+            ending, grant = lived or (_TOLD[Instruction.DRAIN], None)
+            console = Console(folder / CONSOLE_LOG).tail(MAX_CONSOLE_BYTES)
+        patience = _DRAIN_PATIENCE if draining.is_set() else _REPORT_PATIENCE
+        return await self._report_end(ending, grant, console, patience)
+
+    async def _live(self, folder: Path) -> tuple[Ending, Grant | None]:
+        grant: Grant | None = None
+        try:
+            await self._report(Phase.PREPARING)
+            with self._granted() as grant:
+                xml = await prepare(self._node, self._answer, folder)
+                await self._report(Phase.PREPARED)
+                ending = await self._boot_and_watch(xml, folder, grant)
+        except _Told as told:
+            ending = _TOLD[told.instruction]
+        except XmlRefused as error:
+            ending = Ending(Verdict.XML_REFUSED, str(error))
+        except UnsafeOutput as error:
+            self._log.error("output_policy_broken", faults=str(error))
+            ending = Ending(Verdict.HOST_ERROR, f"the launcher's own check refused the vm it had made: {error}")
+        except Rejected as error:
+            ending = Ending(Verdict.XML_REFUSED, f"this node's libvirt does not take the machine: {error}")
+        except BadImage as error:
+            ending = Ending(Verdict.IMAGE_ERROR, str(error))
+        except (ImageUnavailable, NoMachineType, HypervisorError) as error:
+            ending = Ending(Verdict.HOST_ERROR, str(error))
+        except CallError as error:
+            ending = Ending(Verdict.HOST_ERROR, f"the broker could not be told that the vm goes on: {error}")
+        return ending, grant
+
+    async def _boot_and_watch(self, xml: str, folder: Path, grant: Grant) -> Ending:
+        hypervisor = self._node.hypervisor
+        await self._report(Phase.BOOTING)
+        try:
+            await hypervisor.start_vm(xml)
+            await self._report(Phase.STARTED, accelerator=self._node.slot.accelerator.value)
+            watch = Watch(self._node, self._answer, folder, grant)
+            ending = await watch.until_over()
+            if watch.was_claimed and ending.verdict is Verdict.STOPPED_EARLY:
+                await asyncio.sleep(_COMPLETION_GRACE_S)
+            return ending
+        finally:
+            await hypervisor.destroy(self._answer.dispatch)
+
+    @contextmanager
+    def _granted(self) -> Iterator[Grant]:
+        origins = [Origin.parse(origin) for origin in self._answer.origins]
+        grant = self._node.proxy.admit(self._answer.dispatch, origins)
+        try:
+            yield grant
+        finally:
+            self._node.proxy.dismiss(self._answer.dispatch)
+
+    @contextmanager
+    def _run_folder(self) -> Iterator[Path]:
+        folder = self._node.scratch / self._answer.dispatch[:8]
+        folder.mkdir(mode=0o700)
+        self._node.account.take(folder)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def _report(self, phase: Phase, **facts: str) -> None:
+        self._log.info("vm_phase", phase=phase.value)
+        answer = await self._node.dispatches.report(self._answer.dispatch, VmEvent(phase=phase, facts=facts))
+        if answer.instruction is not Instruction.CONTINUE:
+            raise _Told(answer.instruction)
+
+    async def _report_end(
+        self, ending: Ending, grant: Grant | None, console: bytes, patience: Patience
+    ) -> Verdict | None:
+        end = EndVm(
+            verdict=ending.verdict,
+            sentence=_with_refusals(ending.sentence, grant),
+            facts=_facts(grant),
+            console=console,
+        )
+        try:
+            ended = await self._node.dispatches.end(self._answer.dispatch, end, patience=patience)
+        except ApiError as error:
+            self._log.warning("verdict_refused", verdict=ending.verdict.value, reason=str(error))
+            return None
+        except Unreachable as error:
+            self._log.warning("verdict_not_delivered", verdict=ending.verdict.value, reason=str(error))
+            return None
+        self._log.info("vm_ended", verdict=ended.verdict.value, seen=ending.verdict.value, sentence=ending.sentence)
+        return ended.verdict
+
+
+def _facts(grant: Grant | None) -> dict[str, str]:
+    return {} if grant is None else {"bytes_in": str(grant.bytes_in), "bytes_out": str(grant.bytes_out)}
+
+
+def _with_refusals(sentence: str, grant: Grant | None) -> str:
+    if grant is None or not grant.refusals:
+        return sentence
+    reasons = dict.fromkeys(refusal.reason for refusal in grant.refusals)
+    return f"{sentence}; on the network: {'; '.join(list(reasons)[:_TOLD_REFUSALS])}"

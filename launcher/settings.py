@@ -1,0 +1,87 @@
+"""The launcher's settings: command line > environment (`VMBROKER_LAUNCHER_…`) > site.toml > default.
+
+Read once, at start; unknown keys are refused and all faults are told at once.
+"""
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from broker.wire.names import NAME_PATTERN
+
+
+class SettingsError(Exception):
+    """The settings are not valid; the text names every fault, a line each."""
+
+
+def _default_cache() -> Path:
+    if os.geteuid() == 0:
+        # Root's home is closed to the account that QEMU runs under.
+        return Path("/var/cache/vmbroker")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vmbroker" / "launcher"
+
+
+def _default_name() -> str:
+    return f"{socket.gethostname()[:40]}-{os.getpid()}"
+
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """What a site or a person may say of one launcher. Sizes absent are measured on the node."""
+
+    model_config = SettingsConfigDict(env_prefix="VMBROKER_LAUNCHER_", extra="forbid", frozen=True)
+
+    broker: str | None = Field(None, description="address of the broker; default: the one in the launcher's login")
+    token_file: Path | None = Field(None, description="file with the launcher's token; default: the launcher's login")
+    ca_file: Path | None = Field(None, description="PEM file of the authority that signed the broker's certificate")
+    name: str = Field(default_factory=_default_name, pattern=NAME_PATTERN, description="this launcher's name")
+    vms: Positive = Field(64, description="most vms at a time")
+    vcpus: Positive | None = Field(None, description="virtual processors for vms; default: this process's affinity")
+    memory_mib: Positive | None = Field(None, description="memory for vms, QEMU's own included")
+    disk_mib: Positive | None = Field(None, description="space for vms' writes in the scratch folder")
+    accelerator: Literal["auto", "kvm", "tcg"] = Field("auto", description="auto: KVM when a probe proves it works")
+    cache: Path = Field(default_factory=_default_cache, description="folder of images, shared by launchers")
+    scratch: Path = Field(Path("/tmp"), description="folder for what dies with the launcher; keep its path short")  # noqa: S108
+    account: str | None = Field(None, description="account QEMU runs under when the launcher is root")
+    trusted_origins: tuple[str, ...] = Field((), description="HOST:PORT of this node or its network that vms may reach")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes all sources by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=_site_toml())
+
+
+def _site_toml() -> Path | None:
+    named = os.environ.get("VMBROKER_SITE")
+    return Path(named) if named else None
+
+
+def read_settings(**command_line: Any) -> Settings:
+    """Read the settings; values of None on the command line were not given.
+
+    Raises:
+        SettingsError: with a line for each fault.
+    """
+    given = {key: value for key, value in command_line.items() if value is not None}
+    site = _site_toml()
+    if site is not None and not site.is_file():
+        raise SettingsError(f"VMBROKER_SITE names {site}, which is no file")
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}" for fault in error.errors()]
+        raise SettingsError("\n".join(lines)) from error
+    except ValueError as error:
+        raise SettingsError(f"{site}: {error}") from error

@@ -1,0 +1,133 @@
+"""Machines mangled at random: whatever comes out passes the output policy, or did not come out."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lxml import etree
+
+from broker.wire.states import Accelerator
+from launcher.domain_xml import RULES, XmlRefused, check_output, examine, transform
+from launcher.domain_xml.parsing import parse
+from tests.unit.domain_xml.cases import ALLOWED, CASES, node_with, vm_with
+from tests.unit.domain_xml.hostile import HOSTILE
+from tests.unit.domain_xml.test_golden import SCHEMA
+
+SECRET = "/etc/shadow"
+BASES = [(parse(case.input.read_bytes()), case.disks) for case in CASES]
+TAGS = sorted({part for rule in RULES for part in rule.path.split("/") if part.isidentifier()} | {"surprise"})
+ATTRIBUTES = sorted(
+    {rule.path.rpartition("@")[2] for rule in RULES if "@" in rule.path} | {"file", "dev", "path", "tty"}
+)
+VALUES = [
+    SECRET,
+    "../../x",
+    "",
+    "0",
+    "1",
+    "99999",
+    "0x00",
+    "yes",
+    "on",
+    "vda",
+    "vdyz",
+    "virtio",
+    "scsi",
+    "ide",
+    "pci",
+    "none",
+    "drive",
+    "network",
+    "file",
+    "unix",
+    "tcp",
+    "disk",
+    "cdrom",
+    "q35",
+    "utc",
+    "localtime",
+    "rtc",
+    "kvmclock",
+    "\u0663",
+]
+FRAGMENTS = [
+    copy.deepcopy(device)
+    for root in (*(base for base, _ in BASES), *(parse(hostile.xml.encode()) for hostile in HOSTILE))
+    for device in root.iterfind("devices/*")
+]
+SCHEMA_OF_LIBVIRT = etree.RelaxNG(etree.parse(SCHEMA))
+
+Mutation = Callable[[etree._Element, st.DrawFn], None]
+
+
+def _set_attribute(element: etree._Element, draw: st.DrawFn) -> None:
+    element.set(draw(st.sampled_from(ATTRIBUTES)), draw(st.sampled_from(VALUES)))
+
+
+def _set_text(element: etree._Element, draw: st.DrawFn) -> None:
+    element.text = draw(st.sampled_from(VALUES))
+
+
+def _add_child(element: etree._Element, draw: st.DrawFn) -> None:
+    child = etree.SubElement(element, draw(st.sampled_from(TAGS)))
+    _set_attribute(child, draw)
+    _set_text(child, draw)
+
+
+def _add_fragment(element: etree._Element, draw: st.DrawFn) -> None:
+    element.insert(draw(st.integers(0, len(element))), copy.deepcopy(draw(st.sampled_from(FRAGMENTS))))
+
+
+def _repeat(element: etree._Element, draw: st.DrawFn) -> None:
+    parent = element.getparent()
+    if parent is not None:
+        parent.append(copy.deepcopy(element))
+
+
+def _rename(element: etree._Element, draw: st.DrawFn) -> None:
+    element.tag = draw(st.sampled_from(TAGS))
+
+
+def _remove(element: etree._Element, draw: st.DrawFn) -> None:
+    parent = element.getparent()
+    if parent is not None:
+        parent.remove(element)
+
+
+MUTATIONS: tuple[Mutation, ...] = (_set_attribute, _set_text, _add_child, _add_fragment, _repeat, _rename, _remove)
+
+
+@st.composite
+def mangled(draw: st.DrawFn) -> tuple[bytes, tuple[str, ...]]:
+    base, disks = draw(st.sampled_from(BASES))
+    root = copy.deepcopy(base)
+    for mutate in draw(st.lists(st.sampled_from(MUTATIONS), min_size=1, max_size=6)):
+        elements = list(root.iter())
+        mutate(elements[draw(st.integers(0, len(elements) - 1))], draw)
+    return etree.tostring(root), disks
+
+
+@given(machine=mangled(), accelerator=st.sampled_from(Accelerator))
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example])
+def test_a_mangled_machine_is_refused_or_becomes_a_safe_and_valid_vm(
+    machine: tuple[bytes, tuple[str, ...]], accelerator: Accelerator
+) -> None:
+    xml, disks = machine
+    if refusals := examine(xml, disks).refusals:
+        with pytest.raises(XmlRefused) as refused:
+            transform(xml, vm_with(disks), node_with(accelerator))
+        assert refused.value.refusals == refusals
+        return
+    output = transform(xml, vm_with(disks), node_with(accelerator))
+    assert SECRET not in output
+    check_output(output, ALLOWED)
+    SCHEMA_OF_LIBVIRT.assertValid(etree.fromstring(output))
+
+
+@given(xml=st.binary(max_size=200))
+@settings(max_examples=100)
+def test_bytes_that_are_no_machine_are_refused_with_a_sentence(xml: bytes) -> None:
+    assert all(map(str, examine(xml, ()).refusals))
+    assert examine(xml, ()).refusals
