@@ -48,14 +48,15 @@ async def run(settings: Settings, login: Login, ca_pem: str | None) -> None:
         serving = background.create_task(node.proxy.serve(daemon.listener))
         guarding = background.create_task(_drain_without_daemon(daemon, draining))
         log.info("launcher_started", launcher=settings.name, room=str(node.slot.room()))
+        agent = Agent(node, launcher=settings.name, node_name=socket.gethostname(), client=client_version())
         try:
-            await Agent(node, launcher=settings.name, node_name=socket.gethostname(), client=client_version()).run(
-                draining
-            )
+            refusal = await agent.run(draining)
         finally:
             serving.cancel()
             guarding.cancel()
     log.info("launcher_stopped", launcher=settings.name)
+    if refusal is not None:
+        raise refusal
     if guarding.done() and not guarding.cancelled():
         raise HypervisorError(f"the launcher's libvirtd ended by itself, and its vms with it: {guarding.result()}")
 

@@ -25,6 +25,7 @@ from broker.client.errors import (
     error_of,
     may_help_to_repeat,
     read_bounded,
+    shown_address,
     shown_url,
     synthetic_problem,
     translated,
@@ -266,7 +267,7 @@ class Session:
             # A signature covers the address byte by byte: what is quoted already must not be quoted anew.
             target = URL(url, encoded=url.isascii() and url.isprintable() and " " not in url)
         except ValueError as error:
-            raise Unreachable(f"{url!r} is no address: {error}", is_lasting=True) from error
+            raise Unreachable(f"{shown_address(url)!r} is no address: {error}", is_lasting=True) from error
         if target.scheme not in {"http", "https"} or not target.host:
             raise Unreachable(f"{shown_url(target)!r} is no http or https address", is_lasting=True)
         return target

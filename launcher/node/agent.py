@@ -30,15 +30,21 @@ class Agent:
         self._client = client
         self._freed = asyncio.Event()
 
-    async def run(self, draining: asyncio.Event) -> None:
+    async def run(self, draining: asyncio.Event) -> ApiError | None:
         """Work until `draining` is set; then every vm is destroyed, its item given back, and this returns.
 
-        Raises:
-            ApiError: the broker refuses this launcher; asking again does not help.
+        Returns:
+            The broker's refusal of this launcher, when that ended the work: asking again does not help.
         """
+        refusal: ApiError | None = None
         async with asyncio.TaskGroup() as vms:
             while not draining.is_set():
-                answer = await unless_drained(draining, self._next())
+                try:
+                    answer = await unless_drained(draining, self._next())
+                except ApiError as error:
+                    # The vms that run go on to their ends; what they deliver is the guests' own business.
+                    refusal = error
+                    break
                 if answer is not None:
                     share = ExitStack()
                     share.enter_context(
@@ -47,6 +53,7 @@ class Agent:
                         )
                     )
                     vms.create_task(self._run_vm(answer, share, draining))
+        return refusal
 
     async def _next(self) -> DispatchAnswer | None:
         """Return the next item, or None after a wait in which none came."""

@@ -1,0 +1,170 @@
+"""Files and images, up and down: streamed, with their digest sent along and checked."""
+
+import asyncio
+import base64
+import hashlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from broker.client.errors import ApiError, CallError, may_help_to_repeat
+from broker.client.session import Patience, Session
+from broker.wire.files import FileView
+from broker.wire.machines import ImageView
+from broker.wire.names import Digest
+
+T = TypeVar("T")
+
+CHUNK_BYTES = 1_048_576
+TRANSFER_PATIENCE = Patience(attempts=6, total_s=600.0)
+_NOT_FOUND = 404
+
+Progress = Callable[[int], None]
+"""Told the bytes that went by since it was last told."""
+
+
+class Content(NamedTuple):
+    """What a local file holds."""
+
+    digest: Digest
+    size_bytes: int
+
+
+class _Counted:
+    """Progress of one attempt, which may have to be taken back."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.bytes = 0
+
+    def __call__(self, count: int) -> None:
+        self.bytes += count
+        self._progress(count)
+
+
+class DownloadDiffers(Exception):
+    """What arrived is not what the broker named; nothing was kept."""
+
+
+def silent(_: int) -> None:
+    """Take no notice of progress."""
+
+
+async def read_content(path: Path, progress: Progress = silent) -> Content:
+    """Hash a local file."""
+    hasher = hashlib.sha256()
+    size_bytes = 0
+    async for chunk in _chunks(path, progress):
+        await asyncio.to_thread(hasher.update, chunk)
+        size_bytes += len(chunk)
+    return Content(Digest(f"sha256:{hasher.hexdigest()}"), size_bytes)
+
+
+class Files:
+    """The transfers of one session. Each is repeated as a whole where that may help.
+
+    Every method raises `ApiError` when the broker refuses and `Unreachable` when no answer came.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def has_image(self, digest: Digest) -> bool:
+        """Tell whether the broker holds an image for this user."""
+        try:
+            await self._session.send("HEAD", f"/v1/images/{digest}")
+        except ApiError as error:
+            if error.status == _NOT_FOUND:
+                return False
+            raise
+        return True
+
+    async def put_image(self, path: Path, content: Content, progress: Progress = silent) -> ImageView:
+        """Upload an image; the broker proves its digest."""
+        return await self._put(f"/v1/images/{content.digest}", path, content, progress, ImageView, {})
+
+    async def put_file(
+        self, path: Path, name: str, content: Content, progress: Progress = silent, *, create_only: bool = False
+    ) -> FileView:
+        """Upload a file as `name` (`USER/PATH`)."""
+        headers = {"If-None-Match": "*"} if create_only else {}
+        return await self._put(f"/v1/files/{quote(name, safe='/')}", path, content, progress, FileView, headers)
+
+    async def get_file(self, url: str, path: Path, expected: Content | None, progress: Progress = silent) -> Content:
+        """Download an address, or a path of the broker, to `path`: whole and as expected, or not at all.
+
+        Raises:
+            DownloadDiffers: size or digest are not what was expected.
+        """
+        for attempt in range(1, TRANSFER_PATIENCE.attempts + 1):
+            try:
+                return await self._download(url, path, expected, progress)
+            except CallError as error:
+                if attempt == TRANSFER_PATIENCE.attempts or not may_help_to_repeat(error):
+                    raise
+            await asyncio.sleep(TRANSFER_PATIENCE.delay_s(attempt, None))
+        raise AssertionError("a patience has at least one attempt")
+
+    async def _put(
+        self, url: str, path: Path, content: Content, progress: Progress, answer: type[T], headers: dict[str, str]
+    ) -> T:
+        sent = {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(content.size_bytes),
+            "Repr-Digest": digest_field(content.digest),
+            **headers,
+        }
+        for attempt in range(1, TRANSFER_PATIENCE.attempts + 1):
+            counted = _Counted(progress)
+            try:
+                data = _chunks(path, counted)
+                async with self._session.open("PUT", url, data=data, headers=sent, idle_timeout_s=300) as reply:
+                    return msgspec.json.decode(await reply.read(), type=answer)
+            except CallError as error:
+                if attempt == TRANSFER_PATIENCE.attempts or not may_help_to_repeat(error):
+                    raise
+            progress(-counted.bytes)
+            await asyncio.sleep(TRANSFER_PATIENCE.delay_s(attempt, None))
+        raise AssertionError("a patience has at least one attempt")
+
+    async def _download(self, url: str, path: Path, expected: Content | None, progress: Progress) -> Content:
+        beside = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}")
+        try:
+            content = await self._receive(url, beside, progress)
+            if expected is not None and content != expected:
+                raise DownloadDiffers(
+                    f"{path.name} arrived with {content.size_bytes} bytes and {content.digest}, expected were "
+                    f"{expected.size_bytes} bytes and {expected.digest}: nothing was kept"
+                )
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+        return content
+
+    async def _receive(self, url: str, path: Path, progress: Progress) -> Content:
+        hasher, size_bytes = hashlib.sha256(), 0
+        async with self._session.open("GET", url) as answer:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+                async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
+                    file.write(chunk)
+                    hasher.update(chunk)
+                    size_bytes += len(chunk)
+                    progress(len(chunk))
+        return Content(Digest(f"sha256:{hasher.hexdigest()}"), size_bytes)
+
+
+def digest_field(digest: str) -> str:
+    """Write a digest as `Repr-Digest`. Source: RFC 9530."""
+    return f"sha-256=:{base64.b64encode(bytes.fromhex(digest.removeprefix('sha256:'))).decode()}:"
+
+
+async def _chunks(path: Path, progress: Progress) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            yield chunk
+            progress(len(chunk))

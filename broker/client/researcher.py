@@ -1,0 +1,115 @@
+"""The researcher's calls: machines, streams, items, results."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+
+from broker.client.session import Session
+from broker.wire.accounts import WhoAmI
+from broker.wire.files import ResultLine
+from broker.wire.items import CHUNK_ITEMS, ItemPage, ItemView, NewItem, Pushed
+from broker.wire.machines import MachineDefinition, MachineView
+from broker.wire.names import ItemRef, MachineRef, StreamRef
+from broker.wire.states import ItemState
+from broker.wire.streams import StreamSpec, StreamView
+
+T = TypeVar("T")
+
+NDJSON = "application/x-ndjson"
+_PAGE_ITEMS = 500
+_LINE_BYTES = 4_194_304
+
+
+class Researcher:
+    """One method for each route that a researcher uses; every one may be repeated.
+
+    Every method raises `ApiError` when the broker refuses and `Unreachable` when no answer came.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def whoami(self) -> WhoAmI:
+        """Return whom the token speaks for."""
+        return await self._get("/v1/whoami", WhoAmI)
+
+    async def put_machine(self, ref: MachineRef, definition: MachineDefinition) -> MachineView:
+        """Make a revision of a machine; its images must have been uploaded before."""
+        path = f"/v1/machines/{ref}"
+        return await self._session.call("PUT", path, body=definition, answer=MachineView)
+
+    async def machine(self, ref: MachineRef) -> MachineView:
+        return await self._get(f"/v1/machines/{ref}", MachineView)
+
+    async def machines(self, user: str) -> list[MachineView]:
+        return await self._get("/v1/machines", list[MachineView], user=user)
+
+    async def put_stream(self, ref: StreamRef, spec: StreamSpec) -> StreamView:
+        """Create a stream, or change its spec; items keep the revision they were pushed under."""
+        return await self._session.call("PUT", f"/v1/streams/{ref}", body=spec, answer=StreamView)
+
+    async def stream(self, ref: StreamRef) -> StreamView:
+        return await self._get(f"/v1/streams/{ref}", StreamView)
+
+    async def streams(self, user: str) -> list[StreamView]:
+        return await self._get("/v1/streams", list[StreamView], user=user)
+
+    async def push(self, ref: StreamRef, items: Sequence[NewItem], key: str) -> AsyncIterator[Pushed]:
+        """Push any number of items in chunks of `CHUNK_ITEMS`, each acknowledged by one answer.
+
+        Chunk `i` carries the idempotency key `key/i`: pushed again with the same key, nothing is added twice.
+        """
+        for number, start in enumerate(range(0, len(items), CHUNK_ITEMS)):
+            lines = b"".join(msgspec.json.encode(item) + b"\n" for item in items[start : start + CHUNK_ITEMS])
+            headers = {"Content-Type": NDJSON, "Idempotency-Key": f"{key}/{number}"}
+            reply = await self._session.send("POST", f"/v1/streams/{ref}/items", body=lines, headers=headers)
+            yield msgspec.json.decode(reply.body, type=Pushed)
+
+    async def item(self, ref: ItemRef) -> ItemView:
+        return await self._get(_item_path(ref), ItemView)
+
+    async def items(self, ref: StreamRef, state: ItemState | None = None) -> AsyncIterator[ItemView]:
+        """Yield a stream's items, or those in one state, page by page."""
+        query = {"limit": str(_PAGE_ITEMS)} | ({"state": state.value} if state else {})
+        while True:
+            page = await self._get(f"/v1/streams/{ref}/items", ItemPage, **query)
+            for item in page.items:
+                yield item
+            if page.next_cursor is None:
+                return
+            query["cursor"] = page.next_cursor
+
+    async def results(self, ref: StreamRef) -> AsyncIterator[ResultLine]:
+        """Yield the results of done and held items as they are now."""
+        async with self._session.open("GET", f"/v1/streams/{ref}/results") as answer:
+            async for line in _lines(answer):
+                yield msgspec.json.decode(line, type=ResultLine)
+
+    async def console(self, ref: ItemRef) -> bytes:
+        """Return the console's tail of the item's last vm, raw: never print it as it is."""
+        return (await self._session.send("GET", f"{_item_path(ref)}/console")).body
+
+    async def log(self, ref: ItemRef) -> bytes:
+        """Return what the item's program wrote, raw: never print it as it is."""
+        return (await self._session.send("GET", f"{_item_path(ref)}/log")).body
+
+    async def _get(self, path: str, answer: type[T], **query: str) -> T:
+        return await self._session.call("GET", path, answer=answer, query=query or None)
+
+
+def _item_path(ref: ItemRef) -> str:
+    return f"/v1/streams/{ref.stream}/items/{ref.number}"
+
+
+async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Yield whole lines, of whatever length up to `_LINE_BYTES`: aiohttp's own reader stops at a shorter one."""
+    rest = b""
+    async for chunk in answer.content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield line
+        if len(rest) > _LINE_BYTES:
+            raise ValueError("the broker sent a line that is longer than any result")

@@ -1,0 +1,44 @@
+"""Keeping the lease while the work goes on."""
+
+import asyncio
+from collections.abc import Callable
+
+from broker.client.lease import LeaseClient
+from broker.client.session import ONCE, ApiError, Unreachable
+from broker.wire.leases import ClaimAnswer
+from broker.wire.states import Instruction
+
+
+async def beat_until_lost(
+    client: LeaseClient, claimed: ClaimAnswer, progress: Callable[[], str], say: Callable[[str], None]
+) -> str:
+    """Extend the lease for ever; returns, with the reason as a sentence, when the item is no longer ours.
+
+    A broker that is away takes nothing from us: it moves its deadlines by the time it was gone.
+    """
+    interval_s = claimed.limits.heartbeat_ms / 1000
+    was_away = False
+    while True:
+        await asyncio.sleep(interval_s)
+        try:
+            answer = await client.extend(
+                claimed.lease, progress=progress(), timeout_s=max(interval_s, 1.0), patience=ONCE
+            )
+        except Unreachable as error:
+            if not was_away:
+                say(f"the broker is away, the work goes on: {error}")
+            was_away = True
+            continue
+        except ApiError as error:
+            if error.status >= 500 or error.status == 429:
+                continue
+            return f"the lease is over: {error}"
+        was_away = False
+        match answer.instruction:
+            case Instruction.CANCEL:
+                return "the item was cancelled"
+            case Instruction.SUPERSEDED:
+                return "the item was given to another vm"
+            case Instruction.CONTINUE | Instruction.DRAIN:
+                # The launcher drains: it gives the item back itself when the slot ends before we do.
+                continue

@@ -1,0 +1,87 @@
+"""The folders of one run: a working folder with the input, an output folder, and the features folders."""
+
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from broker.wire.leases import ClaimAnswer
+from guest.steps.account import Account
+from guest.steps.facts import memory_bytes
+
+CANDIDATES = (Path("/var/tmp"), Path("/tmp"))  # noqa: S108 # a fresh folder with a random name is made below
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Fresh folders below one root, all the program's own account's."""
+
+    root: Path
+
+    @classmethod
+    def make(cls, candidates: tuple[Path, ...] = CANDIDATES) -> Self:
+        """Make the folders where there is most room.
+
+        Raises:
+            OSError: in none of the places a folder can be made.
+        """
+        present = [place for place in candidates if place.is_dir()] or [Path("/")]
+        roomiest = max(present, key=lambda place: shutil.disk_usage(place).free)
+        workspace = cls(Path(tempfile.mkdtemp(prefix="vmbroker-", dir=roomiest)))
+        # The parent is passed through by an account that is not ours; the names below it are known anyway.
+        workspace.root.chmod(0o711)
+        for folder in (workspace.work, workspace.output, workspace.machine_features, workspace.job_features):
+            folder.mkdir(mode=0o755)
+        return workspace
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work"
+
+    @property
+    def output(self) -> Path:
+        return self.root / "output"
+
+    @property
+    def machine_features(self) -> Path:
+        return self.root / "machinefeatures"
+
+    @property
+    def job_features(self) -> Path:
+        return self.root / "jobfeatures"
+
+    def input_path(self, name: str) -> Path:
+        """Return where the input goes: its own name, unless that would leave the folder."""
+        return self.work / (name if name not in {"", ".", ".."} and "/" not in name and "\0" not in name else "input")
+
+    def write_features(self, claimed: ClaimAnswer) -> None:
+        """Write what the field's jobs read. Source: HSF-TN-2016-02, Machine/Job Features."""
+        vcpus, started_s, run_s = os.cpu_count() or 1, int(time.time()), claimed.limits.run_ms // 1000
+        features: dict[Path, dict[str, str | int]] = {
+            self.machine_features: {"total_cpu": vcpus, "shutdowntime": started_s + run_s},
+            self.job_features: {
+                "allocated_cpu": vcpus,
+                "job_id": claimed.item,
+                "jobstart_secs": started_s,
+                "max_rss_bytes": memory_bytes(),
+                "shutdowntime_job": started_s + run_s,
+                "wall_limit_secs": run_s,
+            },
+        }
+        for folder, values in features.items():
+            for key, value in values.items():
+                (folder / key).write_text(str(value))
+
+    def hand_over(self, account: Account) -> None:
+        """Make working and output folder, and what is in them, the program's."""
+        if account.is_current:
+            return
+        for path in (self.work, *self.work.iterdir(), self.output):
+            os.chown(path, account.uid, account.gid, follow_symlinks=False)
+
+    def remove(self) -> None:
+        """Remove everything; what the program made unremovable stays."""
+        shutil.rmtree(self.root, ignore_errors=True)

@@ -1,0 +1,254 @@
+"""The edge around the client: a broker that speaks the guest's routes, and the launcher's end of the port."""
+
+import asyncio
+import base64
+import hashlib
+import os
+import pty
+import pwd
+import sys
+import tty
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from broker.wire.leases import (
+    ClaimAnswer,
+    ClaimRequest,
+    CompleteRequest,
+    FailRequest,
+    Input,
+    LeaseExtended,
+    LeaseLimits,
+    Settled,
+    SignedUrl,
+    UrlsAnswer,
+    UrlsRequest,
+)
+from broker.wire.port import FromGuest, Hello, Log, Welcome
+from broker.wire.problems import MEDIA_TYPE, PROBLEMS, ProblemCode, problem
+from broker.wire.states import Instruction
+
+DEADLINE_S = 30.0
+LEASE = "vl1.a.alice/render/17.1.k.nonce"
+CURRENT_ACCOUNT = pwd.getpwuid(os.geteuid()).pw_name
+
+
+def refused(code: ProblemCode, detail: str) -> web.Response:
+    body = msgspec.json.encode(problem(code, detail))
+    return web.Response(status=PROBLEMS[code].status, body=body, content_type=MEDIA_TYPE)
+
+
+def answered(message: msgspec.Struct) -> web.Response:
+    return web.Response(body=msgspec.json.encode(message), content_type="application/json")
+
+
+@dataclass
+class EdgeBroker:
+    """Gives one item, keeps what it is sent, and misbehaves as a test sets it."""
+
+    run: str = "/bin/true"
+    input_bytes: bytes | None = None
+    input_status: int = 200
+    input_origin: str | None = None
+    params: dict[str, str] = field(default_factory=dict)
+    as_user: str = CURRENT_ACCOUNT
+    run_ms: int = 60_000
+    heartbeat_ms: int = 100
+    instruction: Instruction = Instruction.CONTINUE
+    claim_refusal: ProblemCode | None = None
+    extend_refusal: ProblemCode | None = None
+    complete_refusal: ProblemCode | None = None
+    breaks_after_storing: int = 0
+    claims: list[ClaimRequest] = field(default_factory=list)
+    progress: list[str] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
+    puts: list[str] = field(default_factory=list)
+    completed: CompleteRequest | None = None
+    failed: FailRequest | None = None
+    port: int = 0
+    _runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.add_routes(
+            [
+                web.post("/v1/claim", self._claim),
+                web.post("/v1/lease/{act}", self._lease),
+                web.get("/files/in/{name}", self._get),
+                web.put("/files/out/{name:.*}", self._put),
+                web.head("/files/out/{name:.*}", self._head),
+            ]
+        )
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
+        await site.start()
+        address = self._runner.addresses[0]
+        self.port = address[1]
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _claim(self, request: web.Request) -> web.Response:
+        self.claims.append(msgspec.json.decode(await request.read(), type=ClaimRequest))
+        if self.claim_refusal:
+            return refused(self.claim_refusal, "the ticket was used from elsewhere")
+        given = (
+            None
+            if self.input_bytes is None
+            else Input(name="frame 1.exr", url="https://share.example/in/frame 1.exr?s=1")
+        )
+        return answered(
+            ClaimAnswer(
+                item="alice/render/17",
+                fence=1,
+                lease=LEASE,
+                run=self.run,
+                as_user=self.as_user,
+                output_files=["*"],
+                limits=LeaseLimits(
+                    heartbeat_ms=self.heartbeat_ms, lease_ms=60_000, run_ms=self.run_ms, output_mib=1, max_outputs=5
+                ),
+                input=given,
+                params=self.params,
+            )
+        )
+
+    async def _lease(self, request: web.Request) -> web.Response:
+        if request.headers.get("Authorization") != f"Bearer {LEASE}":
+            return refused(ProblemCode.UNAUTHENTICATED, "no lease token")
+        body = await request.read()
+        match request.match_info["act"]:
+            case "extend":
+                self.progress.append(msgspec.json.decode(body)["progress"])
+                if self.extend_refusal:
+                    return refused(self.extend_refusal, "the item is no longer this vm's")
+                return answered(LeaseExtended(instruction=self.instruction, deadline_in_ms=60_000))
+            case "urls":
+                return answered(self._urls(msgspec.json.decode(body, type=UrlsRequest)))
+            case "complete" if self.complete_refusal:
+                return refused(self.complete_refusal, "the output o is not there")
+            case "complete":
+                self.completed = msgspec.json.decode(body, type=CompleteRequest)
+                return answered(Settled(item="alice/render/17", state="done"))
+            case _:
+                self.failed = msgspec.json.decode(body, type=FailRequest)
+                return answered(Settled(item="alice/render/17", state="delayed"))
+
+    def _urls(self, request: UrlsRequest) -> UrlsAnswer:
+        return UrlsAnswer(
+            input=SignedUrl(url=f"{self.input_origin or self.url}/files/in/x?signature=secret", target="file:alice/x"),
+            outputs={
+                name: SignedUrl(
+                    url=f"{self.url}/files/out/{name}?signature=s", target=f"file:alice/{name}", method="PUT"
+                )
+                for name in request.outputs
+            },
+        )
+
+    async def _get(self, request: web.Request) -> web.Response:
+        return web.Response(status=self.input_status, body=self.input_bytes if self.input_status == 200 else b"")
+
+    async def _put(self, request: web.Request) -> web.Response:
+        name, body = request.match_info["name"], await request.read()
+        self.puts.append(name)
+        if request.headers.get("If-None-Match") == "*" and name in self.files:
+            return web.Response(status=412)
+        if request.headers["Repr-Digest"] != _digest_field(body):
+            return web.Response(status=422)
+        self.files[name] = body
+        if len(self.puts) <= self.breaks_after_storing:
+            assert request.transport is not None
+            request.transport.close()
+        return web.Response(status=201)
+
+    async def _head(self, request: web.Request) -> web.Response:
+        body = self.files[request.match_info["name"]]
+        return web.Response(headers={"Repr-Digest": _digest_field(body)})
+
+
+def _digest_field(body: bytes) -> str:
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
+
+
+class PortEnd:
+    """The launcher's end of a port that is a pseudo terminal: it welcomes the guest and keeps what it logs."""
+
+    def __init__(self, broker_url: str, *, proxy: str | None, ticket: str) -> None:
+        self._master, self._slave = pty.openpty()
+        tty.setraw(self._master)
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        self.device = Path(os.ttyname(self._slave))
+        self.hellos: list[str] = []
+        self.logs: list[str] = []
+        self._welcome = Welcome(
+            ticket=ticket, broker=broker_url, now="2000-01-01T00:00:00Z", entropy=b"0" * 32, proxy=proxy
+        )
+        self._incoming = b""
+
+    def open(self) -> None:
+        asyncio.get_running_loop().add_reader(self._master, self._read)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._master)
+        os.close(self._master)
+        os.close(self._slave)
+
+    def _read(self) -> None:
+        *lines, self._incoming = (self._incoming + os.read(self._master, 65_536)).split(b"\n")
+        for line in lines:
+            match msgspec.json.decode(line, type=FromGuest):
+                case Hello(client):
+                    self.hellos.append(client)
+                    os.write(self._master, b"{not json}\n" + msgspec.json.encode(self._welcome) + b"\n")
+                case Log(text):
+                    self.logs.append(text)
+
+
+@dataclass
+class RunningGuest:
+    process: asyncio.subprocess.Process
+    end: PortEnd
+
+    async def wait(self) -> int:
+        async with asyncio.timeout(DEADLINE_S):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def started_guest(
+    broker_url: str, run_folder: Path, *, proxy: str | None = None, ticket: str = "vt1.a.dispatch.k.mac"
+) -> AsyncIterator[RunningGuest]:
+    """Start the client as a process of this host, and end it whatever happens."""
+    end = PortEnd(broker_url, proxy=proxy, ticket=ticket)
+    end.open()
+    options = ["--stay", "--port", str(end.device), "--run-folder", str(run_folder)]
+    with (run_folder.parent / "guest.out").open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "guest.cli", *options, stdout=output, stderr=asyncio.subprocess.STDOUT
+        )
+    try:
+        yield RunningGuest(process, end)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        end.close()
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until the condition holds."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 # other processes set no Event
+            await asyncio.sleep(0.02)
