@@ -68,7 +68,14 @@ ACTS: dict[Act, Moves] = {
             _RUNNING: frozenset({_READY, _DELAYED, _HELD}),
         },
     ),
-    Act.END: Moves("launcher", {}),
+    # A verdict is recorded, and is a fail or a give back of an item that is still this dispatch's.
+    Act.END: Moves(
+        "launcher",
+        {
+            _DISPATCHED: frozenset({_READY, _DELAYED, _HELD}),
+            _RUNNING: frozenset({_READY, _DELAYED, _HELD}),
+        },
+    ),
 }
 
 
@@ -111,3 +118,22 @@ def act_of(verdict: Verdict, state: ItemState) -> Act | None:
             return acts.while_running
         case _:
             return None
+
+
+SETTLED_BY_GUEST: dict[str, Verdict] = {Act.COMPLETE: Verdict.COMPLETED, Act.FAIL: Verdict.ITEM_FAILED}
+"""The verdict of a vm whose guest had the last word: what its launcher saw of the end afterwards says nothing new."""
+
+
+def standing_verdict(said: Verdict, *, is_own: bool, over: str | None) -> Verdict:
+    """Return the verdict that is recorded: the guest's accepted word, else its launcher's, but never a success on that.
+
+    Args:
+        said: what the launcher says.
+        is_own: the item is still this dispatch's.
+        over: the act by which the item left this dispatch, when it has.
+    """
+    if over in SETTLED_BY_GUEST:
+        return SETTLED_BY_GUEST[over]
+    if said is not Verdict.COMPLETED:
+        return said
+    return Verdict.STOPPED_EARLY if is_own else Verdict.SUPERSEDED

@@ -31,8 +31,8 @@ class EventType(StrEnum):
     VM_ENDED = "vm.ended"
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One fact. `type` is `org.vmbroker.` and an `EventType`; `subject` is the item where there is one."""
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One fact, with every attribute written out: `specversion` is required. `type` is `org.vmbroker.` and an `EventType`; `subject` is the item where there is one."""
 
     id: str
     source: str

@@ -4,11 +4,14 @@ QEMU appends to the file without end, and a guest may write what it likes, so a 
 and begun anew; between the two a few bytes may be lost. Only the tail is ever told.
 """
 
+import asyncio
 import os
 from pathlib import Path
+from typing import NoReturn
 
 TRIM_BYTES = 4 << 20
 KEPT_BYTES = 64 << 10
+_LOOK_S = 2.0
 
 
 class Console:
@@ -32,6 +35,13 @@ class Console:
         """Return the last bytes that the guest wrote, empty when it wrote none."""
         now = _end_of(self._path, limit_bytes)
         return (_end_of(self._earlier, limit_bytes) + now)[-limit_bytes:]
+
+
+async def keep_small(console: Console) -> NoReturn:
+    """Trim the log whenever it is too large, until cancelled."""
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        await asyncio.to_thread(console.trim)
 
 
 def _end_of(path: Path, limit_bytes: int) -> bytes:

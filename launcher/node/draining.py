@@ -1,4 +1,4 @@
-"""Work that a drain cuts short."""
+"""Work that something else cuts short."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -7,17 +7,26 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def unless_drained(draining: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Return the work's result; when `draining` is set first, cancel the work, await its clean-up and return None.
+async def first_of(work: Coroutine[Any, Any, T], *others: Coroutine[Any, Any, T]) -> T:
+    """Return the result of whichever ends first; the rest are cancelled, and their clean-up awaited.
 
-    The work's own errors, and a cancellation of the caller, pass through.
+    When several ended at once the first named counts. Its own error, and a cancellation of the caller, pass through.
     """
-    task = asyncio.ensure_future(work)
-    asked_to_stop = asyncio.ensure_future(draining.wait())
+    tasks = [asyncio.ensure_future(one) for one in (work, *others)]
     try:
-        await asyncio.wait({task, asked_to_stop}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        winner = next(task for task in tasks if task.done())
     finally:
-        asked_to_stop.cancel()
-        task.cancel()
-        await asyncio.wait({task})
-    return None if task.cancelled() else task.result()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    return winner.result()
+
+
+async def unless_drained(draining: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """Return the work's result, or None when `draining` is set first."""
+
+    async def drained() -> None:
+        await draining.wait()
+
+    return await first_of(work, drained())

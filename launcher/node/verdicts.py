@@ -7,7 +7,7 @@ stands when it has not.
 
 from typing import NamedTuple
 
-from broker.wire.states import Verdict
+from broker.wire.states import Instruction, Verdict
 from launcher.hypervisor.vm import StopReason
 
 
@@ -29,4 +29,10 @@ STOPPED: dict[StopReason, Ending] = {
     StopReason.IO_ERROR: Ending(Verdict.HOST_ERROR, "the node's disk failed: the vm could not read or write"),
     StopReason.SUSPENDED: Ending(Verdict.STOPPED_EARLY, "the guest suspended itself, and nobody wakes a vm here"),
     StopReason.GONE: Ending(Verdict.HOST_ERROR, "the vm is gone and nobody saw it end"),
+}
+
+TOLD: dict[Instruction, Ending] = {
+    Instruction.CANCEL: Ending(Verdict.CANCELLED, "the item was cancelled"),
+    Instruction.DRAIN: Ending(Verdict.DRAINED, "the launcher was asked to give its vms up"),
+    Instruction.SUPERSEDED: Ending(Verdict.SUPERSEDED, "the item is settled or was given to somebody else"),
 }

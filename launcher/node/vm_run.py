@@ -6,30 +6,37 @@ broker wrote it when it accepted the completion.
 """
 
 import asyncio
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 import structlog
 
 from broker.client.session import ApiError, CallError, Patience, Unreachable
 from broker.wire.dispatches import MAX_CONSOLE_BYTES, DispatchAnswer, EndVm, VmEvent
+from broker.wire.port import Welcome
 from broker.wire.states import Instruction, Phase, Verdict
 from launcher.domain_xml import NoMachineType, UnsafeOutput, XmlRefused
 from launcher.exchange.grants import Grant
 from launcher.exchange.origins import Origin
+from launcher.exchange.port import GuestPort
 from launcher.hypervisor.errors import HypervisorError, Rejected
+from launcher.hypervisor.private_daemon import PROXY_PORT
 from launcher.images import BadImage, ImageUnavailable
-from launcher.node.console import Console
-from launcher.node.draining import unless_drained
+from launcher.node.attendance import Attendance
+from launcher.node.console import Console, keep_small
+from launcher.node.draining import first_of, unless_drained
 from launcher.node.node import Node
-from launcher.node.preparation import CONSOLE_LOG, prepare
-from launcher.node.verdicts import Ending
-from launcher.node.watch import Watch
+from launcher.node.preparation import CONSOLE_LOG, PORT_SOCKET, prepare
+from launcher.node.verdicts import STOPPED, TOLD, Ending
 
 log = structlog.get_logger()
 
+_ENTROPY_BYTES = 32
 _COMPLETION_GRACE_S = 2.0
 """After a vm powered itself off: time for a completion that is still on its way to be accepted."""
 _REPORT_PATIENCE = Patience(attempts=1_000, total_s=900.0, max_delay_s=15.0)
@@ -44,13 +51,6 @@ class _Told(Exception):
     def __init__(self, instruction: Instruction) -> None:
         super().__init__(instruction)
         self.instruction = instruction
-
-
-_TOLD: dict[Instruction, Ending] = {
-    Instruction.CANCEL: Ending(Verdict.CANCELLED, "the item was cancelled"),
-    Instruction.DRAIN: Ending(Verdict.DRAINED, "the launcher was asked to give its vms up"),
-    Instruction.SUPERSEDED: Ending(Verdict.SUPERSEDED, "the item is settled or was given to somebody else"),
-}
 
 
 class VmRun:
@@ -69,49 +69,89 @@ class VmRun:
         self._log.info("vm_taken", machine=self._answer.machine, vcpus=self._answer.vcpus)
         with self._run_folder() as folder:
             lived = await unless_drained(draining, self._live(folder))
-            ending, grant = lived or (_TOLD[Instruction.DRAIN], None)
+            ending, grant = lived or (TOLD[Instruction.DRAIN], None)
             console = Console(folder / CONSOLE_LOG).tail(MAX_CONSOLE_BYTES)
         patience = _DRAIN_PATIENCE if draining.is_set() else _REPORT_PATIENCE
         return await self._report_end(ending, grant, console, patience)
 
-    async def _live(self, folder: Path) -> tuple[Ending, Grant | None]:
-        grant: Grant | None = None
-        try:
-            await self._report(Phase.PREPARING)
-            with self._granted() as grant:
-                xml = await prepare(self._node, self._answer, folder)
-                await self._report(Phase.PREPARED)
-                ending = await self._boot_and_watch(xml, folder, grant)
-        except _Told as told:
-            ending = _TOLD[told.instruction]
-        except XmlRefused as error:
-            ending = Ending(Verdict.XML_REFUSED, str(error))
-        except UnsafeOutput as error:
-            self._log.error("output_policy_broken", faults=str(error))
-            ending = Ending(Verdict.HOST_ERROR, f"the launcher's own check refused the vm it had made: {error}")
-        except Rejected as error:
-            ending = Ending(Verdict.XML_REFUSED, f"this node's libvirt does not take the machine: {error}")
-        except BadImage as error:
-            ending = Ending(Verdict.IMAGE_ERROR, str(error))
-        except (ImageUnavailable, NoMachineType, HypervisorError) as error:
-            ending = Ending(Verdict.HOST_ERROR, str(error))
-        except CallError as error:
-            ending = Ending(Verdict.HOST_ERROR, f"the broker could not be told that the vm goes on: {error}")
+    async def _live(self, folder: Path) -> tuple[Ending, Grant]:
+        with self._granted() as grant:
+            attendance = Attendance(self._node.dispatches, self._answer)
+            ending = await first_of(self._way(folder, grant, attendance), attendance.until_told())
         return ending, grant
 
-    async def _boot_and_watch(self, xml: str, folder: Path, grant: Grant) -> Ending:
+    async def _way(self, folder: Path, grant: Grant, attendance: Attendance) -> Ending:
+        """Prepare, boot and watch; return what ended it, whatever that was."""
+        try:
+            await self._report(Phase.PREPARING)
+            xml = await prepare(self._node, self._answer, folder)
+            await self._report(Phase.PREPARED)
+            return await self._boot_and_watch(xml, folder, grant, attendance)
+        except _Told as told:
+            return TOLD[told.instruction]
+        except XmlRefused as error:
+            return Ending(Verdict.XML_REFUSED, str(error))
+        except Rejected as error:
+            return Ending(Verdict.XML_REFUSED, f"this node's libvirt does not take the machine: {error}")
+        except UnsafeOutput as error:
+            self._log.error("output_policy_broken", faults=str(error))
+            return Ending(Verdict.HOST_ERROR, f"the launcher's own check refused the vm it had made: {error}")
+        except BadImage as error:
+            return Ending(Verdict.IMAGE_ERROR, str(error))
+        except (ImageUnavailable, NoMachineType, HypervisorError) as error:
+            return Ending(Verdict.HOST_ERROR, str(error))
+        except CallError as error:
+            return Ending(Verdict.HOST_ERROR, f"the broker could not be told that the vm goes on: {error}")
+
+    async def _boot_and_watch(self, xml: str, folder: Path, grant: Grant, attendance: Attendance) -> Ending:
         hypervisor = self._node.hypervisor
         await self._report(Phase.BOOTING)
         try:
             await hypervisor.start_vm(xml)
-            await self._report(Phase.STARTED, accelerator=self._node.slot.accelerator.value)
-            watch = Watch(self._node, self._answer, folder, grant)
-            ending = await watch.until_over()
-            if watch.was_claimed and ending.verdict is Verdict.STOPPED_EARLY:
+            attendance.vm_booted()
+            await self._report_started()
+            stopped = hypervisor.wait_stopped(self._answer.dispatch)
+            reason = await first_of(stopped, self._serve(folder, grant, attendance))
+            if attendance.was_claimed:
                 await asyncio.sleep(_COMPLETION_GRACE_S)
-            return ending
+            return STOPPED[reason]
         finally:
             await hypervisor.destroy(self._answer.dispatch)
+
+    async def _report_started(self) -> None:
+        try:
+            await self._report(Phase.STARTED, accelerator=self._node.slot.accelerator.value)
+        except CallError as error:
+            # A vm that runs goes on while the broker is away; its claim will say that it started.
+            self._log.warning("phase_not_delivered", phase=Phase.STARTED.value, reason=str(error))
+
+    async def _serve(self, folder: Path, grant: Grant, attendance: Attendance) -> NoReturn:
+        """Serve what a running vm needs of its launcher, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._serve_port(folder, grant, attendance))
+            await keep_small(Console(folder / CONSOLE_LOG))
+
+    async def _serve_port(self, folder: Path, grant: Grant, attendance: Attendance) -> None:
+        def welcome() -> Welcome:
+            attendance.greeted.set()
+            return Welcome(
+                ticket=self._answer.ticket,
+                broker=self._node.broker,
+                now=datetime.now(UTC).isoformat(),
+                entropy=os.urandom(_ENTROPY_BYTES),
+                proxy=grant.proxy_url(PROXY_PORT),
+                ca=self._node.ca_pem,
+            )
+
+        try:
+            async with GuestPort(folder / PORT_SOCKET, on_log=self._log_guest) as port:
+                await port.serve(welcome)
+        except OSError as error:
+            # Without the port the guest never claims, and the boot deadline says so.
+            self._log.warning("port_lost", reason=str(error))
+
+    def _log_guest(self, text: str) -> None:
+        self._log.info("guest_said", text=text)
 
     @contextmanager
     def _granted(self) -> Iterator[Grant]:

@@ -1,0 +1,71 @@
+"""What the store hands to those above it, where the wire has no type for it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from broker.domain.placement import Size
+from broker.wire.events import Event
+from broker.wire.items import ItemView
+from broker.wire.machines import MachineView
+from broker.wire.names import DispatchId, ItemRef, StreamRef
+from broker.wire.streams import StreamSpec
+
+
+@dataclass(frozen=True, slots=True)
+class MachineFacts:
+    """What was read out of a machine's XML; `dropped` are sentences for its owner."""
+
+    vcpus: int
+    memory_mib: int
+    firmware: str
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """An item given to a launcher. `repeated`: its dispatch key had been given this before."""
+
+    dispatch: DispatchId
+    item: ItemView
+    fence: int
+    spec: StreamSpec
+    machine: MachineView
+    size: Size
+    boot_ms: int
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Whose word it is: the item, its fence, and the SHA-256 of the lease token's secret part in hexadecimal."""
+
+    item: ItemRef
+    fence: int
+    nonce_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An item that is a vm's, until `deadline_in_ms` from now unless it extends."""
+
+    dispatch: DispatchId
+    item: ItemView
+    fence: int
+    spec: StreamSpec
+    deadline_in_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventBatch:
+    """Events in order. `truncated`: some that were asked for are gone; the batch begins with the oldest there is."""
+
+    events: list[Event]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bell:
+    """Something happened in a stream: look. A bell carries nothing else, and one may be lost."""
+
+    kind: Literal["ready", "event"]
+    stream: StreamRef

@@ -1,0 +1,229 @@
+"""What each script is passed beside its keys, one type a script, in the order of its header's ARGV."""
+
+from typing import NamedTuple
+
+from broker.wire.names import DispatchId
+
+
+class PutMachine(NamedTuple):
+    name: str
+    definition: str
+
+
+class PutStream(NamedTuple):
+    job: str
+    spec: str
+
+
+class Push(NamedTuple):
+    user: str
+    job: str
+    keyed: bool
+    digest: str
+    size: int
+    rest: tuple[str, ...]
+
+
+class Promote(NamedTuple):
+    user: str
+    job: str
+    number: str
+
+
+class Hear(NamedTuple):
+    launcher: str
+
+
+class Dispatch(NamedTuple):
+    user: str
+    job: str
+    dispatch: DispatchId
+    revision: int
+    cost: int
+    launcher: str
+    node: str
+    accelerator: str
+    vcpus: int
+    memory_mib: int
+    machine: str
+    machine_revision: int
+    boot_ms: int
+    first_deadline_ms: int
+
+
+class Phase(NamedTuple):
+    user: str
+    job: str
+    number: str
+    dispatch: DispatchId
+    launcher: str
+    phase: str
+    restarts: bool
+    bound_ms: int
+    silence_ms: int
+    rest: tuple[str, ...]
+
+
+class ExtendDispatch(NamedTuple):
+    user: str
+    job: str
+    number: str
+    dispatch: DispatchId
+    launcher: str
+    silence_ms: int
+
+
+class Claim(NamedTuple):
+    user: str
+    job: str
+    number: str
+    dispatch: DispatchId
+    claim_key: str
+    nonce: str
+    lease_ms: int
+    run_ms: int
+    guest_os: str
+    client: str
+
+
+class Extend(NamedTuple):
+    user: str
+    job: str
+    number: str
+    nonce: str
+    lease_ms: int
+    progress: str
+
+
+class Complete(NamedTuple):
+    user: str
+    job: str
+    number: str
+    fence: int
+    nonce: str
+    result: str
+    outputs: str
+    exit_code: int
+    rest: tuple[str, ...]
+
+
+class Fail(NamedTuple):
+    user: str
+    job: str
+    number: str
+    dispatch: DispatchId
+    counters: str
+    counts: str
+    to: str
+    delay_ms: int
+    code: str
+    sentence: str
+    exit_code: str
+    rest: tuple[str, ...]
+
+
+class GiveBack(NamedTuple):
+    user: str
+    job: str
+    number: str
+    dispatch: DispatchId
+    act: str
+    counters: str
+    counts: str
+    to: str
+    delay_ms: int
+    code: str
+    sentence: str
+    exit_code: str
+    rest: tuple[str, ...]
+
+
+class Expire(NamedTuple):
+    user: str
+    job: str
+    number: str
+    dispatch: DispatchId
+    launcher: str
+    heard_ms: int
+    counters: str
+    counts: str
+    to: str
+    delay_ms: int
+    code: str
+    sentence: str
+    exit_code: str
+
+
+class End(NamedTuple):
+    user: str
+    job: str
+    number: str
+    dispatch: DispatchId
+    launcher: str
+    verdict: str
+    said: str
+    has_console: bool
+    state: str
+    counters: str
+    counts: str
+    to: str
+    delay_ms: int
+    code: str
+    sentence: str
+    exit_code: str
+    rest: tuple[str, ...]
+
+
+class Tick(NamedTuple):
+    away_ms: int
+    lease_ms: int
+
+
+Arguments = (
+    PutMachine
+    | PutStream
+    | Push
+    | Promote
+    | Hear
+    | Dispatch
+    | Phase
+    | ExtendDispatch
+    | Claim
+    | Extend
+    | Complete
+    | Fail
+    | GiveBack
+    | Expire
+    | End
+    | Tick
+)
+
+SCRIPTS: dict[type[Arguments], str] = {
+    PutMachine: "put_machine",
+    PutStream: "put_stream",
+    Push: "push",
+    Promote: "promote",
+    Hear: "hear",
+    Dispatch: "dispatch",
+    Phase: "phase",
+    ExtendDispatch: "extend_dispatch",
+    Claim: "claim",
+    Extend: "extend",
+    Complete: "complete",
+    Fail: "fail",
+    GiveBack: "give_back",
+    Expire: "expire",
+    End: "end",
+    Tick: "tick",
+}
+
+
+def flatten(arguments: Arguments) -> list[str | int]:
+    """Return the arguments as the script is passed them: flags as 0 or 1, the rest unfolded at the end."""
+    flat: list[str | int] = []
+    for value in arguments:
+        if isinstance(value, tuple):
+            flat.extend(value)
+        else:
+            flat.append(int(value) if isinstance(value, bool) else value)
+    return flat

@@ -1,0 +1,115 @@
+"""The clock's acts: delayed items become ready, dispatches and leases whose deadline passed end.
+
+Only the store's time decides. After an absence nothing expires for as long as the absence was, and no launcher counts
+as gone for a whole grace, so that a broker or store that was away throws no running work away.
+"""
+
+from typing import NamedTuple
+
+from broker.domain import deadlines
+from broker.domain.lifecycle import Act
+from broker.domain.retry import Cause
+from broker.store import arguments
+from broker.store.outcomes import decide
+from broker.store.reading import Reading
+from broker.store.records import Hash, item_ref
+from broker.store.scripts import Word
+from broker.wire.names import DispatchId, ItemRef
+from broker.wire.states import ItemState
+
+MAX_PROMOTED = 500
+MAX_EXPIRED = 100
+"""One tick moves at most so many; the next one goes on."""
+
+
+class _Seen(NamedTuple):
+    """The item and its vm as they were when the clock looked, at `now_ms`."""
+
+    now_ms: int
+    item: Hash
+    vm: Hash
+    is_launcher_gone: bool
+
+
+class Clock(Reading):
+    async def tick(self) -> int:
+        """Move what is due, at most a bounded number; return how many items moved.
+
+        Call it every second: a pause of more than five seconds counts as an absence. Any number of processes may.
+
+        Raises:
+            Unavailable: tick again.
+        """
+        reply = await self._server.act(
+            arguments.Tick(away_ms=deadlines.AWAY_MS, lease_ms=deadlines.LEASE_MS), clock=self._keys.clock
+        )
+        now_ms, hold_until_ms, back_ms = (int(value) for value in reply.values)
+        moved = 0
+        for ref in await self._past(self._keys.due, now_ms, MAX_PROMOTED):
+            moved += await self._promote(ref)
+        if now_ms >= hold_until_ms:
+            for ref in await self._past(self._keys.deadlines, now_ms, MAX_EXPIRED):
+                moved += await self._expire(ref, now_ms, back_ms)
+        return moved
+
+    async def _past(self, key: str, now_ms: int, limit: int) -> list[ItemRef]:
+        names = await self._server.command("ZRANGE", key, "-inf", now_ms, "BYSCORE", "LIMIT", 0, limit)
+        return [item_ref(name) for name in names]
+
+    async def _promote(self, ref: ItemRef) -> bool:
+        reply = await self._server.act(
+            arguments.Promote(user=ref.stream.user, job=ref.stream.name, number=str(ref.number)),
+            self._keys.of_stream(ref.stream),
+        )
+        return reply.word == Word.DONE
+
+    async def _expire(self, ref: ItemRef, now_ms: int, back_ms: int) -> bool:
+        """Expire one item; False when it moved or was extended since: the next tick looks again."""
+        item = await self._item(ref)
+        if "dispatch" not in item:
+            return False
+        dispatch = DispatchId(item["dispatch"])
+        vm = await self._vm(dispatch)
+        heard = int(float(await self._server.command("ZSCORE", self._keys.launchers, vm["launcher"]) or 0))
+        gone = now_ms - max(heard, back_ms) > deadlines.LAUNCHER_GRACE_MS
+        act, cause = _judge(_Seen(now_ms, item, vm, gone))
+        spec = await self._spec(ref.stream, int(item["revision"]))
+        reply = await self._server.act(
+            arguments.Expire(
+                user=ref.stream.user,
+                job=ref.stream.name,
+                number=str(ref.number),
+                dispatch=dispatch,
+                launcher=vm["launcher"],
+                heard_ms=heard,
+                **decide(act, spec.retry, item, cause)._asdict(),
+            ),
+            self._keys.of_stream(ref.stream),
+        )
+        return reply.word == Word.DONE
+
+
+def _judge(seen: _Seen) -> tuple[Act, Cause]:
+    if seen.item["state"] == ItemState.RUNNING:
+        return _judge_running(seen)
+    return Act.GIVE_BACK, _judge_dispatched(seen)
+
+
+def _judge_dispatched(seen: _Seen) -> Cause:
+    launcher, node = seen.vm["launcher"], seen.vm["node"]
+    if "boot_until_ms" not in seen.item:
+        return Cause("launcher_silent", f"launcher {launcher} took the item and was not heard of it again")
+    if seen.now_ms >= int(seen.item["boot_until_ms"]):
+        return Cause("boot_expired", f"the vm on {node} did not claim the item in time")
+    return Cause("launcher_silent", f"launcher {launcher} went silent before its vm on {node} claimed the item")
+
+
+def _judge_running(seen: _Seen) -> tuple[Act, Cause]:
+    launcher, node = seen.vm["launcher"], seen.vm["node"]
+    if seen.is_launcher_gone:
+        return Act.GIVE_BACK, Cause("launcher_silent", f"launcher {launcher} and its vm on {node} went silent")
+    if seen.now_ms >= (run_until_ms := int(seen.item["run_until_ms"])):
+        limit_s = (run_until_ms - int(seen.item["claimed_ms"])) // 1000
+        return Act.FAIL, Cause("run_timeout", f"it ran longer than the stream's limit of {limit_s} s")
+    lease_s = deadlines.LEASE_MS // 1000
+    return Act.FAIL, Cause("lease_expired", f"the vm on {node} was not heard for {lease_s} s")

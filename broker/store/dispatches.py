@@ -1,0 +1,273 @@
+"""What a launcher does: take an item, tell its vm's phases, show that it attends, say how the vm ended."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+from uuid import uuid4
+
+from broker.domain import deadlines, placement
+from broker.domain.errors import Rejected
+from broker.domain.lifecycle import act_of, standing_verdict
+from broker.domain.retry import Cause
+from broker.store import arguments
+from broker.store.answers import Dispatched
+from broker.store.catalogue import Catalogue
+from broker.store.outcomes import Decision, decide, leave_alone
+from broker.store.reading import TRIES, kept_changing
+from broker.store.records import Hash, bounded_facts, bounded_sentence, item_ref
+from broker.store.scripts import Word
+from broker.wire.dispatches import DispatchExtended, DispatchRequest, EndVm, Room, VmEnded
+from broker.wire.machines import MachineView
+from broker.wire.names import DispatchId, ItemRef, StreamRef, UserName, parse_owned
+from broker.wire.problems import ProblemCode
+from broker.wire.states import Instruction, ItemState, Phase, Verdict
+from broker.wire.streams import StreamSpec
+
+MAX_USERS = 1_000
+MAX_STREAMS = 1_000
+"""One request looks at so many users of the ring and so many streams of each, in the order of their fair share."""
+_DEFAULT_MEAN_MS = 60_000
+"""What a vm is expected to take until its stream's first completion."""
+_DROPS = 50
+"""How often one request goes on after it dropped a script's fill of stale entries."""
+_BOUNDS_RESTART = frozenset({Phase.PREPARING, Phase.BOOTING})
+_BEFORE_BOOT = frozenset({Phase.PREPARING, Phase.PREPARED})
+_NO_RESULT = "the vm ended as completed, but no result of it was accepted"
+_BROKERS_WORD = {
+    Verdict.COMPLETED: "the result was accepted",
+    Verdict.ITEM_FAILED: "the guest told that its attempt failed",
+    Verdict.STOPPED_EARLY: _NO_RESULT,
+    Verdict.SUPERSEDED: _NO_RESULT,
+}
+"""The sentence of a verdict that stands against the launcher's."""
+
+
+class _Fit(NamedTuple):
+    """A spec's revision that fits into the room, with what its vm takes."""
+
+    revision: int
+    spec: StreamSpec
+    machine: MachineView
+    size: placement.Size
+    boot_ms: int
+
+
+class Dispatches(Catalogue):
+    async def dispatch(self, request: DispatchRequest, serves: Callable[[UserName], bool]) -> Dispatched | None:
+        """Give the launcher the next item that fits into its room, by fair share, or None when there is none.
+
+        Users take turns by what they were given so far, then each user's streams. Atomic for each item; repeating the
+        request within an hour gets the same dispatch, even when it is over by then.
+
+        Raises:
+            Unavailable: repeat with the same dispatch key.
+        """
+        key = self._keys.dispatch_key(request.launcher, request.dispatch_key)
+        heard = await self._server.act(
+            arguments.Hear(request.launcher), launchers=self._keys.launchers, dispatch_key=key
+        )
+        if heard.word == Word.REPEATED:
+            return await self._given(DispatchId(heard.values[0]))
+        users = await self._server.command("ZRANGE", self._keys.ring, 0, MAX_USERS - 1)
+        for user in filter(serves, users):
+            for job in await self._server.command("ZRANGE", self._keys.user_ring(user), 0, MAX_STREAMS - 1):
+                dispatched = await self._dispatch_from(StreamRef(user, job), request, key)
+                if dispatched is not None:
+                    return dispatched
+        return None
+
+    async def launcher_of(self, dispatch: DispatchId) -> str:
+        """Return the launcher that was given a dispatch.
+
+        Raises:
+            Rejected: no such vm, or none that is still remembered.
+        """
+        launcher = (await self._vm(dispatch)).get("launcher")
+        if launcher is None:
+            raise _no_vm(dispatch)
+        return launcher
+
+    async def vm_event(self, dispatch: DispatchId, launcher: str, phase: Phase, facts: dict[str, str]) -> Instruction:
+        """Record a phase of a vm, once each; its launcher counts as heard.
+
+        `preparing` and `booting` each begin a bound of their own, within which the launcher must be heard.
+
+        Raises:
+            Rejected: no such vm of this launcher, or the phase is `ended`, which is told with its verdict.
+            Unavailable: repeat it.
+        """
+        if phase == Phase.ENDED:
+            raise Rejected(ProblemCode.BAD_REQUEST, "a vm's end is told with its verdict: call …/end")
+        ref, vm = await self._own_vm(dispatch, launcher)
+        boot_ms = int(vm["boot_ms"]) + deadlines.LAUNCHER_GRACE_MS
+        reply = await self._server.act(
+            arguments.Phase(
+                user=ref.stream.user,
+                job=ref.stream.name,
+                number=str(ref.number),
+                dispatch=dispatch,
+                launcher=launcher,
+                phase=phase.value,
+                restarts=phase in _BOUNDS_RESTART,
+                bound_ms=deadlines.PREPARE_MS if phase in _BEFORE_BOOT else boot_ms,
+                silence_ms=deadlines.LAUNCHER_GRACE_MS,
+                rest=bounded_facts(facts),
+            ),
+            self._keys.of_stream(ref.stream),
+        )
+        return _instruction(reply.word, dispatch)
+
+    async def extend_dispatch(self, dispatch: DispatchId, launcher: str) -> DispatchExtended:
+        """Note that the launcher attends to its vm; while dispatched this moves the deadline.
+
+        A vm whose guest said its last word is told to continue for one grace, so that it can power off by itself.
+
+        Raises:
+            Rejected: no such vm of this launcher.
+            Unavailable: repeat it.
+        """
+        ref, _ = await self._own_vm(dispatch, launcher)
+        reply = await self._server.act(
+            arguments.ExtendDispatch(
+                user=ref.stream.user,
+                job=ref.stream.name,
+                number=str(ref.number),
+                dispatch=dispatch,
+                launcher=launcher,
+                silence_ms=deadlines.LAUNCHER_GRACE_MS,
+            ),
+            self._keys.of_stream(ref.stream),
+        )
+        instruction = _instruction(reply.word, dispatch)
+        if reply.word != Word.OWN:
+            return DispatchExtended(instruction=instruction, state="over")
+        return DispatchExtended(instruction=instruction, state=reply.values[0], deadline_in_ms=int(reply.values[1]))
+
+    async def end(self, dispatch: DispatchId, launcher: str, end: EndVm, *, has_console: bool) -> VmEnded:
+        """Record a vm's verdict, the first one, and do to an item that is still its own what the verdict means.
+
+        Atomic and idempotent. `completed` stands only for a vm whose guest's completion was accepted.
+
+        Raises:
+            Rejected: no such vm of this launcher.
+            Unavailable: repeat it.
+        """
+        for _ in range(TRIES):
+            ref, vm = await self._own_vm(dispatch, launcher)
+            item = await self._item(ref)
+            is_own = item.get("dispatch") == dispatch
+            verdict = standing_verdict(end.verdict, is_own=is_own, over=vm.get("over"))
+            said = end.sentence if verdict == end.verdict else _BROKERS_WORD[verdict]
+            decision = await self._decide_end(ref, item, verdict, said) if is_own else leave_alone(item)
+            reply = await self._server.act(
+                arguments.End(
+                    user=ref.stream.user,
+                    job=ref.stream.name,
+                    number=str(ref.number),
+                    dispatch=dispatch,
+                    launcher=launcher,
+                    verdict=verdict.value,
+                    said=bounded_sentence(said),
+                    has_console=has_console,
+                    state=item["state"] if is_own else "",
+                    rest=bounded_facts(end.facts),
+                    **decision._asdict(),
+                ),
+                self._keys.of_stream(ref.stream),
+            )
+            if reply.word in {Word.DONE, Word.REPEATED}:
+                return VmEnded(verdict=Verdict(reply.values[0]), state=reply.values[1])
+        raise kept_changing()
+
+    async def _decide_end(self, ref: ItemRef, item: Hash, verdict: Verdict, said: str) -> Decision:
+        act = act_of(verdict, ItemState(item["state"]))
+        if act is None:
+            return leave_alone(item)
+        spec = await self._spec(ref.stream, int(item["revision"]))
+        return decide(act, spec.retry, item, Cause(verdict.value, said))
+
+    async def _own_vm(self, dispatch: DispatchId, launcher: str) -> tuple[ItemRef, Hash]:
+        vm = await self._vm(dispatch)
+        if vm.get("launcher") != launcher:
+            raise _no_vm(dispatch)
+        return item_ref(vm["item"]), vm
+
+    async def _dispatch_from(self, ref: StreamRef, request: DispatchRequest, key: str) -> Dispatched | None:
+        stream_keys = self._keys.of_stream(ref)
+        revision, mean_ms = await self._server.command("HMGET", stream_keys.stream, "revision", "mean_ms")
+        for _ in range(_DROPS):
+            fit = await self._fit(ref, int(revision), request.room)
+            if fit is None:
+                return None
+            dispatch = DispatchId(str(uuid4()))
+            cost = fit.size.vcpus * int(mean_ms or _DEFAULT_MEAN_MS)
+            reply = await self._server.act(_arguments(ref, dispatch, request, fit, cost), stream_keys, dispatch_key=key)
+            match reply.word:
+                case Word.DONE:
+                    view = await self._view(ItemRef(ref, int(reply.values[0])), dispatch)
+                    fence = int(reply.values[1])
+                    return Dispatched(dispatch, view, fence, fit.spec, fit.machine, fit.size, fit.boot_ms, False)
+                case Word.REPEATED:
+                    return await self._given(DispatchId(reply.values[0]))
+                case Word.CHANGED:
+                    revision = reply.values[0]
+                case Word.EMPTY:
+                    return None
+        return None
+
+    async def _fit(self, ref: StreamRef, revision: int, room: Room) -> _Fit | None:
+        spec = await self._spec(ref, revision)
+        machine = await self.get_machine(parse_owned(spec.machine, ref.user, "machine"))
+        if machine is None:
+            return None
+        size = placement.size_of(spec.needs, machine.vcpus, machine.memory_mib)
+        boot_ms = deadlines.boot_ms(spec.limits.boot_ms, room.accelerator)
+        if placement.unmet(spec.needs, size, boot_ms, room) is not None:
+            return None
+        return _Fit(revision, spec, machine, size, boot_ms)
+
+    async def _given(self, dispatch: DispatchId) -> Dispatched:
+        """Return what a dispatch was given when its key came first."""
+        vm = await self._vm(dispatch)
+        assert vm, "a vm's record outlives its dispatch key"
+        ref = item_ref(vm["item"])
+        view = await self._view(ref, dispatch)
+        spec = await self._spec(ref.stream, view.revision)
+        machine = await self.get_machine(parse_owned(vm["machine"], None, "machine"), int(vm["machine_revision"]))
+        assert machine is not None, "machines' revisions stay"
+        size = placement.Size(int(vm["vcpus"]), int(vm["memory_mib"]), spec.needs.disk_mib)
+        return Dispatched(dispatch, view, int(vm["fence"]), spec, machine, size, int(vm["boot_ms"]), True)
+
+
+def _arguments(
+    ref: StreamRef, dispatch: DispatchId, request: DispatchRequest, fit: _Fit, cost: int
+) -> arguments.Dispatch:
+    return arguments.Dispatch(
+        user=ref.user,
+        job=ref.name,
+        dispatch=dispatch,
+        revision=fit.revision,
+        cost=cost,
+        launcher=request.launcher,
+        node=request.node,
+        accelerator=request.room.accelerator.value,
+        vcpus=fit.size.vcpus,
+        memory_mib=fit.size.memory_mib,
+        machine=fit.machine.machine,
+        machine_revision=fit.machine.revision,
+        boot_ms=fit.boot_ms,
+        first_deadline_ms=deadlines.FIRST_DEADLINE_MS,
+    )
+
+
+def _instruction(word: Word, dispatch: DispatchId) -> Instruction:
+    match word:
+        case Word.OWN | Word.CLOSING:
+            return Instruction.CONTINUE
+        case Word.OVER:
+            return Instruction.SUPERSEDED
+        case _:
+            raise _no_vm(dispatch)
+
+
+def _no_vm(dispatch: DispatchId) -> Rejected:
+    return Rejected(ProblemCode.NOT_FOUND, f"this launcher has no vm {dispatch}")

@@ -1,0 +1,115 @@
+"""A stream's event log, read in order, and the doorbells that say when to look."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import msgspec
+import structlog
+from redis.exceptions import RedisError
+
+from broker.domain.errors import Rejected
+from broker.store.answers import Bell, EventBatch
+from broker.store.failures import meaning_of
+from broker.store.items import no_stream
+from broker.store.reading import Reading
+from broker.store.records import rfc3339
+from broker.wire.events import TYPE_PREFIX, Event
+from broker.wire.names import ItemRef, StreamRef, parse_owned
+from broker.wire.problems import ProblemCode
+
+MAX_EVENTS = 1_000
+"""Events in one batch."""
+_SEQUENCE_DIGITS = 20
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 5.0
+_LISTEN_S = 30.0
+
+log = structlog.get_logger()
+
+
+class EventLog(Reading):
+    async def read_events(self, ref: StreamRef, after: str | None, limit: int) -> EventBatch:
+        """Return events after the id `after`, or from the oldest kept, in order and without a gap.
+
+        `truncated` says that some are gone: the log was trimmed, or the id is of an earlier life of the stream.
+
+        Raises:
+            Rejected: no such stream, or the id or limit is not valid.
+        """
+        if not 0 < limit <= MAX_EVENTS:
+            raise Rejected(ProblemCode.BAD_REQUEST, f"ask for 1 to {MAX_EVENTS} events at a time, not {limit}")
+        epoch, sequence = _event_id(after)
+        keys = self._keys.of_stream(ref)
+        (known_epoch, last), oldest, entries = await self._server.commands(
+            [
+                ("HMGET", keys.stream, "epoch", "seq"),
+                ("XRANGE", keys.events, "-", "+", "COUNT", 1),
+                ("XRANGE", keys.events, f"({epoch}-{sequence}", "+", "COUNT", limit),
+            ],
+            atomic=True,
+        )
+        if known_epoch is None:
+            raise no_stream(ref)
+        is_known = after is None or (epoch == int(known_epoch) and sequence <= int(last))
+        first = _event_id(oldest[0][0])[1] if oldest else 1
+        truncated = not is_known or sequence + 1 < first
+        if not is_known:
+            entries = await self._server.command("XRANGE", keys.events, "-", "+", "COUNT", limit)
+        return EventBatch([_event(ref, id_, fields) for id_, fields in entries], truncated)
+
+    @asynccontextmanager
+    async def bells(self) -> AsyncIterator[AsyncIterator[Bell]]:
+        """Listen to the bells of all streams for as long as the context is open.
+
+        One connection, opened again by itself. Bells rung while it was away are lost: look now and then anyway.
+        """
+        async with aclosing(self._listen()) as bells:
+            yield bells
+
+    async def _listen(self) -> AsyncGenerator[Bell, None]:
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                async with self._server.pubsub() as pubsub:
+                    await pubsub.psubscribe(f"{self._keys.bells}*")
+                    while True:
+                        message = await pubsub.get_message(timeout=_LISTEN_S)
+                        pause_s = _FIRST_PAUSE_S
+                        if message is not None:
+                            yield self._bell(message["channel"], message["data"])
+            except (RedisError, OSError) as error:
+                if isinstance(error, RedisError) and meaning_of(error) is None:
+                    raise
+                log.warning("bells_interrupted", error=str(error), retry_in_s=pause_s)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _bell(self, channel: str, kind: str) -> Bell:
+        stream = parse_owned(channel.removeprefix(self._keys.bells), None, "stream")
+        return Bell("ready" if kind == "ready" else "event", stream)
+
+
+def _event_id(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 0, 0
+    epoch, dash, sequence = text.partition("-")
+    digits = epoch + sequence
+    if not (
+        dash and epoch and sequence and digits.isascii() and digits.isdigit() and len(digits) < 2 * _SEQUENCE_DIGITS
+    ):
+        raise Rejected(ProblemCode.BAD_REQUEST, f"{text!r} is no event's id: pass the last one you saw, or none")
+    return int(epoch), int(sequence)
+
+
+def _event(ref: StreamRef, id_: str, fields: dict[str, str]) -> Event:
+    number = fields["number"]
+    return Event(
+        id=id_,
+        source=f"/streams/{ref}",
+        type=TYPE_PREFIX + fields["kind"],
+        time=rfc3339(int(fields["at_ms"])),
+        sequence=id_.partition("-")[2].zfill(_SEQUENCE_DIGITS),
+        data=msgspec.json.decode(fields["data"], type=dict[str, str | int | None]),
+        subject=str(ItemRef(ref, int(number))) if number else None,
+    )

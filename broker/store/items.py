@@ -1,0 +1,141 @@
+"""Push items, look at them, list them."""
+
+from collections.abc import Sequence
+
+from broker.domain.errors import Rejected
+from broker.domain.limits import LIMITS
+from broker.store.arguments import Push
+from broker.store.keys import StreamKeys
+from broker.store.reading import Reading
+from broker.store.records import Hash, encode_item
+from broker.store.scripts import Word
+from broker.wire.items import ItemPage, ItemView, NewItem, Pushed
+from broker.wire.names import ItemRef, StreamRef
+from broker.wire.problems import ProblemCode
+from broker.wire.states import ItemState
+
+_SCAN_PAGES = 10
+"""A page looked for by number reads at most so many times its size; a short page with a cursor says: go on."""
+
+
+class Items(Reading):
+    async def push(
+        self, ref: StreamRef, items: Sequence[NewItem], *, idempotency_key: str | None, body_digest: str
+    ) -> Pushed:
+        """Add items to a stream, all or none, and keep them as durably as the answer's `durability` says.
+
+        With a key it may be repeated for a day: the same key and body get the first answer.
+
+        Raises:
+            Rejected: too many items, no such stream (NOT_FOUND), or the key came with another body (KEY_REUSED).
+            Unavailable: try again with the same key; without one, items may be pushed twice.
+        """
+        limit = LIMITS["push_items"]
+        if not 0 < len(items) <= limit.default:
+            raise Rejected(limit.problem, f"push 1 to {limit.default} items in one request; these are {len(items)}")
+        reply = await self._server.act(
+            Push(
+                user=ref.user,
+                job=ref.name,
+                keyed=idempotency_key is not None,
+                digest=body_digest,
+                size=len(items),
+                rest=tuple(part for item in items for part in encode_item(item)),
+            ),
+            self._keys.of_stream(ref),
+            push_key=self._keys.push_key(ref, idempotency_key or ""),
+        )
+        match reply.word:
+            case Word.MISSING:
+                raise no_stream(ref)
+            case Word.REUSED:
+                raise Rejected(
+                    ProblemCode.KEY_REUSED,
+                    "this idempotency key was used for other items: use a new key for each push",
+                )
+        first, last = (int(value) for value in reply.values)
+        return Pushed(
+            stream=str(ref), accepted=last - first + 1, first=first, last=last, durability=self._server.durability
+        )
+
+    async def get_item(self, ref: ItemRef) -> ItemView | None:
+        """Return an item with its last vm, or None when there is none."""
+        item = await self._item(ref)
+        return (await self._views([(ref, item)]))[0] if item else None
+
+    async def list_items(self, ref: StreamRef, state: ItemState | None, cursor: str | None, limit: int) -> ItemPage:
+        """Return a page of a stream's items; pass `next_cursor` for the next one, until there is none.
+
+        All items and ready ones come by number; those of another state by the time at which they came into it, so
+        that a listing which goes on while items settle misses none. An item that moves meanwhile may come twice.
+        A page may be shorter than `limit`, even empty, and yet have a next one.
+
+        Raises:
+            Rejected: the limit or cursor is not valid, or there is no such stream.
+        """
+        bound = LIMITS["page_items"]
+        if not 0 < limit <= bound.default:
+            raise Rejected(bound.problem, f"ask for 1 to {bound.default} items in one page, not {limit}")
+        keys = self._keys.of_stream(ref)
+        last = await self._server.command("HMGET", keys.stream, "revision", "last")
+        if last[0] is None:
+            raise no_stream(ref)
+        if state in {None, ItemState.READY}:
+            return await self._page_by_number(ref, state, _position(cursor)[1], int(last[1] or 0), limit)
+        if state == ItemState.CANCELLED:
+            return ItemPage(items=[])
+        assert state is not None
+        return await self._page_by_time(ref, keys, state, _position(cursor), limit)
+
+    async def _page_by_number(
+        self, ref: StreamRef, state: ItemState | None, after: int, last: int, limit: int
+    ) -> ItemPage:
+        found: list[tuple[ItemRef, Hash]] = []
+        for _ in range(_SCAN_PAGES):
+            refs = [ItemRef(ref, number) for number in range(after + 1, min(after + limit, last) + 1)]
+            for each, item in await self._read(refs):
+                if len(found) == limit:
+                    break
+                after = each.number
+                if item and state in {None, item["state"]}:
+                    found.append((each, item))
+            if len(found) == limit or after >= last:
+                break
+        return ItemPage(items=await self._views(found), next_cursor=f"0-{after}" if after < last else None)
+
+    async def _page_by_time(
+        self, ref: StreamRef, keys: StreamKeys, state: ItemState, position: tuple[int, int], limit: int
+    ) -> ItemPage:
+        key = getattr(keys, state.value)
+        start = await self._rank_after(key, *position)
+        flat = await self._server.command("ZRANGE", key, start, start + limit - 1, "WITHSCORES")
+        refs = [ItemRef(ref, int(number)) for number in flat[::2]]
+        found = [(each, item) for each, item in await self._read(refs) if item and item["state"] == state]
+        cursor = f"{int(float(flat[-1]))}-{flat[-2]}" if len(refs) == limit else None
+        return ItemPage(items=await self._views(found), next_cursor=cursor)
+
+    async def _rank_after(self, key: str, score: int, number: int) -> int:
+        """Return the rank after a position; when its item has moved, the rank of the first with its time."""
+        if not number:
+            return 0
+        now, rank, earlier = await self._server.commands(
+            [("ZSCORE", key, number), ("ZRANK", key, number), ("ZCOUNT", key, "-inf", f"({score}")], atomic=True
+        )
+        return int(rank) + 1 if now is not None and int(float(now)) == score else int(earlier)
+
+    async def _read(self, refs: list[ItemRef]) -> list[tuple[ItemRef, Hash]]:
+        records = await self._server.commands([("HGETALL", self._keys.item(each)) for each in refs])
+        return list(zip(refs, records, strict=True))
+
+
+def no_stream(ref: StreamRef) -> Rejected:
+    return Rejected(ProblemCode.NOT_FOUND, f"there is no stream {ref}: add it first")
+
+
+def _position(cursor: str | None) -> tuple[int, int]:
+    if cursor is None:
+        return 0, 0
+    score, dash, number = cursor.partition("-")
+    if not (dash and score.isascii() and score.isdigit() and number.isascii() and number.isdigit()):
+        raise Rejected(ProblemCode.BAD_REQUEST, f"{cursor!r} is no cursor: pass next_cursor of the page before")
+    return int(score), int(number)

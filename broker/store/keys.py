@@ -1,0 +1,178 @@
+"""Names of everything in the store: the only place that builds one, and the list of what there is and its life.
+
+Every name carries the hash tag `{s0}`, so that an act may touch all it needs in one script. Two names are prefixes:
+a script that learns an item's number or a dispatch's id on its way appends it to `items` or `vms`.
+"""
+
+import hashlib
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from broker.wire.names import NAME_PATTERN, DispatchId, ItemRef, MachineRef, StreamRef, UserName
+
+SHARD_TAG = "{s0}"
+IDEMPOTENCY_MS = 86_400_000
+"""A push may be repeated by its key for a day."""
+DISPATCH_KEY_MS = 3_600_000
+"""A dispatch may be repeated by its key for an hour: far longer than a launcher retries one request."""
+VM_KEEP_MS = 30 * 86_400_000
+"""A vm's record stays this long after the item left it; the item's own record stays longer."""
+LAUNCHER_KEEP_MS = 86_400_000
+"""A launcher unheard of for a day is forgotten."""
+
+
+class KeyKind(NamedTuple):
+    """One kind of key. `name` is what follows the shard's tag; capitals stand for what varies."""
+
+    name: str
+    type: str
+    life: str
+    holds: str
+
+
+KEY_KINDS = (
+    KeyKind("machine:USER/NAME", "hash", "lasting", "`latest` revision; each revision's definition under its number"),
+    KeyKind("machines:USER", "set", "lasting", "names of the user's machines"),
+    KeyKind("images:USER", "hash", "lasting", "size in bytes by digest: the images granted to the user"),
+    KeyKind("streams:USER", "set", "lasting", "names of the user's streams"),
+    KeyKind("stream:USER/NAME", "hash", "lasting", "revision, counts by state, event epoch and sequence, running mean"),
+    KeyKind("specs:USER/NAME", "hash", "lasting", "spec by revision"),
+    KeyKind("item:USER/NAME/NUMBER", "hash", "lasting", "an item: state, counters, reason, result"),
+    KeyKind("ready:USER/NAME", "list", "lasting", "`NUMBER:GENERATION` of ready items, the next one at the head"),
+    KeyKind("delayed:USER/NAME", "zset", "lasting", "delayed items by the time at which they become ready"),
+    KeyKind("dispatched:USER/NAME", "zset", "lasting", "dispatched items by the time of their dispatch"),
+    KeyKind("running:USER/NAME", "zset", "lasting", "running items by the time of their claim"),
+    KeyKind("held:USER/NAME", "zset", "lasting", "held items by the time at which they were"),
+    KeyKind("done:USER/NAME", "zset", "lasting", "done items by the time of their completion"),
+    KeyKind("events:USER/NAME", "stream", "lasting", "event log, trimmed; ids are EPOCH-SEQUENCE"),
+    KeyKind("ring", "zset", "lasting", "users with ready items by virtual time, in vcpu-milliseconds"),
+    KeyKind("ring:USER", "zset", "lasting", "the user's streams with ready items by virtual time"),
+    KeyKind("fair", "hash", "lasting", "`now`: the ring's virtual time"),
+    KeyKind(
+        "user:USER", "hash", "lasting", "`pass`: the user's virtual time when last in the ring; `now`: their ring's"
+    ),
+    KeyKind("deadlines", "zset", "lasting", "dispatched and running items by their deadline"),
+    KeyKind("due", "zset", "lasting", "delayed items of all streams by the time at which they become ready"),
+    KeyKind("launchers", "zset", "lasting", "launchers by the time at which they were last heard"),
+    KeyKind("clock", "hash", "lasting", "last tick; until when nothing expires; since when launchers could be heard"),
+    KeyKind("vm:DISPATCH", "hash", "30 days after the item left it", "a vm: size, phases, facts, verdict"),
+    KeyKind("push_key:SHA256", "string", "a day", "what a push with this idempotency key was answered"),
+    KeyKind("dispatch_key:SHA256", "string", "an hour", "the dispatch that a launcher's dispatch key was given"),
+)
+
+_VARIABLES = {
+    "USER": NAME_PATTERN,
+    "NAME": NAME_PATTERN,
+    "NUMBER": r"[1-9][0-9]*",
+    "DISPATCH": r"[0-9a-f-]{36}",
+    "SHA256": r"[0-9a-f]{64}",
+}
+_WORD = re.compile(r"[A-Z0-9]{4,}")
+
+
+class StreamKeys(NamedTuple):
+    """Every key and channel that an act on a stream's items may touch."""
+
+    items: str
+    vms: str
+    stream: str
+    specs: str
+    streams: str
+    ready: str
+    delayed: str
+    dispatched: str
+    running: str
+    held: str
+    done: str
+    events: str
+    bell: str
+    ring: str
+    user_ring: str
+    fair: str
+    account: str
+    deadlines: str
+    due: str
+    launchers: str
+
+
+class Keys:
+    """Builder of names under one prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        self._head = f"{prefix}:{SHARD_TAG}:"
+        self.ring = f"{self._head}ring"
+        self.deadlines = f"{self._head}deadlines"
+        self.due = f"{self._head}due"
+        self.launchers = f"{self._head}launchers"
+        self.clock = f"{self._head}clock"
+        self.bells = f"{self._head}bell:"
+        self.of_stream = lru_cache(maxsize=10_000)(self._of_stream)
+
+    def machine(self, ref: MachineRef) -> str:
+        return f"{self._head}machine:{ref}"
+
+    def machines(self, user: UserName) -> str:
+        return f"{self._head}machines:{user}"
+
+    def images(self, user: UserName) -> str:
+        return f"{self._head}images:{user}"
+
+    def streams(self, user: UserName) -> str:
+        return f"{self._head}streams:{user}"
+
+    def user_ring(self, user: UserName) -> str:
+        return f"{self._head}ring:{user}"
+
+    def item(self, ref: ItemRef) -> str:
+        return f"{self._head}item:{ref}"
+
+    def vm(self, dispatch: DispatchId) -> str:
+        return f"{self._head}vm:{dispatch}"
+
+    def push_key(self, ref: StreamRef, idempotency_key: str) -> str:
+        return f"{self._head}push_key:{_digest(str(ref), idempotency_key)}"
+
+    def dispatch_key(self, launcher: str, dispatch_key: str) -> str:
+        return f"{self._head}dispatch_key:{_digest(launcher, dispatch_key)}"
+
+    def kind_of(self, key: str) -> KeyKind | None:
+        """Return the kind of a key, or None when it is none of ours."""
+        if not key.startswith(self._head):
+            return None
+        rest = key.removeprefix(self._head)
+        return next((kind for kind in KEY_KINDS if _pattern(kind).fullmatch(rest)), None)
+
+    def _of_stream(self, ref: StreamRef) -> StreamKeys:
+        head = self._head
+        return StreamKeys(
+            items=f"{head}item:{ref}/",
+            vms=f"{head}vm:",
+            stream=f"{head}stream:{ref}",
+            specs=f"{head}specs:{ref}",
+            streams=self.streams(ref.user),
+            ready=f"{head}ready:{ref}",
+            delayed=f"{head}delayed:{ref}",
+            dispatched=f"{head}dispatched:{ref}",
+            running=f"{head}running:{ref}",
+            held=f"{head}held:{ref}",
+            done=f"{head}done:{ref}",
+            events=f"{head}events:{ref}",
+            bell=f"{self.bells}{ref}",
+            ring=self.ring,
+            user_ring=self.user_ring(ref.user),
+            fair=f"{head}fair",
+            account=f"{head}user:{ref.user}",
+            deadlines=self.deadlines,
+            due=self.due,
+            launchers=self.launchers,
+        )
+
+
+@lru_cache
+def _pattern(kind: KeyKind) -> re.Pattern[str]:
+    return re.compile(_WORD.sub(lambda word: _VARIABLES[word.group()], kind.name))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

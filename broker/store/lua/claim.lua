@@ -1,0 +1,52 @@
+#!lua
+-- PURPOSE  Exchange a ticket for the item and its lease, once; the same claim key again gets the same answer.
+-- USES     time event item
+-- KEYS     items vms stream dispatched running deadlines events bell
+-- ARGV     user       text
+--          job        text
+--          number     text
+--          dispatch   uuid
+--          claim_key  hex
+--          nonce      hex
+--          lease_ms   ms
+--          run_ms     ms
+--          guest_os   text
+--          client     text
+-- RETURN   done repeated replayed spent
+-- MOVES    dispatched -> running
+-- EMITS    item.claimed vm.claimed ticket.replayed ticket.spent
+-- COST     O(log running)
+-- Answers  done or repeated, the fence and the milliseconds to the deadline. replayed: the ticket came with another
+--          claim key; Python then takes the item back.
+local vm = vms .. dispatch
+if is.dispatch == dispatch and is.state == 'running' then
+  if is.claim_key ~= claim_key then
+    if redis.call('HSETNX', vm, 'replayed', now) == 1 then
+      emit('ticket.replayed', number, {dispatch = dispatch, fence = tonumber(is.fence)})
+    end
+    return {'replayed'}
+  end
+  if not is.extended then
+    return {'repeated', tonumber(is.fence), math.max(0, redis.call('ZSCORE', deadlines, ref) - now)}
+  end
+end
+if is.dispatch ~= dispatch or is.state ~= 'dispatched' then
+  if redis.call('EXISTS', vm) == 1 and redis.call('HSETNX', vm, 'spent', now) == 1 then
+    emit('ticket.spent', number, {dispatch = dispatch, fence = tonumber(redis.call('HGET', vm, 'fence'))})
+  end
+  return {'spent'}
+end
+
+redis.call('HSET', item, 'state', 'running', 'nonce', nonce, 'claim_key', claim_key, 'claimed_ms', now,
+  'run_until_ms', now + run_ms)
+redis.call('ZREM', dispatched, number)
+redis.call('ZADD', running, now, number)
+redis.call('ZADD', deadlines, now + math.min(lease_ms, run_ms), ref)
+redis.call('HINCRBY', stream, 'dispatched', -1)
+redis.call('HINCRBY', stream, 'running', 1)
+redis.call('HSET', vm, 'fact:guest_os', guest_os, 'fact:client', client)
+emit('item.claimed', number, {state = 'running', dispatch = dispatch, fence = tonumber(is.fence), guest_os = guest_os})
+if redis.call('HSETNX', vm, 'phase:claimed', now) == 1 then
+  emit('vm.claimed', number, {dispatch = dispatch, phase = 'claimed', fence = tonumber(is.fence)})
+end
+return {'done', tonumber(is.fence), math.min(lease_ms, run_ms)}

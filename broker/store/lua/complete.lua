@@ -1,0 +1,49 @@
+#!lua flags=allow-oom
+-- PURPOSE  Accept an item's result, once; the same result again by the same lease gets the same answer.
+-- USES     time event item leave
+-- KEYS     items vms stream delayed dispatched running done due deadlines events bell
+-- ARGV     user       text
+--          job        text
+--          number     text
+--          fence      int
+--          nonce      hex
+--          result     hex
+--          outputs    json
+--          exit_code  int
+--          rest       text...
+-- RETURN   done repeated differs lost
+-- MOVES    running -> done, ready -> done, delayed -> done
+-- EMITS    item.completed
+-- COST     O(log running)
+-- An item that expired and that nobody was given since may still be settled, late. `rest`: names, values of facts.
+if is.nonce ~= nonce and is.closed ~= nonce then return {'lost'} end
+if is.nonce ~= nonce and is.closed_act == 'complete' then return {is.result == result and 'repeated' or 'differs'} end
+local is_late = is.nonce ~= nonce and is.closed_act == 'expire' and tonumber(is.fence) == fence
+if is_late and is.state ~= 'ready' and is.state ~= 'delayed' then return {'lost'} end
+if is.nonce ~= nonce and not is_late then return {'lost'} end
+
+local vm = vms .. is.last
+if is_late then
+  -- Its entry in the ready list is stale from now on: another generation.
+  redis.call('HINCRBY', item, 'gen', 1)
+  redis.call('HSET', item, 'closed_act', 'complete', 'closed_state', 'done')
+  redis.call('ZREM', delayed, number)
+  redis.call('ZREM', due, ref)
+  redis.call('HINCRBY', stream, is.state, -1)
+else
+  local took_ms = now - tonumber(is.dispatched_ms)
+  local mean_ms = tonumber(redis.call('HGET', stream, 'mean_ms')) or took_ms
+  redis.call('HSET', stream, 'mean_ms', math.floor(mean_ms + (took_ms - mean_ms) / 8))
+  leave_dispatch('complete', 'done')
+end
+redis.call('HDEL', item, 'code', 'sentence', 'not_before_ms', 'given_back')
+redis.call('HSET', item, 'state', 'done', 'result', result, 'outputs', outputs, 'exit_code', exit_code, 'settled_ms', now)
+redis.call('ZADD', done, now, number)
+redis.call('HINCRBY', stream, 'done', 1)
+if redis.call('EXISTS', vm) == 1 then
+  redis.call('HSET', vm, 'over', 'complete', 'over_ms', now)
+  for index = rest, #ARGV, 2 do redis.call('HSET', vm, 'fact:' .. ARGV[index], ARGV[index + 1]) end
+end
+emit('item.completed', number, {state = 'done', dispatch = is.last, fence = fence, exit_code = exit_code,
+  is_late = is_late and 1 or 0})
+return {'done'}

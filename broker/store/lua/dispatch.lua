@@ -1,0 +1,65 @@
+#!lua
+-- PURPOSE  Give the stream's next ready item to a launcher.
+-- USES     time event ring
+-- KEYS     items vms stream ready dispatched deadlines events bell ring user_ring fair account dispatch_key
+-- ARGV     user               text
+--          job                text
+--          dispatch           uuid
+--          revision           int
+--          cost               int
+--          launcher           text
+--          node               text
+--          accelerator        text
+--          vcpus              int
+--          memory_mib         int
+--          machine            text
+--          machine_revision   int
+--          boot_ms            ms
+--          first_deadline_ms  ms
+-- RETURN   done repeated changed again empty
+-- MOVES    ready -> dispatched
+-- EMITS    item.dispatched
+-- COST     O(log dispatched); at most 200 stale entries are dropped
+-- Answers  done, the number and the fence; repeated and the dispatch that the key was given; changed and the spec
+--          revision of the next item, when it is not the one that the room was compared with.
+local known = redis.call('GET', dispatch_key)
+if known then return {'repeated', known} end
+
+local number, is
+local stale = 0
+while stale < 200 and not number do
+  local entry = redis.call('LINDEX', ready, stale)
+  if not entry then break end
+  local listed, gen = string.match(entry, '^(%d+):(%d+)$')
+  is = redis.call('HMGET', items .. listed, 'state', 'gen', 'revision', 'fence', 'boots')
+  if is[1] == 'ready' and (is[2] or '0') == gen then number = listed else stale = stale + 1 end
+end
+if not number then
+  redis.call('LTRIM', ready, stale, -1)
+  if redis.call('EXISTS', ready) == 1 then return {'again'} end
+  leave_rings()
+  return {'empty'}
+end
+if tonumber(is[3]) ~= revision then return {'changed', tonumber(is[3])} end
+
+local item, vm = items .. number, vms .. dispatch
+local ref = user .. '/' .. job .. '/' .. number
+redis.call('LTRIM', ready, stale + 1, -1)
+charge_rings(cost)
+if redis.call('EXISTS', ready) == 0 then leave_rings() end
+local fence = redis.call('HINCRBY', item, 'fence', 1)
+local boots = redis.call('HINCRBY', item, 'boots', 1)
+redis.call('HDEL', item, 'code', 'sentence', 'exit_code', 'not_before_ms')
+redis.call('HSET', item, 'state', 'dispatched', 'dispatch', dispatch, 'last', dispatch, 'dispatched_ms', now)
+redis.call('HSET', vm, 'item', ref, 'fence', fence, 'launcher', launcher, 'node', node, 'accelerator', accelerator,
+  'vcpus', vcpus, 'memory_mib', memory_mib, 'machine', machine, 'machine_revision', machine_revision,
+  'boot_ms', boot_ms, 'dispatched_ms', now)
+redis.call('ZADD', dispatched, now, number)
+redis.call('ZADD', deadlines, now + first_deadline_ms, ref)
+redis.call('HINCRBY', stream, 'ready', -1)
+redis.call('HINCRBY', stream, 'dispatched', 1)
+redis.call('SET', dispatch_key, dispatch, 'PX', DISPATCH_KEY_MS)
+emit('item.dispatched', number, {state = 'dispatched', dispatch = dispatch, fence = fence, boots = boots,
+  launcher = launcher, node = node, accelerator = accelerator, vcpus = vcpus, memory_mib = memory_mib,
+  machine = machine, machine_revision = machine_revision})
+return {'done', number, fence}

@@ -1,0 +1,48 @@
+#!lua flags=allow-oom
+-- PURPOSE  Record a vm's verdict, the first one, and do to an item that is still its own what the verdict means.
+-- USES     time event ring ready item leave back
+-- KEYS     items vms stream ready delayed dispatched running held due deadlines events bell
+--          ring user_ring fair account
+--          launchers
+-- ARGV     user         text
+--          job          text
+--          number       text
+--          dispatch     uuid
+--          launcher     text
+--          verdict      text
+--          said         text
+--          has_console  flag
+--          state        text
+--          counters     text
+--          counts       text
+--          to           text
+--          delay_ms     ms
+--          code         text
+--          sentence     text
+--          exit_code    text
+--          rest         text...
+-- RETURN   done repeated changed missing
+-- MOVES    dispatched -> ready, dispatched -> delayed, dispatched -> held, running -> ready, running -> delayed,
+--          running -> held
+-- EMITS    vm.ended item.given_back item.delayed item.held
+-- COST     O(log running)
+-- Answers  done or repeated, the verdict that stands and the item's state. `state` is the item's when Python decided
+--          over its own item, '' when it is not; `to` is '' when the item stays. `said`: the launcher's sentence.
+local vm = vms .. dispatch
+local told = redis.call('HMGET', vm, 'launcher', 'verdict', 'fence')
+if told[1] ~= launcher then return {'missing'} end
+if told[2] then return {'repeated', told[2], is.state} end
+local is_own = is.dispatch == dispatch
+if is_own ~= (state ~= '') or (is_own and (is.state ~= state or not still_decided())) then return {'changed'} end
+
+redis.call('ZADD', launchers, now, launcher)
+redis.call('HSETNX', vm, 'phase:ended', now)
+redis.call('HSET', vm, 'verdict', verdict, 'sentence', said, 'has_console', has_console)
+for index = rest, #ARGV, 2 do redis.call('HSET', vm, 'fact:' .. ARGV[index], ARGV[index + 1]) end
+emit('vm.ended', number, {dispatch = dispatch, phase = 'ended', fence = tonumber(told[3]), launcher = launcher,
+  verdict = verdict, sentence = said})
+if is_own and to ~= '' then
+  go_back('end')
+  return {'done', verdict, to}
+end
+return {'done', verdict, is.state}

@@ -1,0 +1,26 @@
+#!lua
+-- PURPOSE  Push a lease's deadline back, never past the run limit.
+-- USES     time item
+-- KEYS     items vms deadlines
+-- ARGV     user      text
+--          job       text
+--          number    text
+--          nonce     hex
+--          lease_ms  ms
+--          progress  text
+-- RETURN   done lost
+-- MOVES    running -> running
+-- EMITS    none
+-- COST     O(log deadlines)
+-- Answers  done and the milliseconds to the deadline. A lease that was extended once has lasted: give backs in a row
+--          are counted anew, and the claim cannot be repeated any more.
+if is.nonce ~= nonce then return {'lost'} end
+
+local deadline = math.min(now + lease_ms, tonumber(is.run_until_ms))
+redis.call('ZADD', deadlines, deadline, ref)
+if not is.extended then
+  redis.call('HSET', item, 'extended', 1)
+  redis.call('HDEL', item, 'given_back')
+end
+if progress ~= '' then redis.call('HSET', vms .. is.dispatch, 'fact:progress', progress) end
+return {'done', math.max(0, deadline - now)}

@@ -1,0 +1,22 @@
+#!lua flags=allow-oom
+-- PURPOSE  Make a delayed item ready when its time has come.
+-- USES     time event ring ready item
+-- KEYS     items stream ready delayed due events bell ring user_ring fair account
+-- ARGV     user    text
+--          job     text
+--          number  text
+-- RETURN   done changed
+-- MOVES    delayed -> ready
+-- EMITS    item.ready
+-- COST     O(log delayed)
+local at = tonumber(redis.call('ZSCORE', due, ref))
+if is.state ~= 'delayed' or not at or at > now then return {'changed'} end
+
+redis.call('HSET', item, 'state', 'ready')
+redis.call('HDEL', item, 'not_before_ms')
+redis.call('ZREM', due, ref)
+redis.call('ZREM', delayed, number)
+redis.call('HINCRBY', stream, 'delayed', -1)
+enter_ready('RPUSH', number)
+emit('item.ready', number, {state = 'ready'})
+return {'done'}

@@ -1,0 +1,21 @@
+#!lua
+-- PURPOSE  Note a tick of the clock, and whether the clock, the broker or the store was away since the last one.
+-- USES     time
+-- KEYS     clock
+-- ARGV     away_ms   ms
+--          lease_ms  ms
+-- RETURN   done
+-- MOVES    none
+-- EMITS    none
+-- COST     O(1)
+-- Answers  done, now, until when nothing expires, and since when launchers could be heard. After a gap nothing expires
+--          for as long as the gap was, at most for a lease: who is alive has extended by then.
+local was = redis.call('HMGET', clock, 'ticked_ms', 'hold_until_ms', 'back_ms')
+local hold_until, back = tonumber(was[2]) or 0, tonumber(was[3]) or 0
+local gap = was[1] and math.abs(now - tonumber(was[1])) or 0
+if gap > away_ms then
+  hold_until = now + math.min(gap, lease_ms)
+  back = now
+end
+redis.call('HSET', clock, 'ticked_ms', now, 'hold_until_ms', hold_until, 'back_ms', back)
+return {'done', now, hold_until, back}

@@ -1,0 +1,52 @@
+"""Python decides: what becomes of an item that got no result, in the form in which the scripts take it."""
+
+import secrets
+from typing import NamedTuple
+
+from broker.domain.lifecycle import Act
+from broker.domain.retry import Cause, Outcome, after_failure, after_give_back
+from broker.store.records import Hash, bounded_sentence, counters, counters_text
+from broker.wire.streams import Retry
+
+_random = secrets.SystemRandom()
+
+
+class Decision(NamedTuple):
+    """Arguments that every script which takes an item back has in common; `counters` are those it was decided on."""
+
+    counters: str
+    counts: str
+    to: str
+    delay_ms: int
+    code: str
+    sentence: str
+    exit_code: str
+
+
+def decide(act: Act, retry: Retry, item: Hash, cause: Cause) -> Decision:
+    """Decide what a fail or a give back does to the item."""
+    seen = counters(item)
+    if act is Act.FAIL:
+        counts = "attempts"
+        outcome = after_failure(retry, seen._replace(attempts=seen.attempts + 1), cause, _random.random())
+    else:
+        counts = ""
+        outcome = after_give_back(retry, seen._replace(given_back=seen.given_back + 1), cause, _random.random())
+    return _decision(counters_text(seen), counts, outcome, cause)
+
+
+def leave_alone(item: Hash) -> Decision:
+    """Decide that the item stays as it is."""
+    return Decision(counters_text(counters(item)), "", "", 0, "", "", "")
+
+
+def _decision(seen: str, counts: str, outcome: Outcome, cause: Cause) -> Decision:
+    return Decision(
+        counters=seen,
+        counts=counts,
+        to=outcome.state.value,
+        delay_ms=outcome.delay_ms,
+        code=outcome.code,
+        sentence=bounded_sentence(outcome.sentence),
+        exit_code="" if cause.exit_code is None else str(cause.exit_code),
+    )

@@ -1,0 +1,90 @@
+"""Reads that several acts share. Definitions are immutable by revision, so they are kept in memory once read."""
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from broker.domain.errors import Conflict, Unavailable
+from broker.store.keys import Keys
+from broker.store.records import Hash, item_ref, item_view, vm_view
+from broker.store.server import Server
+from broker.wire.items import ItemView, VmView
+from broker.wire.machines import MachineView
+from broker.wire.names import DispatchId, ItemRef, MachineRef, StreamRef
+from broker.wire.problems import ProblemCode
+from broker.wire.streams import StreamSpec
+
+TRIES = 5
+"""How often an act is decided anew when the item changed under the decision."""
+_KEPT_DEFINITIONS = 64
+"""A machine's XML may have half a megabyte."""
+
+T = TypeVar("T")
+
+
+class Reading:
+    """A connected store, and what every part of it reads."""
+
+    def __init__(self, server: Server, keys: Keys) -> None:
+        self._server = server
+        self._keys = keys
+        self._definitions: dict[tuple[str, int], Any] = {}
+
+    async def _item(self, ref: ItemRef) -> Hash:
+        """Return the item's record; empty when there is none."""
+        item: Hash = await self._server.command("HGETALL", self._keys.item(ref))
+        return item
+
+    async def _vm(self, dispatch: DispatchId) -> Hash:
+        """Return the vm's record; empty when there is none, or no more."""
+        vm: Hash = await self._server.command("HGETALL", self._keys.vm(dispatch))
+        return vm
+
+    async def _item_of(self, dispatch: DispatchId) -> ItemRef | None:
+        """Return the item that the dispatch was for; it never changes."""
+        name = await self._server.command("HGET", self._keys.vm(dispatch), "item")
+        return item_ref(name) if name is not None else None
+
+    async def _views(self, items: list[tuple[ItemRef, Hash]]) -> list[ItemView]:
+        """Return the views of items, each with its last vm, in one round trip."""
+        lasts = sorted({item["last"] for _, item in items if "last" in item})
+        vms = await self._server.commands([("HGETALL", self._keys.vm(DispatchId(last))) for last in lasts])
+        views: dict[str, VmView] = {
+            last: vm_view(DispatchId(last), vm) for last, vm in zip(lasts, vms, strict=True) if vm
+        }
+        return [item_view(ref, item, views.get(item.get("last", ""))) for ref, item in items]
+
+    async def _view(self, ref: ItemRef, dispatch: DispatchId) -> ItemView:
+        """Return the view of an item that is known to be there, its last vm being that of `dispatch`."""
+        item, vm = await self._server.commands(
+            [("HGETALL", self._keys.item(ref)), ("HGETALL", self._keys.vm(dispatch))]
+        )
+        if item["last"] != dispatch:
+            [view] = await self._views([(ref, item)])
+            return view
+        return item_view(ref, item, vm_view(dispatch, vm))
+
+    async def _spec(self, ref: StreamRef, revision: int) -> StreamSpec:
+        """Return the spec of a stream's revision that is known to be there."""
+        return await self._definition(self._keys.of_stream(ref).specs, revision, StreamSpec)
+
+    async def _machine(self, ref: MachineRef, revision: int) -> MachineView:
+        """Return the definition of a machine's revision that is known to be there."""
+        return await self._definition(self._keys.machine(ref), revision, MachineView)
+
+    async def _definition(self, key: str, revision: int, type_: type[T]) -> T:
+        if (key, revision) not in self._definitions:
+            text = await self._server.command("HGET", key, revision)
+            if len(self._definitions) >= _KEPT_DEFINITIONS:
+                self._definitions.pop(next(iter(self._definitions)))
+            self._definitions[key, revision] = msgspec.json.decode(text, type=type_)
+        kept: T = self._definitions[key, revision]
+        return kept
+
+
+def lease_lost() -> Conflict:
+    return Conflict(ProblemCode.LEASE_LOST, "the item is no longer this vm's: stop, and upload nothing")
+
+
+def kept_changing() -> Unavailable:
+    return Unavailable(ProblemCode.STORE_UNAVAILABLE, "the item changed while it was being decided upon; try again")

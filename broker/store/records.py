@@ -1,0 +1,117 @@
+"""From the store's hashes to the wire's views and back."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from broker.domain.retry import Counters
+from broker.wire.items import ItemView, NewItem, OutputFile, Reason, VmView
+from broker.wire.names import DispatchId, ItemRef, StreamRef, parse_item
+from broker.wire.states import Accelerator, ItemState, Phase, Verdict
+from broker.wire.streams import StreamSpec, StreamView
+
+MAX_FACTS = 32
+MAX_FACT_NAME_CHARS = 64
+MAX_FACT_CHARS = 256
+MAX_SENTENCE_CHARS = 1_000
+
+Hash = Mapping[str, str]
+
+
+def rfc3339(at_ms: int) -> str:
+    """Return a store time as the wire writes it."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def bounded_sentence(text: str) -> str:
+    """Return the sentence, cut to what an item keeps."""
+    return text if len(text) <= MAX_SENTENCE_CHARS else text[: MAX_SENTENCE_CHARS - 1] + "…"
+
+
+def bounded_facts(facts: Mapping[str, str]) -> tuple[str, ...]:
+    """Return facts as names and values in turn, as many and as long as a vm's record takes of one message."""
+    flat: list[str] = []
+    for name, value in list(facts.items())[:MAX_FACTS]:
+        flat += [name[:MAX_FACT_NAME_CHARS], value[:MAX_FACT_CHARS]]
+    return tuple(flat)
+
+
+def encode_item(item: NewItem) -> tuple[str, str, str]:
+    """Return url, name and parameters as push.lua is passed them; '' is none."""
+    params = msgspec.json.encode(item.params).decode() if item.params else ""
+    return item.url or "", item.name or "", params
+
+
+def encode_json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def item_ref(text: str) -> ItemRef:
+    """Read an item's name as the store keeps it."""
+    return parse_item(text, own=None)
+
+
+def item_view(ref: ItemRef, item: Hash, vm: VmView | None) -> ItemView:
+    return ItemView(
+        item=str(ref),
+        state=ItemState(item["state"]),
+        revision=int(item["revision"]),
+        pushed_at=rfc3339(int(item["pushed_ms"])),
+        url=item.get("url"),
+        name=item.get("name"),
+        params=msgspec.json.decode(item.get("params", "{}"), type=dict[str, str]),
+        attempts=_int(item, "attempts"),
+        boots=_int(item, "boots"),
+        reason=Reason(code=item["code"], sentence=item["sentence"]) if "code" in item else None,
+        not_before=_time(item, "not_before_ms"),
+        exit_code=int(item["exit_code"]) if "exit_code" in item else None,
+        outputs=msgspec.json.decode(item.get("outputs", "[]"), type=list[OutputFile]),
+        settled_at=_time(item, "settled_ms"),
+        vm=vm,
+    )
+
+
+def vm_view(dispatch: DispatchId, vm: Hash) -> VmView:
+    return VmView(
+        dispatch=dispatch,
+        fence=int(vm["fence"]),
+        launcher=vm["launcher"],
+        node=vm["node"],
+        accelerator=Accelerator(vm["accelerator"]),
+        vcpus=int(vm["vcpus"]),
+        memory_mib=int(vm["memory_mib"]),
+        phases={phase: rfc3339(int(vm[f"phase:{phase}"])) for phase in Phase if f"phase:{phase}" in vm},
+        facts={name.removeprefix("fact:"): value for name, value in vm.items() if name.startswith("fact:") and value},
+        verdict=Verdict(vm["verdict"]) if "verdict" in vm else None,
+        sentence=vm.get("sentence", ""),
+        has_console=vm.get("has_console") == "1",
+    )
+
+
+def stream_view(ref: StreamRef, stream: Hash, spec: StreamSpec) -> StreamView:
+    return StreamView(
+        stream=str(ref),
+        revision=int(stream["revision"]),
+        spec=spec,
+        counts={state.value: _int(stream, state) for state in ItemState},
+        created_at=rfc3339(int(stream["created_ms"])),
+    )
+
+
+def counters(item: Hash) -> Counters:
+    return Counters(_int(item, "attempts"), _int(item, "boots"), _int(item, "given_back"))
+
+
+def counters_text(seen: Counters) -> str:
+    """Return the counters as the scripts compare them."""
+    return f"{seen.attempts}:{seen.boots}:{seen.given_back}"
+
+
+def _int(record: Hash, name: str) -> int:
+    return int(record.get(name, 0))
+
+
+def _time(record: Hash, name: str) -> str | None:
+    return rfc3339(int(record[name])) if name in record else None

@@ -1,0 +1,139 @@
+"""The store's scripts: read from `lua/`, put together with the pieces they use, given names for what they are passed.
+
+A script's header is its contract, and what is generated from it cannot drift from it: `KEYS` and `ARGV` become the
+script's local variables, in that order; `USES` names the pieces of `lua/lib/` that are put before it; `RETURN` is the
+closed list of its words. A test compares `MOVES` and `EMITS` with the domain's tables and `ARGV` with `arguments.py`.
+"""
+
+import hashlib
+import re
+from enum import StrEnum
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import NamedTuple
+
+from broker.domain.limits import default
+from broker.store.keys import DISPATCH_KEY_MS, IDEMPOTENCY_MS, LAUNCHER_KEEP_MS, VM_KEEP_MS
+
+_FIELD = re.compile(r"-- ([A-Z]+) +(.*)")
+_CONTINUED = re.compile(r"-- {2,}(.*)")
+_CONSTANTS = {
+    "EVENT_LOG": default("event_log"),
+    "IDEMPOTENCY_MS": IDEMPOTENCY_MS,
+    "DISPATCH_KEY_MS": DISPATCH_KEY_MS,
+    "VM_KEEP_MS": VM_KEEP_MS,
+    "LAUNCHER_KEEP_MS": LAUNCHER_KEEP_MS,
+}
+REST = "text..."
+"""The type of a last argument that stands for all that follow: its variable is the first one's index."""
+
+
+class Word(StrEnum):
+    """Every word that a script may answer."""
+
+    DONE = "done"
+    REPEATED = "repeated"
+    CHANGED = "changed"
+    """What was decided no longer applies: read again, decide again."""
+    LOST = "lost"
+    """The item is no longer this lease's."""
+    DIFFERS = "differs"
+    MISSING = "missing"
+    REUSED = "reused"
+    EMPTY = "empty"
+    AGAIN = "again"
+    SPENT = "spent"
+    REPLAYED = "replayed"
+    OWN = "own"
+    CLOSING = "closing"
+    """The dispatch is over because its own guest said its last word a moment ago."""
+    OVER = "over"
+
+
+class Argument(NamedTuple):
+    name: str
+    type: str
+
+
+class Script(NamedTuple):
+    """A script ready to load. `header` holds its fields as written; see the module's text."""
+
+    name: str
+    header: dict[str, list[str]]
+    keys: tuple[str, ...]
+    arguments: tuple[Argument, ...]
+    words: frozenset[Word]
+    source: str
+    sha1: str
+
+
+@cache
+def load(name: str) -> Script:
+    """Read a script and put it together. Same files, same digest."""
+    text = _read(f"{name}.lua")
+    shebang, _, body = text.partition("\n")
+    header = parse_header(body)
+    keys = tuple(" ".join(header["KEYS"]).split())
+    arguments = tuple(Argument(*line.split()[:2]) for line in header["ARGV"])
+    source = "\n".join([shebang, _constants(), *_locals(keys, arguments), *_pieces(header), body])
+    return Script(
+        name=name,
+        header=header,
+        keys=keys,
+        arguments=arguments,
+        words=frozenset(Word(word) for word in " ".join(header["RETURN"]).split()),
+        source=source,
+        sha1=hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(),
+    )
+
+
+def names() -> list[str]:
+    """Return the names of all scripts."""
+    return sorted(entry.name.removesuffix(".lua") for entry in _folder().iterdir() if entry.name.endswith(".lua"))
+
+
+def parse_header(body: str) -> dict[str, list[str]]:
+    """Return the fields of the comment that a script opens with, each as its lines."""
+    header: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in body.splitlines():
+        if named := _FIELD.fullmatch(line):
+            lines = header.setdefault(named[1], [])
+            lines.append(named[2])
+        elif more := _CONTINUED.fullmatch(line):
+            lines.append(more[1])
+        elif line.startswith("--"):
+            lines = []
+        else:
+            break
+    return header
+
+
+def _pieces(header: dict[str, list[str]]) -> list[str]:
+    return [_read(f"lib/{piece}.lua") for piece in " ".join(header.get("USES", [])).split()]
+
+
+def _constants() -> str:
+    return "\n".join(f"local {name} = {value}" for name, value in _CONSTANTS.items())
+
+
+def _locals(keys: tuple[str, ...], arguments: tuple[Argument, ...]) -> list[str]:
+    lines = [f"local {key} = KEYS[{index}]" for index, key in enumerate(keys, 1)]
+    for index, argument in enumerate(arguments, 1):
+        if argument.type == REST:
+            value = str(index)
+        elif argument.type in {"int", "ms", "flag"}:
+            value = f"tonumber(ARGV[{index}])"
+        else:
+            value = f"ARGV[{index}]"
+        lines.append(f"local {argument.name} = {value}")
+    return lines
+
+
+def _read(path: str) -> str:
+    return _folder().joinpath(path).read_text(encoding="utf-8")
+
+
+def _folder() -> Traversable:
+    return files("broker.store").joinpath("lua")

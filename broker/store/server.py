@@ -1,0 +1,143 @@
+"""The one place that calls the store: every call is bounded, and what goes wrong comes out as the broker's own errors.
+
+Nothing is sent twice behind the caller's back. A lost answer leaves it unknown whether the act was done; every act that
+another party may repeat has a key that makes repeating safe, so the repeating is theirs.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, ResponseError
+
+from broker.domain.errors import Unavailable
+from broker.store import scripts
+from broker.store.arguments import SCRIPTS, Arguments, flatten
+from broker.store.failures import translated
+from broker.store.keys import StreamKeys
+from broker.store.scripts import Script, Word
+from broker.wire.problems import ProblemCode
+
+CALL_TIMEOUT_S = 5.0
+"""The slowest script takes milliseconds; a store silent for longer is away."""
+CONNECTIONS = 64
+"""One process keeps at most so many connections; further callers wait their turn."""
+OLDEST = (7, 0)
+
+Arg = str | int | bytes
+
+
+class Reply(NamedTuple):
+    """What a script answered: its word, and what follows it."""
+
+    word: Word
+    values: list[Any]
+
+
+class Server:
+    """A connected store. The scripts are loaded, and loaded again when the store forgot them."""
+
+    def __init__(self, url: str) -> None:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=CONNECTIONS,
+            timeout=CALL_TIMEOUT_S,
+            # Each call is bounded as a whole. A timeout of the client's own is an asyncio.wait_for, which on Python
+            # 3.11 swallows a cancellation that comes just after the command was sent (bpo-37658).
+            socket_timeout=None,
+            socket_connect_timeout=CALL_TIMEOUT_S,
+            decode_responses=True,
+            # One shape of answers on every server and with every version of the client library.
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._redis: Redis = Redis.from_pool(pool)
+        self.durability = "unknown"
+
+    async def open(self) -> None:
+        """Check the server's version, learn its durability, load the scripts.
+
+        Raises:
+            Unavailable: it cannot be reached, or is older than Redis 7.0.
+        """
+        info = await self.command("INFO", "server")
+        version = str(info["redis_version"])
+        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+            raise Unavailable(
+                ProblemCode.STORE_UNAVAILABLE, f"the store is Redis {version}: run Redis 7.0 or newer, or Valkey"
+            )
+        self.durability = await self._read_durability()
+        for name in scripts.names():
+            await self.command("SCRIPT", "LOAD", scripts.load(name).source)
+
+    async def close(self) -> None:
+        async with translated(CALL_TIMEOUT_S):
+            await self._redis.aclose()
+
+    async def command(self, *parts: Arg) -> Any:
+        """Call one command.
+
+        Raises:
+            Unavailable: the store is away, full or slow; a write may or may not have been done.
+        """
+        async with translated(CALL_TIMEOUT_S):
+            return await self._call(*parts)
+
+    async def commands(self, batch: Sequence[tuple[Arg, ...]], *, atomic: bool = False) -> list[Any]:
+        """Call several commands in one round trip, `atomic` ones with nothing in between.
+
+        Raises:
+            Unavailable: as for `command`.
+        """
+        if not batch:
+            return []
+        async with translated(CALL_TIMEOUT_S), self._redis.pipeline(transaction=atomic) as pipeline:
+            for parts in batch:
+                pipeline.execute_command(*parts)
+            return list(await pipeline.execute())
+
+    async def act(self, arguments: Arguments, keys: StreamKeys | None = None, **more_keys: str) -> Reply:
+        """Run the script of `arguments` on the keys that its header names.
+
+        Raises:
+            Unavailable: as for `command`.
+        """
+        script = scripts.load(SCRIPTS[type(arguments)])
+        named = {**(keys._asdict() if keys is not None else {}), **more_keys}
+        parts: list[Arg] = [len(script.keys), *(named[name] for name in script.keys), *flatten(arguments)]
+        async with translated(CALL_TIMEOUT_S):
+            word, *values = await self._evaluate(script, parts)
+        answered = Word(word)
+        assert answered in script.words, f"{script.name} answered {word!r}, which its header does not list"
+        return Reply(answered, values)
+
+    def pubsub(self) -> PubSub:
+        """Return a subscriber; what it raises is the caller's to translate."""
+        return self._redis.pubsub(ignore_subscribe_messages=True)
+
+    async def _call(self, *parts: Arg) -> Any:
+        return await self._redis.execute_command(*parts)  # type: ignore[no-untyped-call]
+
+    async def _evaluate(self, script: Script, parts: list[Arg]) -> list[Any]:
+        try:
+            answer = await self._call("EVALSHA", script.sha1, *parts)
+        except NoScriptError:
+            # The server was started anew; EVAL runs it and keeps it.
+            answer = await self._call("EVAL", script.source, *parts)
+        return list(answer)
+
+    async def _read_durability(self) -> str:
+        """Return what a 2xx means: `fsync` on disk, `second` within a second, `memory` not at all, or `unknown`."""
+        async with translated(CALL_TIMEOUT_S):
+            try:
+                flat = await self._call("CONFIG", "GET", "append*")
+            except ResponseError:
+                # An access list that hides CONFIG is good practice; the operator then knows, we do not.
+                return "unknown"
+        config = dict(zip(flat[::2], flat[1::2], strict=True))
+        if config.get("appendonly") != "yes":
+            return "memory"
+        return {"always": "fsync", "everysec": "second"}.get(config["appendfsync"], "memory")

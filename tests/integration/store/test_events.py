@@ -1,0 +1,123 @@
+import asyncio
+
+import pytest
+
+from broker.domain.errors import Rejected
+from broker.domain.limits import default
+from broker.store import Bell, Store
+from broker.wire.events import EventType
+from broker.wire.names import StreamRef
+from tests.integration.store.scene import ALICE, RENDER, Scene, result
+from tests.support.waiting import until
+
+_FILL_LOG = """
+local epoch = redis.call('HGET', KEYS[1], 'epoch')
+for _ = 1, ARGV[1] do
+  redis.call('XADD', KEYS[2], epoch .. '-' .. redis.call('HINCRBY', KEYS[1], 'seq', 1), 'kind', 'item.ready')
+end
+"""
+
+
+async def test_life_of_an_item_is_told_in_order_and_without_a_gap(scene: Scene) -> None:
+    await scene.push(1)
+    await scene.store.complete(await scene.running(), result())
+    batch = await scene.store.read_events(RENDER, None, 100)
+    assert [event.kind for event in batch.events] == [
+        EventType.STREAM_CREATED,
+        EventType.ITEMS_PUSHED,
+        EventType.ITEM_DISPATCHED,
+        EventType.VM_PREPARING,
+        EventType.ITEM_CLAIMED,
+        EventType.VM_CLAIMED,
+        EventType.ITEM_COMPLETED,
+    ]
+    assert [int(event.sequence) for event in batch.events] == list(range(1, 8))
+    assert {event.source for event in batch.events} == {"/streams/alice/render"}
+    assert batch.events[1].data == {"first": 1, "last": 1}
+    assert (batch.events[2].subject, batch.events[2].data["launcher"]) == ("alice/render/1", scene.launcher)
+
+
+async def test_reader_resumes_after_the_last_event_it_saw(scene: Scene) -> None:
+    await scene.push(1)
+    first = await scene.store.read_events(RENDER, None, 1)
+    rest = await scene.store.read_events(RENDER, first.events[-1].id, 100)
+    end = await scene.store.read_events(RENDER, rest.events[-1].id, 100)
+    assert [event.kind for event in rest.events] == [EventType.ITEMS_PUSHED]
+    assert (end.events, end.truncated, rest.truncated) == ([], False, False)
+
+
+async def test_reader_whose_place_was_trimmed_is_told(scene: Scene) -> None:
+    first = (await scene.store.read_events(RENDER, None, 1)).events[0]
+    await scene.push(1)
+    await scene.push(1)
+    await scene.store._server.command("XTRIM", scene.store._keys.of_stream(RENDER).events, "MAXLEN", 1)
+    batch = await scene.store.read_events(RENDER, first.id, 100)
+    assert batch.truncated
+    assert [int(event.sequence) for event in batch.events] == [3]
+
+
+@pytest.mark.parametrize("after", ["1-1", "99999999999999-1"])
+async def test_id_of_another_life_of_the_stream_starts_from_the_oldest(scene: Scene, after: str) -> None:
+    batch = await scene.store.read_events(RENDER, after, 100)
+    assert batch.truncated
+    assert [event.kind for event in batch.events] == [EventType.STREAM_CREATED]
+
+
+async def test_log_keeps_its_limit_and_little_more(scene: Scene) -> None:
+    keys, limit = scene.store._keys.of_stream(RENDER), default("event_log")
+    await scene.store._server.command("EVAL", _FILL_LOG, 2, keys.stream, keys.events, limit + 1_000)
+    await scene.push(1)
+    assert limit <= await scene.store._server.command("XLEN", keys.events) <= limit + 100
+
+
+@pytest.mark.parametrize(("after", "limit"), [("x", 10), ("1", 10), (None, 0), (None, 1_001)])
+async def test_wrong_id_or_limit_is_refused(scene: Scene, after: str | None, limit: int) -> None:
+    with pytest.raises(Rejected):
+        await scene.store.read_events(RENDER, after, limit)
+
+
+async def test_events_of_no_stream_are_refused(store: Store) -> None:
+    with pytest.raises(Rejected, match="no stream alice/none"):
+        await store.read_events(StreamRef(ALICE, "none"), None, 10)
+
+
+async def test_bells_ring_for_what_became_ready_and_for_what_was_logged(scene: Scene) -> None:
+    heard: list[Bell] = []
+    async with _listening(scene.store, heard):
+
+        async def both() -> bool:
+            await scene.push(1)
+            return {Bell("ready", RENDER), Bell("event", RENDER)} <= set(heard)
+
+        await until(both, "both bells")
+
+
+async def test_bells_go_on_after_their_connection_was_cut(scene: Scene) -> None:
+    heard: list[Bell] = []
+
+    async def rings() -> bool:
+        await scene.push(1)
+        return bool(heard)
+
+    async with _listening(scene.store, heard):
+        await until(rings, "a bell")
+        assert await scene.store._server.command("CLIENT", "KILL", "TYPE", "pubsub") == 1
+        heard.clear()
+        await until(rings, "a bell after the cut")
+
+
+class _listening:  # noqa: N801 # reads as what it does
+    def __init__(self, store: Store, heard: list[Bell]) -> None:
+        self._store, self._heard = store, heard
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.create_task(self._listen())
+
+    async def __aexit__(self, *error: object) -> None:
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    async def _listen(self) -> None:
+        async with self._store.bells() as bells:
+            async for bell in bells:
+                self._heard.append(bell)

@@ -1,0 +1,53 @@
+from uuid import uuid4
+
+from broker.store.keys import KEY_KINDS, SHARD_TAG, Keys
+from broker.wire.names import DispatchId, ItemRef, MachineRef, StreamRef, UserName
+
+KEYS = Keys("vmb")
+ALICE = UserName("alice")
+STREAM = StreamRef(ALICE, "render.v2")
+
+
+def _built() -> set[str]:
+    stream = KEYS.of_stream(STREAM)
+    # The prefixes become names with a number or id, the bell is a channel.
+    whole = set(stream._replace(items="", vms="", bell="")) - {""}
+    return whole | {
+        KEYS.item(ItemRef(STREAM, 17)),
+        KEYS.vm(DispatchId(str(uuid4()))),
+        KEYS.machine(MachineRef(ALICE, "deb12")),
+        KEYS.machines(ALICE),
+        KEYS.images(ALICE),
+        KEYS.clock,
+        KEYS.push_key(STREAM, "any key: with anything in it"),
+        KEYS.dispatch_key("launcher", "key"),
+    }
+
+
+def test_every_name_that_is_built_is_of_a_listed_kind_and_every_kind_is_built() -> None:
+    kinds = [KEYS.kind_of(key) for key in _built()]
+    assert None not in kinds
+    assert set(kinds) == set(KEY_KINDS)
+
+
+def test_every_name_carries_the_shards_tag() -> None:
+    assert all(f":{SHARD_TAG}:" in key for key in {*_built(), *KEYS.of_stream(STREAM)})
+
+
+def test_prefixes_lead_to_the_names_of_items_and_vms() -> None:
+    stream = KEYS.of_stream(STREAM)
+    assert f"{stream.items}17" == KEYS.item(ItemRef(STREAM, 17))
+    assert f"{stream.vms}abc" == KEYS.vm(DispatchId("abc"))
+
+
+def test_name_of_another_prefix_or_shape_is_of_no_kind() -> None:
+    assert KEYS.kind_of("other:{s0}:ring") is None
+    assert KEYS.kind_of("vmb:{s0}:rings") is None
+    assert KEYS.kind_of("vmb:{s0}:item:alice/render/0x1") is None
+
+
+def test_keys_of_one_stream_never_meet_those_of_another() -> None:
+    other = KEYS.of_stream(StreamRef(UserName("alice.render"), "v2"))
+    shared = {"vms", "ring", "fair", "deadlines", "due", "launchers"}
+    same = {name for name, a, b in zip(other._fields, other, KEYS.of_stream(STREAM), strict=True) if a == b}
+    assert same == shared
