@@ -48,7 +48,7 @@ async def run(settings: Settings, login: Login, ca_pem: str | None) -> None:
         serving = background.create_task(node.proxy.serve(daemon.listener))
         guarding = background.create_task(_drain_without_daemon(daemon, draining))
         log.info("launcher_started", launcher=settings.name, room=str(node.slot.room()))
-        agent = Agent(node, launcher=settings.name, node_name=socket.gethostname(), client=client_version())
+        agent = Agent(node, node_name=socket.gethostname(), client=client_version())
         try:
             refusal = await agent.run(draining)
         finally:
@@ -89,6 +89,7 @@ async def _node(settings: Settings, login: Login, ca_pem: str | None) -> AsyncIt
         proxy = Proxy(Origin.parse(origin) for origin in (login.url, *settings.trusted_origins))
         hypervisor = await stack.enter_async_context(Hypervisor(daemon.uri))
         node = Node(
+            name=settings.name,
             broker=login.url,
             ca_pem=ca_pem,
             session=session,

@@ -49,7 +49,7 @@ _OURS: dict[str, str] = {
     "cpu/topology/@cores": "[1-9][0-9]{0,3}",
     "cpu/topology/@threads": "1",
     "cpu/feature": "",
-    "cpu/feature/@policy": "require",
+    "cpu/feature/@policy": "require|disable",
     "cpu/feature/@name": "[a-z0-9.]+",
     "os/@firmware": "efi",
     "os/type": "hvm",

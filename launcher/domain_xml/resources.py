@@ -5,9 +5,13 @@ from lxml import etree
 from launcher.domain_xml.build import Build
 from launcher.domain_xml.tree import add, put_one, take_out
 
-# Without rdrand a guest's first Python start waits about a second for random numbers. The others make
-# x86-64-v2, without which the C library of enterprise distributions since 2022 refuses to start.
-_EMULATED_FEATURES = ("rdrand", "ssse3", "sse4.1", "sse4.2", "popcnt")
+# Without rdrand a guest's first Python start waits about a second for random numbers. The others are what programs
+# compiled for processors of the last fifteen years expect.
+_EMULATED_FEATURES = {
+    **dict.fromkeys(("rdrand", "ssse3", "sse4.1", "sse4.2", "popcnt"), "require"),
+    # QEMU 7.2 emulates cmpxchg16b so that Linux 6.12 panics in about one boot of ten: docs/adr/0006.
+    "cx16": "disable",
+}
 # By QEMU's default the cache grows to the size of the guest's working code: 60 MiB more for each vm, measured.
 _TRANSLATION_CACHE_MIB = 32
 
@@ -26,8 +30,8 @@ def set_processor(root: etree._Element, build: Build) -> None:
     else:
         cpu = put_one(root, "cpu", {"mode": "host-passthrough", "check": "none"})
     add(cpu, "topology", {"sockets": "1", "cores": str(build.vm.vcpus), "threads": "1"})
-    for feature in _EMULATED_FEATURES if build.is_emulated else ():
-        add(cpu, "feature", {"policy": "require", "name": feature})
+    for feature, policy in _EMULATED_FEATURES.items() if build.is_emulated else ():
+        add(cpu, "feature", {"policy": policy, "name": feature})
 
 
 def set_features(root: etree._Element, build: Build) -> None:

@@ -23,9 +23,8 @@ _LASTING = frozenset({400, 401, 403, 404, 422})
 class Agent:
     """Offers the slot's room to the broker until it is told to drain."""
 
-    def __init__(self, node: Node, *, launcher: str, node_name: str, client: str) -> None:
+    def __init__(self, node: Node, *, node_name: str, client: str) -> None:
         self._node = node
-        self._launcher = launcher
         self._node_name = node_name
         self._client = client
         self._freed = asyncio.Event()
@@ -64,7 +63,7 @@ class Agent:
             return None
         request = DispatchRequest(
             dispatch_key=str(uuid.uuid4()),
-            launcher=self._launcher,
+            launcher=self._node.name,
             node=self._node_name,
             room=room,
             wait_ms=_WAIT_MS,

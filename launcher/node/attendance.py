@@ -7,10 +7,10 @@ the first moment to the last, a download of hours included. A broker that does n
 import asyncio
 import contextlib
 
-from broker.client.dispatch import DispatchClient
 from broker.client.session import ONCE, CallError
-from broker.wire.dispatches import DispatchAnswer, VmEvent
+from broker.wire.dispatches import DispatchAnswer, DispatchExtend, VmEvent
 from broker.wire.states import Instruction, ItemState, Phase, Verdict
+from launcher.node.node import Node
 from launcher.node.verdicts import TOLD, Ending
 
 _CLAIM_LOOK_S = 1.0
@@ -25,10 +25,10 @@ class Attendance:
         was_claimed: whether the broker said that the item is claimed.
     """
 
-    def __init__(self, dispatches: DispatchClient, answer: DispatchAnswer) -> None:
+    def __init__(self, node: Node, answer: DispatchAnswer) -> None:
         self.greeted = asyncio.Event()
         self.was_claimed = False
-        self._dispatches = dispatches
+        self._node = node
         self._answer = answer
         self._boot_ends_s: float | None = None
 
@@ -66,10 +66,12 @@ class Attendance:
 
     async def _look(self) -> Ending | None:
         try:
-            told = await self._dispatches.extend(self._answer.dispatch, patience=ONCE)
+            extend = DispatchExtend(launcher=self._node.name)
+            told = await self._node.dispatches.extend(self._answer.dispatch, extend, patience=ONCE)
             if told.state == ItemState.RUNNING and not self.was_claimed:
                 self.was_claimed = True
-                await self._dispatches.report(self._answer.dispatch, VmEvent(phase=Phase.CLAIMED))
+                claimed = VmEvent(launcher=self._node.name, phase=Phase.CLAIMED)
+                await self._node.dispatches.report(self._answer.dispatch, claimed)
         except CallError:
             # The next heartbeat makes up for a missed one; the vm goes on while the broker is away.
             return None

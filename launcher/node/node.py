@@ -16,8 +16,9 @@ from launcher.node.slot import Slot
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """`broker` is the address that guests are told; `ca_pem` what they verify it with besides their own authorities."""
+    """`name` is the launcher's; `broker` the address that guests are told, `ca_pem` what they verify it with."""
 
+    name: str
     broker: str
     ca_pem: str | None
     session: Session

@@ -76,7 +76,7 @@ class VmRun:
 
     async def _live(self, folder: Path) -> tuple[Ending, Grant]:
         with self._granted() as grant:
-            attendance = Attendance(self._node.dispatches, self._answer)
+            attendance = Attendance(self._node, self._answer)
             ending = await first_of(self._way(folder, grant, attendance), attendance.until_told())
         return ending, grant
 
@@ -174,7 +174,9 @@ class VmRun:
 
     async def _report(self, phase: Phase, **facts: str) -> None:
         self._log.info("vm_phase", phase=phase.value)
-        answer = await self._node.dispatches.report(self._answer.dispatch, VmEvent(phase=phase, facts=facts))
+        answer = await self._node.dispatches.report(
+            self._answer.dispatch, VmEvent(launcher=self._node.name, phase=phase, facts=facts)
+        )
         if answer.instruction is not Instruction.CONTINUE:
             raise _Told(answer.instruction)
 
@@ -182,6 +184,7 @@ class VmRun:
         self, ending: Ending, grant: Grant | None, console: bytes, patience: Patience
     ) -> Verdict | None:
         end = EndVm(
+            launcher=self._node.name,
             verdict=ending.verdict,
             sentence=_with_refusals(ending.sentence, grant),
             facts=_facts(grant),

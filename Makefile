@@ -1,0 +1,43 @@
+# The commands that people and CI run alike. Each does its own set-up: it installs what is missing, skips what is there,
+# and says in one line what it does.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-node demo test check format clean
+
+VENV := .venv/bin
+EXTRAS := --extra broker --extra launcher
+# The files that the demo pushes; empty: the alignments that come with the demo's image.
+DEMO_INPUT ?=
+
+help: ## Show these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:
+	@deploy/setup/system-packages python
+	@deploy/setup/python-environment $(EXTRAS)
+
+setup-node: setup
+	@deploy/setup/system-packages node image
+
+demo: setup-node ## Three files in, three virtual machines, three results out (demo-results/)
+	@deploy/image/build full
+	@$(VENV)/python -m deploy.demo $(if $(DEMO_INPUT),--input "$(DEMO_INPUT)")
+
+test: setup-node ## The tests, on a real store, real libvirt and at least one real VM
+	@deploy/setup/system-packages test
+	@deploy/image/build minimal
+	@$(VENV)/pytest
+
+check: setup ## Format, lint, types, imports, generated docs
+	@$(VENV)/ruff format --check .
+	@$(VENV)/ruff check .
+	@$(VENV)/mypy
+	@$(VENV)/lint-imports --no-cache
+	@$(VENV)/python -m docs.generate --check
+
+format: setup ## Format the code and mend what ruff can
+	@$(VENV)/ruff format .
+	@$(VENV)/ruff check --fix .
+
+clean: ## Remove what was made in this folder; the caches outside it stay
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist demo-results

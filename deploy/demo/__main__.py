@@ -1,0 +1,179 @@
+"""Three files in, three virtual machines, three results out.
+
+Everything here is what a researcher and a site would do, by the same commands: nothing is started, faked or shortened
+that they would not have. What it leaves is `demo-results/`; servers, vms and folders of its own are gone at the end.
+"""
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from broker.client.session import Session
+from broker.wire.accounts import WhoAmI
+from broker.wire.items import ItemPage, ItemView
+from broker.wire.states import ItemState, Phase
+from deploy.demo.processes import DemoFailed, Shell, left_running, wait_for_file
+
+_HERE = Path(__file__).parent
+_REPOSITORY = _HERE.parent.parent
+_STREAM = "search"
+_MACHINE = "hmmer"
+_RESULTS = Path("demo-results")
+
+
+class Login(msgspec.Struct):
+    """The first user's login, as `broker serve` writes it."""
+
+    url: str
+    token: str
+
+
+def main() -> int:
+    """Run the demo; return its exit status."""
+    arguments = _arguments()
+    console = Console(soft_wrap=True, highlight=False)
+    with tempfile.TemporaryDirectory(prefix="vmb-demo-", dir="/tmp") as name:
+        home = Path(name)
+        # The launcher's folder is below it, and QEMU may run under another account.
+        home.chmod(0o711)
+        try:
+            views = _play(console, home, arguments)
+        except DemoFailed as failure:
+            console.print(f"\n[bold red]demo failed:[/] {failure}")
+            return 1
+        left = left_running(name)
+    if left:
+        console.print(f"[bold red]demo failed:[/] still running at the end: {'; '.join(left)}")
+        return 1
+    console.print(_table(views))
+    console.print(f"{len(views)} results are in {_RESULTS}/; nothing is left running.")
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--input", type=Path, help="folder whose files are pushed instead of the example's")
+    return parser.parse_args()
+
+
+def _play(console: Console, home: Path, arguments: argparse.Namespace) -> list[ItemView]:
+    built = _built("full")
+    image = built / "disk.qcow2"
+    inputs = _inputs(arguments.input or built / "inputs")
+    shell = Shell(console, home)
+    serve_log, launcher_log = home / "broker.log", home / "launcher.log"
+    with shell.running(serve_log, "broker", "serve", "--listen", "127.0.0.1:0") as broker:
+        login_file = home / "config" / "vmbroker" / "login.json"
+        wait_for_file(login_file, broker, serve_log, "the broker")
+        shell.run("broker", "machine", "add", _MACHINE, _relative(_HERE / "domain.xml"), "--disk", f"vda={image}")
+        shell.run("broker", "stream", "add", _STREAM, "--machine", _MACHINE, "--run", "/opt/app/run {input} {output}")
+        shell.run("broker", "push", _STREAM, *map(str, inputs))
+        scratch = ("--scratch", str(home / "node"), "--cache", str(home / "cache"))
+        with shell.running(launcher_log, "launcher", "run", *scratch):
+            watched = shell.run("broker", "watch", _STREAM, timeout_s=1_800, may_fail=True)
+        views = asyncio.run(_views(msgspec.json.decode(login_file.read_bytes(), type=Login)))
+        _check(shell, views, watched, len(inputs), launcher_log)
+        shell.run("broker", "results", _STREAM, "--download", str(_RESULTS), "--force")
+    return views
+
+
+def _built(name: str) -> Path:
+    command = [_HERE.parent / "image" / "build", name, "--print-path"]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    if built.returncode:
+        raise DemoFailed(f"there is no guest image: {built.stderr.strip()}")
+    return Path(built.stdout.strip())
+
+
+def _inputs(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise DemoFailed(f"{folder} is no folder; name one whose files are to be pushed: make demo DEMO_INPUT=DIR")
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    if not files:
+        raise DemoFailed(f"{folder} holds no files; put at least one there")
+    return files
+
+
+def _relative(path: Path) -> str:
+    return os.path.relpath(path, Path.cwd()) if path.is_relative_to(_REPOSITORY) else str(path)
+
+
+async def _views(login: Login) -> list[ItemView]:
+    async with Session(login.url, token=login.token) as session:
+        who = await session.call("GET", "/v1/whoami", answer=WhoAmI)
+        path = f"/v1/streams/{who.user}/{_STREAM}/items"
+        page = await session.call("GET", path, query={"limit": "1000"}, answer=ItemPage)
+        return page.items
+
+
+def _check(shell: Shell, views: list[ItemView], watched: int, expected: int, launcher_log: Path) -> None:
+    failed = [view for view in views if view.state is not ItemState.DONE]
+    if not failed and len(views) == expected and watched == 0:
+        return
+    if not failed:
+        tail = "\n".join(launcher_log.read_text(errors="replace").splitlines()[-20:])
+        raise DemoFailed(f"{len(views)} of {expected} items are there, `broker watch` ended with {watched}:\n{tail}")
+    view = failed[0]
+    why = view.reason.sentence if view.reason else f"it is {view.state}"
+    console = shell.capture("broker", "console", view.item) if view.vm and view.vm.has_console else b"(no console)"
+    tail = "\n".join(console.decode(errors="replace").splitlines()[-30:])
+    raise DemoFailed(f"item {view.item}: {why}\n--- the console of its vm ---\n{tail}")
+
+
+def _table(views: list[ItemView]) -> Table:
+    table = Table(title="Three results, each from a virtual machine of its own" if len(views) == 3 else None)
+    for heading in ("item", "node", "accel.", "guest OS", "vcpus"):
+        table.add_column(heading)
+    for heading in ("prepare", "boot", "run", "upload", "in all", "bytes"):
+        table.add_column(heading, justify="right")
+    table.add_column("sha256")
+    for view in views:
+        table.add_row(*_row(view))
+    table.caption = "prepare (image, overlay, XML), boot (to the claim), run, upload, in all: milliseconds"
+    return table
+
+
+def _row(view: ItemView) -> list[str]:
+    vm = view.vm
+    assert vm is not None
+    facts = vm.facts
+    size = sum(output.size_bytes for output in view.outputs)
+    digest = view.outputs[0].digest.removeprefix("sha256:")[:12] if view.outputs else "-"
+    return [
+        f"{view.item.rpartition('/')[2]} {view.name or (view.url or '').rpartition('/')[2]}",
+        vm.node,
+        vm.accelerator.value if vm.accelerator else "-",
+        facts.get("guest_os", "-"),
+        str(vm.vcpus),
+        _between(vm.phases, Phase.PREPARING, Phase.BOOTING),
+        _between(vm.phases, Phase.BOOTING, Phase.CLAIMED),
+        facts.get("run_ms", "-"),
+        facts.get("upload_ms", "-"),
+        _between(vm.phases, Phase.PREPARING, Phase.ENDED),
+        str(size),
+        digest,
+    ]
+
+
+def _between(phases: dict[Phase, str], first: Phase, last: Phase) -> str:
+    if first not in phases or last not in phases:
+        return "-"
+    gap = datetime.fromisoformat(phases[last]) - datetime.fromisoformat(phases[first])
+    return str(int(gap.total_seconds() * 1000))
+
+
+if __name__ == "__main__":
+    started = time.monotonic()
+    status = main()
+    print(f"{time.monotonic() - started:.0f} s")
+    sys.exit(status)
