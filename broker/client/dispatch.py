@@ -34,12 +34,14 @@ class DispatchClient:
         reply = await self._session.send("POST", "/v1/dispatch", body=msgspec.json.encode(request), timeout_s=timeout_s)
         return None if reply.status == HTTPStatus.NO_CONTENT else msgspec.json.decode(reply.body, type=DispatchAnswer)
 
-    async def extend(self, dispatch: str, *, patience: Patience | None = None) -> DispatchExtended:
+    async def extend(
+        self, dispatch: str, extend: DispatchExtend, *, patience: Patience | None = None
+    ) -> DispatchExtended:
         """Show that the launcher is there, and learn what to do with the vm."""
         return await self._session.call(
             "POST",
             f"/v1/dispatches/{dispatch}/extend",
-            body=DispatchExtend(),
+            body=extend,
             answer=DispatchExtended,
             patience=patience,
         )

@@ -29,6 +29,7 @@ class _Seen(NamedTuple):
     item: Hash
     vm: Hash
     is_launcher_gone: bool
+    lease_ms: int
 
 
 class Clock(Reading):
@@ -41,7 +42,7 @@ class Clock(Reading):
             Unavailable: tick again.
         """
         reply = await self._server.act(
-            arguments.Tick(away_ms=deadlines.AWAY_MS, lease_ms=deadlines.LEASE_MS), clock=self._keys.clock
+            arguments.Tick(away_ms=deadlines.AWAY_MS, lease_ms=self._deadlines.lease_ms), clock=self._keys.clock
         )
         now_ms, hold_until_ms, back_ms = (int(value) for value in reply.values)
         moved = 0
@@ -71,8 +72,8 @@ class Clock(Reading):
         dispatch = DispatchId(item["dispatch"])
         vm = await self._vm(dispatch)
         heard = int(float(await self._server.command("ZSCORE", self._keys.launchers, vm["launcher"]) or 0))
-        gone = now_ms - max(heard, back_ms) > deadlines.LAUNCHER_GRACE_MS
-        act, cause = _judge(_Seen(now_ms, item, vm, gone))
+        gone = now_ms - max(heard, back_ms) > self._deadlines.launcher_grace_ms
+        act, cause = _judge(_Seen(now_ms, item, vm, gone, self._deadlines.lease_ms))
         spec = await self._spec(ref.stream, int(item["revision"]))
         reply = await self._server.act(
             arguments.Expire(
@@ -111,5 +112,5 @@ def _judge_running(seen: _Seen) -> tuple[Act, Cause]:
     if seen.now_ms >= (run_until_ms := int(seen.item["run_until_ms"])):
         limit_s = (run_until_ms - int(seen.item["claimed_ms"])) // 1000
         return Act.FAIL, Cause("run_timeout", f"it ran longer than the stream's limit of {limit_s} s")
-    lease_s = deadlines.LEASE_MS // 1000
+    lease_s = seen.lease_ms // 1000
     return Act.FAIL, Cause("lease_expired", f"the vm on {node} was not heard for {lease_s} s")

@@ -75,17 +75,6 @@ class Dispatches(Catalogue):
                     return dispatched
         return None
 
-    async def launcher_of(self, dispatch: DispatchId) -> str:
-        """Return the launcher that was given a dispatch.
-
-        Raises:
-            Rejected: no such vm, or none that is still remembered.
-        """
-        launcher = (await self._vm(dispatch)).get("launcher")
-        if launcher is None:
-            raise _no_vm(dispatch)
-        return launcher
-
     async def vm_event(self, dispatch: DispatchId, launcher: str, phase: Phase, facts: dict[str, str]) -> Instruction:
         """Record a phase of a vm, once each; its launcher counts as heard.
 
@@ -98,7 +87,7 @@ class Dispatches(Catalogue):
         if phase == Phase.ENDED:
             raise Rejected(ProblemCode.BAD_REQUEST, "a vm's end is told with its verdict: call …/end")
         ref, vm = await self._own_vm(dispatch, launcher)
-        boot_ms = int(vm["boot_ms"]) + deadlines.LAUNCHER_GRACE_MS
+        boot_ms = int(vm["boot_ms"]) + self._deadlines.launcher_grace_ms
         reply = await self._server.act(
             arguments.Phase(
                 user=ref.stream.user,
@@ -109,7 +98,7 @@ class Dispatches(Catalogue):
                 phase=phase.value,
                 restarts=phase in _BOUNDS_RESTART,
                 bound_ms=deadlines.PREPARE_MS if phase in _BEFORE_BOOT else boot_ms,
-                silence_ms=deadlines.LAUNCHER_GRACE_MS,
+                silence_ms=self._deadlines.launcher_grace_ms,
                 rest=bounded_facts(facts),
             ),
             self._keys.of_stream(ref.stream),
@@ -133,7 +122,7 @@ class Dispatches(Catalogue):
                 number=str(ref.number),
                 dispatch=dispatch,
                 launcher=launcher,
-                silence_ms=deadlines.LAUNCHER_GRACE_MS,
+                silence_ms=self._deadlines.launcher_grace_ms,
             ),
             self._keys.of_stream(ref.stream),
         )

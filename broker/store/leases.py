@@ -2,7 +2,6 @@
 
 import hashlib
 
-from broker.domain import deadlines
 from broker.domain.errors import Conflict
 from broker.domain.lifecycle import Act
 from broker.domain.retry import Cause, is_give_back
@@ -47,7 +46,7 @@ class Leases(Reading):
                 dispatch=dispatch,
                 claim_key=claim_key_hash,
                 nonce=nonce_hash,
-                lease_ms=deadlines.LEASE_MS,
+                lease_ms=self._deadlines.lease_ms,
                 run_ms=spec.limits.run_ms,
                 guest_os=guest_os[:MAX_FACT_CHARS],
                 client=client[:MAX_FACT_CHARS],
@@ -103,7 +102,7 @@ class Leases(Reading):
                 job=ref.stream.name,
                 number=str(ref.number),
                 nonce=lease.nonce_hash,
-                lease_ms=deadlines.LEASE_MS,
+                lease_ms=self._deadlines.lease_ms,
                 progress=progress[:MAX_FACT_CHARS],
             ),
             self._keys.of_stream(ref.stream),

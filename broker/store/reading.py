@@ -4,6 +4,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from broker.domain.deadlines import DEFAULT, Deadlines
 from broker.domain.errors import Conflict, Unavailable
 from broker.store.keys import Keys
 from broker.store.records import Hash, item_ref, item_view, vm_view
@@ -25,9 +26,10 @@ T = TypeVar("T")
 class Reading:
     """A connected store, and what every part of it reads."""
 
-    def __init__(self, server: Server, keys: Keys) -> None:
+    def __init__(self, server: Server, keys: Keys, deadlines: Deadlines = DEFAULT) -> None:
         self._server = server
         self._keys = keys
+        self._deadlines = deadlines
         self._definitions: dict[tuple[str, int], Any] = {}
 
     async def _item(self, ref: ItemRef) -> Hash:

@@ -7,6 +7,7 @@ meanwhile it is read and decided again, a bounded number of times.
 
 from typing import Self
 
+from broker.domain.deadlines import DEFAULT, Deadlines
 from broker.store.clock import Clock
 from broker.store.dispatches import Dispatches
 from broker.store.event_log import EventLog
@@ -20,7 +21,7 @@ class Store(Items, Dispatches, Leases, Clock, EventLog):
     """A connected store. Every method raises `Unavailable` when the store is away, full or slow."""
 
     @classmethod
-    async def connect(cls, url: str, *, prefix: str = "vmb") -> Self:
+    async def connect(cls, url: str, *, prefix: str = "vmb", deadlines: Deadlines = DEFAULT) -> Self:
         """Connect to `redis://…`, `rediss://…` or `unix://PATH`; all names begin with `prefix`.
 
         Raises:
@@ -32,7 +33,7 @@ class Store(Items, Dispatches, Leases, Clock, EventLog):
         except BaseException:
             await server.close()
             raise
-        return cls(server, Keys(prefix))
+        return cls(server, Keys(prefix), deadlines)
 
     async def close(self) -> None:
         """Close all connections."""

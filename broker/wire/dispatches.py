@@ -67,7 +67,12 @@ class DispatchAnswer(Message, frozen=True, kw_only=True):
 
 
 class DispatchExtend(Message, frozen=True, kw_only=True):
-    """`POST /v1/dispatches/{id}/extend`: while dispatched it moves the deadline, while running it shows presence."""
+    """`POST /v1/dispatches/{id}/extend`: while dispatched it moves the deadline, while running it shows presence.
+
+    `launcher` in this and the next messages is the name under which the dispatch was taken.
+    """
+
+    launcher: str
 
 
 class DispatchExtended(Message, frozen=True, kw_only=True):
@@ -81,6 +86,7 @@ class DispatchExtended(Message, frozen=True, kw_only=True):
 class VmEvent(Message, frozen=True, kw_only=True):
     """`POST /v1/dispatches/{id}/events`: a phase, reported once each."""
 
+    launcher: str
     phase: Phase
     facts: dict[str, str] = {}
 
@@ -88,6 +94,7 @@ class VmEvent(Message, frozen=True, kw_only=True):
 class EndVm(Message, frozen=True, kw_only=True):
     """`POST /v1/dispatches/{id}/end`: the vm is gone. Idempotent: the first verdict stands."""
 
+    launcher: str
     verdict: Verdict
     sentence: str
     facts: dict[str, str] = {}

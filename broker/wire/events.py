@@ -32,7 +32,10 @@ class EventType(StrEnum):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One fact, with every attribute written out: `specversion` is required. `type` is `org.vmbroker.` and an `EventType`; `subject` is the item where there is one."""
+    """One fact. `type` is `org.vmbroker.` and an `EventType`; `subject` is the item where there is one.
+
+    Every attribute is written out, defaults too: CloudEvents requires `specversion`.
+    """
 
     id: str
     source: str

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +30,8 @@ _REPOSITORY = _HERE.parent.parent
 _STREAM = "search"
 _MACHINE = "hmmer"
 _RESULTS = Path("demo-results")
+_MOST_COLUMNS = 3
+_LINE_COLUMNS = 180
 
 
 class Login(msgspec.Struct):
@@ -55,7 +58,7 @@ def main() -> int:
     if left:
         console.print(f"[bold red]demo failed:[/] still running at the end: {'; '.join(left)}")
         return 1
-    console.print(_table(views))
+    _print_results(console, views)
     console.print(f"{len(views)} results are in {_RESULTS}/; nothing is left running.")
     return 0
 
@@ -76,7 +79,18 @@ def _play(console: Console, home: Path, arguments: argparse.Namespace) -> list[I
         login_file = home / "config" / "vmbroker" / "login.json"
         wait_for_file(login_file, broker, serve_log, "the broker")
         shell.run("broker", "machine", "add", _MACHINE, _relative(_HERE / "domain.xml"), "--disk", f"vda={image}")
-        shell.run("broker", "stream", "add", _STREAM, "--machine", _MACHINE, "--run", "/opt/app/run {input} {output}")
+        shell.run(
+            "broker",
+            "stream",
+            "add",
+            _STREAM,
+            "--machine",
+            _MACHINE,
+            "--run",
+            "/opt/app/run {input} {output}",
+            "--attempts",
+            "1",
+        )
         shell.run("broker", "push", _STREAM, *map(str, inputs))
         scratch = ("--scratch", str(home / "node"), "--cache", str(home / "cache"))
         with shell.running(launcher_log, "launcher", "run", *scratch):
@@ -130,39 +144,39 @@ def _check(shell: Shell, views: list[ItemView], watched: int, expected: int, lau
     raise DemoFailed(f"item {view.item}: {why}\n--- the console of its vm ---\n{tail}")
 
 
-def _table(views: list[ItemView]) -> Table:
-    table = Table(title="Three results, each from a virtual machine of its own" if len(views) == 3 else None)
-    for heading in ("item", "node", "accel.", "guest OS", "vcpus"):
-        table.add_column(heading)
-    for heading in ("prepare", "boot", "run", "upload", "in all", "bytes"):
-        table.add_column(heading, justify="right")
-    table.add_column("sha256")
-    for view in views:
-        table.add_row(*_row(view))
-    table.caption = "prepare (image, overlay, XML), boot (to the claim), run, upload, in all: milliseconds"
-    return table
+def _print_results(console: Console, views: list[ItemView]) -> None:
+    """Print what became of each item: a column each while that fits a terminal of 80 columns, else a line each."""
+    rows = [_facts(view) for view in views]
+    if len(rows) <= _MOST_COLUMNS:
+        table = Table("", *(row["item"] for row in rows), box=box.SIMPLE_HEAD, title="Each result from a vm of its own")
+        for name in list(rows[0])[1:]:
+            table.add_row(name, *(row[name] for row in rows))
+        console.print(table)
+        return
+    table = Table(*rows[0], box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*row.values())
+    console.print(table, width=max(console.width, _LINE_COLUMNS), crop=False, no_wrap=True)
 
 
-def _row(view: ItemView) -> list[str]:
+def _facts(view: ItemView) -> dict[str, str]:
     vm = view.vm
     assert vm is not None
-    facts = vm.facts
-    size = sum(output.size_bytes for output in view.outputs)
-    digest = view.outputs[0].digest.removeprefix("sha256:")[:12] if view.outputs else "-"
-    return [
-        f"{view.item.rpartition('/')[2]} {view.name or (view.url or '').rpartition('/')[2]}",
-        vm.node,
-        vm.accelerator.value if vm.accelerator else "-",
-        facts.get("guest_os", "-"),
-        str(vm.vcpus),
-        _between(vm.phases, Phase.PREPARING, Phase.BOOTING),
-        _between(vm.phases, Phase.BOOTING, Phase.CLAIMED),
-        facts.get("run_ms", "-"),
-        facts.get("upload_ms", "-"),
-        _between(vm.phases, Phase.PREPARING, Phase.ENDED),
-        str(size),
-        digest,
-    ]
+    return {
+        "item": f"{view.item.rpartition('/')[2]} {view.name or (view.url or '').rpartition('/')[2]}",
+        "node": vm.node,
+        "accelerator": vm.accelerator.value if vm.accelerator else "-",
+        "guest OS": vm.facts.get("guest_os", "-"),
+        "vcpus": str(vm.vcpus),
+        "prepare ms": _between(vm.phases, Phase.PREPARING, Phase.BOOTING),
+        "boot to claim ms": _between(vm.phases, Phase.BOOTING, Phase.CLAIMED),
+        "fetch ms": vm.facts.get("fetch_ms", "-"),
+        "run ms": vm.facts.get("run_ms", "-"),
+        "upload ms": vm.facts.get("upload_ms", "-"),
+        "in all ms": _between(vm.phases, Phase.PREPARING, Phase.ENDED),
+        "bytes": str(sum(output.size_bytes for output in view.outputs)),
+        "sha256": ", ".join(output.digest.removeprefix("sha256:")[:16] for output in view.outputs) or "-",
+    }
 
 
 def _between(phases: dict[Phase, str], first: Phase, last: Phase) -> str:

@@ -1,6 +1,7 @@
 """Programs that the demo runs as a person would, each shown with its command line, and what is left when they ended."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 _STOP_S = 60
 _POLL_S = 0.1
@@ -70,7 +72,7 @@ class Shell:
         Raises:
             DemoFailed: it did not stop within a minute.
         """
-        self._show((*command, "&"))
+        self._show(command, " &")
         with log.open("wb") as file:
             process = subprocess.Popen(
                 self._argv(command), env=self.environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file
@@ -83,8 +85,10 @@ class Shell:
     def _argv(self, command: Sequence[str]) -> list[str]:
         return [str(self._bin / command[0]), *command[1:]]
 
-    def _show(self, command: Sequence[str]) -> None:
-        self._console.print(f"[bold green]$[/] [bold]{' '.join(command)}[/]", highlight=False, soft_wrap=True)
+    def _show(self, command: Sequence[str], mark: str = "") -> None:
+        self._console.print(
+            f"[bold green]$[/] [bold]{escape(shlex.join(command))}{mark}[/]", highlight=False, soft_wrap=True
+        )
 
 
 def stop(process: "subprocess.Popen[bytes]", name: str) -> None:

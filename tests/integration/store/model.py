@@ -91,17 +91,17 @@ class Model:
         if bound_ms is not None:
             item.bound_ms = self.now_ms + bound_ms
         if item.bound_ms is not None:
-            item.deadline_ms = min(item.bound_ms, self.now_ms + deadlines.LAUNCHER_GRACE_MS)
+            item.deadline_ms = min(item.bound_ms, self.now_ms + deadlines.DEFAULT.launcher_grace_ms)
 
     def claim(self, boot: Boot, lease: Lease) -> None:
         item = self.items[boot.item]
         self.move(Act.CLAIM, item, ItemState.RUNNING)
         boot.lease = lease
-        item.deadline_ms = self.now_ms + deadlines.LEASE_MS
+        item.deadline_ms = self.now_ms + deadlines.DEFAULT.lease_ms
 
     def extend(self, boot: Boot) -> None:
         item = self.items[boot.item]
-        item.deadline_ms, item.given_back, boot.is_extended = self.now_ms + deadlines.LEASE_MS, 0, True
+        item.deadline_ms, item.given_back, boot.is_extended = self.now_ms + deadlines.DEFAULT.lease_ms, 0, True
 
     def complete(self, boot: Boot, result: str) -> None:
         item = self.items[boot.item]
@@ -140,7 +140,7 @@ class Model:
         boot = item.current
         assert boot is not None
         is_running = item.state == ItemState.RUNNING
-        if is_running and self.now_ms - self.heard_ms <= deadlines.LAUNCHER_GRACE_MS:
+        if is_running and self.now_ms - self.heard_ms <= deadlines.DEFAULT.launcher_grace_ms:
             self.fail(Act.EXPIRE, boot)
         else:
             self.give_back(Act.EXPIRE, boot)
@@ -150,7 +150,7 @@ class Model:
         return 0 < at_ms - self.now_ms < SLACK_MS
 
     def is_closing(self, boot: Boot) -> bool:
-        return boot.closed is not None and self.now_ms - boot.closed_ms < deadlines.LAUNCHER_GRACE_MS
+        return boot.closed is not None and self.now_ms - boot.closed_ms < deadlines.DEFAULT.launcher_grace_ms
 
     def numbers(self, states: set[ItemState]) -> set[int]:
         return {number for number, item in self.items.items() if item.state in states}

@@ -102,7 +102,10 @@ class Scene:
 
     async def end(self, given: Dispatched, verdict: Verdict, sentence: str = "it ended") -> VmEnded:
         return await self.store.end(
-            given.dispatch, self.launcher, EndVm(verdict=verdict, sentence=sentence), has_console=True
+            given.dispatch,
+            self.launcher,
+            EndVm(launcher=self.launcher, verdict=verdict, sentence=sentence),
+            has_console=True,
         )
 
     async def hear(self) -> None:

@@ -112,7 +112,7 @@ class Walk:
         phase = phase or self.chance.choice([Phase.PREPARING, Phase.BOOTING, Phase.STARTED])
         told = await self.store.vm_event(boot.given.dispatch, self.scene.launcher, phase, {})
         assert (told == Instruction.CONTINUE) == (self.is_own(boot) or self.model.is_closing(boot))
-        bound_ms = deadlines.PREPARE_MS if phase == Phase.PREPARING else 300_000 + deadlines.LAUNCHER_GRACE_MS
+        bound_ms = deadlines.PREPARE_MS if phase == Phase.PREPARING else 300_000 + deadlines.DEFAULT.launcher_grace_ms
         begins = phase not in boot.phases and phase != Phase.STARTED
         boot.phases.add(phase)
         is_unbound = self.model.items[boot.item].bound_ms is None

@@ -1,4 +1,3 @@
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,4 +42,4 @@ def test_a_parent_that_is_a_file_is_refused(parent: Path) -> None:
     (parent / "file").touch()
     with pytest.raises(ScratchError, match="name another one"), scratch_folder(parent / "file"):
         pass
-    assert os.listdir(parent) == ["file"]
+    assert [path.name for path in parent.iterdir()] == ["file"]

@@ -1,0 +1,148 @@
+"""Wiring: from settings to a running broker, and back to nothing.
+
+One process: the store's server (unless one is named), the HTTP API, the bells, and the clock that ends what is overdue.
+A loop that crashes ends the process, whose supervisor starts it again; nothing is kept here that a restart would lose.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from broker.auth.keys import BrokerKeys, load_keys, write_private
+from broker.auth.logins import write_logins
+from broker.domain.errors import Unavailable
+from broker.http.call import Services
+from broker.http.server import loops_of, make_app, make_services
+from broker.settings import Settings, config_home
+from broker.store import EmbeddedStore, Store
+
+TICK_S = 1.0
+_SHUTDOWN_S = 10.0
+_KEEPALIVE_S = 75.0
+_BACKLOG = 1_024
+
+log = structlog.get_logger(__name__)
+
+
+class CannotServe(Exception):
+    """The broker cannot start; its text says what to do."""
+
+
+async def serve(settings: Settings, ready_file: Path | None) -> None:
+    """Run a broker until SIGTERM or SIGINT.
+
+    Raises:
+        CannotServe, BadKeys, Unavailable: it cannot start; show the text.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with running_broker(settings) as url:
+        if ready_file is not None:
+            write_private(ready_file, json.dumps({"url": url, "pid": os.getpid()}) + "\n")
+        await stopping.wait()
+        log.info("broker_stopping")
+    log.info("broker_stopped")
+
+
+@asynccontextmanager
+async def running_broker(settings: Settings) -> AsyncIterator[str]:
+    """Run a broker for the block and give the address under which it is reached.
+
+    Both logins are written when it listens, so that whoever finds them finds it.
+    """
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keys = load_keys(settings.data / "keys")
+    async with AsyncExitStack() as stack:
+        store = await _connected_store(settings, stack)
+        url, services = await _listening(settings, keys, store, stack)
+        write_logins(services.tokens, config_home(), url, settings.user)
+        log.info("broker_ready", url=url, data=str(settings.data), user=settings.user)
+        async with asyncio.TaskGroup() as group:
+            loops = [group.create_task(loop) for loop in (*loops_of(services), keep_time(store))]
+            try:
+                yield url
+            finally:
+                for task in loops:
+                    task.cancel()
+
+
+async def keep_time(store: Store) -> None:
+    """Call the store's clock every second, for ever."""
+    while True:
+        moved = await tick_once(store)
+        # A full tick means that more is due: go on at once, but let others in.
+        await asyncio.sleep(0 if moved else TICK_S)
+
+
+async def tick_once(store: Store) -> int:
+    """Move what is due; nothing while the store is away."""
+    try:
+        return await store.tick()
+    except Unavailable as error:
+        log.warning("tick_missed", reason=error.detail)
+        return 0
+
+
+async def _connected_store(settings: Settings, stack: AsyncExitStack) -> Store:
+    url = settings.store
+    if url is None:
+        url = (await stack.enter_async_context(EmbeddedStore(settings.data / "store"))).url
+    store = await Store.connect(url, deadlines=settings.deadlines)
+    stack.push_async_callback(store.close)
+    return store
+
+
+async def _listening(settings: Settings, keys: BrokerKeys, store: Store, stack: AsyncExitStack) -> tuple[str, Services]:
+    """Open the port first: with port 0 the address is known only then, and connections wait until it is served."""
+    listener = _bound_socket(settings)
+    stack.callback(listener.close)
+    url = settings.url_at(listener.getsockname()[1])
+    services = make_services(store, keys, settings.data / "files", url, settings.deadlines)
+    runner = web.AppRunner(
+        make_app(services), access_log=None, shutdown_timeout=_SHUTDOWN_S, keepalive_timeout=_KEEPALIVE_S
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.SockSite(runner, listener, ssl_context=_tls(settings), backlog=_BACKLOG).start()
+    return url, services
+
+
+def _bound_socket(settings: Settings) -> socket.socket:
+    host, port = settings.address
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise CannotServe(f"cannot listen on {settings.listen}: {error.strerror}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise CannotServe(f"cannot listen on {settings.listen}: {error.strerror}; choose another --listen") from error
+    return listener
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls_cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (ssl.SSLError, OSError) as error:
+        raise CannotServe(f"the certificate {settings.tls_cert} and its key cannot be used: {error}") from error
+    return context

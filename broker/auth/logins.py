@@ -1,0 +1,23 @@
+"""The first user and the first launcher: logged in by the broker's own start, on the broker's own machine."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+from broker.auth.keys import write_private
+from broker.auth.tokens import Tokens
+from broker.domain.scopes import scopes_of_launcher, scopes_of_user
+
+LOCAL_LIFE = timedelta(days=30)
+LOCAL_LAUNCHER = "local"
+"""The name of the launcher that launcher.json speaks for; any number of them on this machine may use it."""
+
+
+def write_logins(tokens: Tokens, folder: Path, url: str, user: str) -> None:
+    """Write `login.json` for `user` and `launcher.json` (0600), with tokens made anew, into `folder`."""
+    _write(folder / "login.json", url, tokens.issue(user, scopes_of_user(user), LOCAL_LIFE))
+    _write(folder / "launcher.json", url, tokens.issue(LOCAL_LAUNCHER, scopes_of_launcher(), LOCAL_LIFE))
+
+
+def _write(path: Path, url: str, token: str) -> None:
+    write_private(path, json.dumps({"url": url, "token": token}) + "\n")

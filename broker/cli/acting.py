@@ -1,0 +1,102 @@
+"""How every command acts: find the login, open one session, run, and turn what goes wrong into one sentence."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import typer
+
+from broker.cli.exits import BadUsage, Exit, Failed, fail, tell
+from broker.client.errors import ApiError, CallError
+from broker.client.files import DownloadDiffers, Files
+from broker.client.login import NoLogin, find_login
+from broker.client.researcher import Researcher
+from broker.client.session import Patience, Session
+from broker.wire.names import BadName, ItemRef, OwnedName, parse_item, parse_owned
+from broker.wire.problems import Problem
+
+_PATIENCE = Patience(attempts=5, total_s=15.0)
+"""A person waits: less than a program does."""
+_UNAVAILABLE = 503
+_SERVER_ERROR = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """A session with the broker, and who we are there."""
+
+    session: Session
+    researcher: Researcher
+    files: Files
+    user: str
+
+    def stream(self, text: str) -> OwnedName:
+        """Read `JOB` or `USER/JOB`."""
+        return parse_owned(text, self.user, "stream")
+
+    def machine(self, text: str) -> OwnedName:
+        """Read `NAME` or `USER/NAME`."""
+        return parse_owned(text, self.user, "machine")
+
+    def item(self, text: str) -> ItemRef:
+        """Read `JOB/17` or `USER/JOB/17`."""
+        return parse_item(text, self.user)
+
+
+def act(work: Callable[[Acting], Coroutine[Any, Any, int | None]]) -> NoReturn:
+    """Log in, do the work, and leave with the exit status it returns; whatever goes wrong is told on stderr."""
+    raise typer.Exit(_run(work))
+
+
+def _run(work: Callable[[Acting], Coroutine[Any, Any, int | None]]) -> int:
+    try:
+        return asyncio.run(_logged_in(work)) or Exit.DONE
+    except (BadUsage, BadName, NoLogin) as error:
+        return fail(str(error), Exit.USAGE)
+    except ApiError as error:
+        tell(error.problem.detail, *_more(error.problem))
+        return Exit.UNREACHABLE if error.status == _UNAVAILABLE else Exit.REFUSED
+    except CallError as error:
+        return fail(f"{error}; is the broker running there?", Exit.UNREACHABLE)
+    except (Failed, DownloadDiffers) as error:
+        return fail(str(error), Exit.FAILED)
+    except BrokenPipeError:
+        # Whoever read our output has enough; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.FAILED
+    except OSError as error:
+        return fail(f"{error.filename or 'the local disk'}: {error.strerror}", Exit.FAILED)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+
+
+async def _logged_in(work: Callable[[Acting], Coroutine[Any, Any, int | None]]) -> int | None:
+    async with _session() as acting:
+        return await work(acting)
+
+
+@asynccontextmanager
+async def _session() -> AsyncIterator[Acting]:
+    login = find_login()
+    try:
+        session = Session(login.url, token=login.token, patience=_PATIENCE)
+    except ValueError as error:
+        raise BadUsage(str(error)) from error
+    async with session:
+        researcher = Researcher(session)
+        who = await researcher.whoami()
+        yield Acting(session, researcher, Files(session), who.user)
+
+
+def _more(problem: Problem) -> list[str]:
+    lines = []
+    for refusal in problem.refusals:
+        where = refusal.get("path") or f"line {refusal.get('line', '?')}"
+        lines.append(f"{where}: {refusal.get('reason', '')}; {refusal.get('remedy', '')}")
+    if problem.status >= _SERVER_ERROR:
+        lines.append(f"request id {problem.request_id}")
+    return lines

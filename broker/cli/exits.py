@@ -1,0 +1,37 @@
+"""How a command ends: its exit statuses, and the one sentence on stderr."""
+
+from enum import IntEnum
+
+import typer
+
+
+class Exit(IntEnum):
+    """Exit statuses of the `broker` command."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    REFUSED = 4
+    INTERRUPTED = 130
+
+
+class Failed(Exception):
+    """The command did not do what was asked; its text is a sentence for a person."""
+
+
+class BadUsage(Exception):
+    """The command line cannot be followed; its text is a sentence that says what to write."""
+
+
+def fail(sentence: str, status: Exit) -> Exit:
+    """Tell what went wrong; return the status to leave with."""
+    tell(sentence)
+    return status
+
+
+def tell(sentence: str, *more: str) -> None:
+    """Write to stderr what a person has to know."""
+    typer.echo(f"broker: {sentence}", err=True)
+    for line in more:
+        typer.echo(f"  {line}", err=True)

@@ -1,0 +1,72 @@
+"""`broker console | log | why`: what one item's vm, its program, and the broker say."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from broker.cli import showing
+from broker.cli.acting import Acting, act
+from broker.wire.items import ItemView
+
+_Item = Annotated[str, typer.Argument(metavar="ITEM", help="JOB/17 or USER/JOB/17.")]
+_Raw = Annotated[bool, typer.Option("--raw", help="Write the bytes as they are: not to a terminal.")]
+
+
+def console(item: _Item, raw: _Raw = False) -> None:
+    """Show the console's tail of an item's last vm, control characters made visible."""
+    act(lambda acting: _console(acting, item, raw))
+
+
+def log(item: _Item, raw: _Raw = False) -> None:
+    """Show what an item's program wrote to stdout and stderr, control characters made visible."""
+    act(lambda acting: _log(acting, item, raw))
+
+
+def why(item: _Item) -> None:
+    """Say in one sentence why an item is in the state it is in."""
+    act(lambda acting: _why(acting, item))
+
+
+async def _console(acting: Acting, item: str, raw: bool) -> None:
+    _write(await acting.researcher.console(acting.item(item)), raw)
+
+
+async def _log(acting: Acting, item: str, raw: bool) -> None:
+    _write(await acting.researcher.log(acting.item(item)), raw)
+
+
+async def _why(acting: Acting, item: str) -> None:
+
+    view = await acting.researcher.item(acting.item(item))
+    showing.stdout().print(showing.plain(reason_of(view)), markup=False)
+
+
+def reason_of(view: ItemView) -> str:
+    """Return one sentence: why the item is where it is."""
+    vm = view.vm
+    reason = f": {view.reason.sentence}" if view.reason else ""
+    match view.state.value:
+        case "ready" if view.boots == 0:
+            return f"{view.item} is ready and waits for a launcher with room for it"
+        case "ready":
+            return f"{view.item} is ready again{reason}"
+        case "delayed":
+            return f"{view.item} is tried again at {view.not_before}{reason}"
+        case "dispatched" if vm:
+            phase = list(vm.phases)[-1].value if vm.phases else "dispatched"
+            return f"{view.item} has a vm on {vm.node}, which is {phase} and has not claimed it yet"
+        case "running" if vm:
+            return f"{view.item} is running on {vm.node}"
+        case "held":
+            return f"{view.item} is held (attempts: {view.attempts}, boots: {view.boots}){reason}"
+    return f"{view.item} is {view.state}{reason}"
+
+
+def _write(content: bytes, raw: bool) -> None:
+
+    if raw:
+        sys.stdout.buffer.write(content)
+        return
+    text = showing.visible(content.decode("utf-8", "backslashreplace"))
+    sys.stdout.write(text if text.endswith("\n") or not text else f"{text}\n")

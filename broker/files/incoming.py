@@ -1,0 +1,104 @@
+"""Receiving bytes: streamed to a file of their own, hashed on the way, durable before anything names them."""
+
+import asyncio
+import errno
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from broker.domain.errors import Rejected, Unavailable
+from broker.wire.names import Digest
+from broker.wire.problems import ProblemCode
+
+_ABANDONED_S = 86_400
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class Received(NamedTuple):
+    """A complete, durable file that nobody else knows of yet."""
+
+    path: Path
+    size_bytes: int
+    digest: Digest
+
+
+@asynccontextmanager
+async def receive(
+    folder: Path, chunks: AsyncIterator[bytes], *, limit_bytes: int, expected: Digest | None
+) -> AsyncIterator[Received]:
+    """Take a body in; give it a name inside of the context, or it is gone at its end.
+
+    Raises:
+        Rejected: `too_large`, or `digest_mismatch` with what was `expected`; nothing is kept.
+        Unavailable: `store_disk_full`; nothing is kept.
+    """
+    path = folder / secrets.token_hex(16)
+    try:
+        received = await _write(path, chunks, limit_bytes)
+        if expected is not None and received.digest != expected:
+            raise Rejected(
+                ProblemCode.DIGEST_MISMATCH,
+                f"the bytes that arrived have {received.digest}, announced was {expected}: send again",
+            )
+        yield received
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            raise _disk_full() from error
+        raise
+    finally:
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
+def _disk_full() -> Unavailable:
+    return Unavailable(
+        ProblemCode.STORE_DISK_FULL, "the disk of the broker's files is full: nothing was kept", retry_after_s=60
+    )
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Remove what a broker that was killed left unfinished."""
+    before_s = time.time() - _ABANDONED_S
+    for path in folder.iterdir():
+        if path.stat().st_mtime < before_s:
+            path.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names given or taken in a folder durable. Source: fsync(2)."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+async def _write(path: Path, chunks: AsyncIterator[bytes], limit_bytes: int) -> Received:
+    size_bytes = 0
+    hasher = hashlib.sha256()
+    file = await asyncio.to_thread(_create, path)
+    try:
+        async for chunk in chunks:
+            size_bytes += len(chunk)
+            if size_bytes > limit_bytes:
+                raise Rejected(ProblemCode.TOO_LARGE, f"the body is larger than {limit_bytes} bytes: nothing was kept")
+            await asyncio.to_thread(_append, file, hasher, chunk)
+        await asyncio.to_thread(os.fsync, file.fileno())
+    finally:
+        await asyncio.to_thread(file.close)
+    return Received(path, size_bytes, Digest(f"sha256:{hasher.hexdigest()}"))
+
+
+def _create(path: Path) -> IO[bytes]:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0)
+
+
+def _append(file: IO[bytes], hasher: "hashlib._Hash", chunk: bytes) -> None:
+    hasher.update(chunk)
+    view = memoryview(chunk)
+    while view:
+        view = view[file.write(view) :]

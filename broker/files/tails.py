@@ -1,0 +1,52 @@
+"""What was said: the console's tail of each vm, the program's log of each item. Raw bytes, the last 64 KiB."""
+
+import asyncio
+import secrets
+from pathlib import Path
+
+from broker.wire.dispatches import MAX_CONSOLE_BYTES
+from broker.wire.leases import MAX_LOG_BYTES
+from broker.wire.names import DispatchId, ItemRef
+
+_ITEMS_A_FOLDER = 1_000
+
+
+class Tails:
+    """Consoles by dispatch (a vm that lost its item must not write over its successor's), logs by item."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "tails"
+
+    async def keep_console(self, dispatch: DispatchId, console: bytes) -> None:
+        await asyncio.to_thread(_write, self._console(dispatch), console[-MAX_CONSOLE_BYTES:])
+
+    async def keep_log(self, item: ItemRef, log: bytes) -> None:
+        """Keep the log of the item's last attempt; that of the one before is replaced."""
+        await asyncio.to_thread(_write, self._log(item), log[-MAX_LOG_BYTES:])
+
+    async def console(self, dispatch: DispatchId) -> bytes | None:
+        return await asyncio.to_thread(_read, self._console(dispatch))
+
+    async def log(self, item: ItemRef) -> bytes | None:
+        return await asyncio.to_thread(_read, self._log(item))
+
+    def _console(self, dispatch: DispatchId) -> Path:
+        return self._folder / "consoles" / dispatch[:2] / dispatch
+
+    def _log(self, item: ItemRef) -> Path:
+        thousand = str(item.number // _ITEMS_A_FOLDER)
+        return self._folder / "logs" / item.stream.user / item.stream.name / thousand / str(item.number)
+
+
+def _write(path: Path, tail: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    beside.write_bytes(tail)
+    beside.replace(path)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None

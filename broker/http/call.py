@@ -1,0 +1,172 @@
+"""One request on its way through a handler: who asks, what is asked, and the parts that answer."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+from aiohttp import web
+
+from broker.auth.keys import MacKeys
+from broker.auth.tokens import Principal, Tokens
+from broker.auth.urls import SignedUrls
+from broker.domain import limits
+from broker.domain.deadlines import Deadlines
+from broker.domain.errors import Rejected
+from broker.domain.paths import BadPath, FilePath, parse_file_path
+from broker.domain.scopes import Authority
+from broker.files.images import Images
+from broker.files.tails import Tails
+from broker.files.user_files import UserFiles
+from broker.http.bells import Bells
+from broker.http.waiting import WaitingRoom
+from broker.store import Store
+from broker.wire.names import Digest, ItemRef, MachineRef, StreamRef, UserName, check_digest, check_name, parse_item
+from broker.wire.problems import ProblemCode
+
+T = TypeVar("T")
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+CHUNK_BYTES = 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What handlers act with."""
+
+    store: Store
+    tokens: Tokens
+    keys: MacKeys
+    urls: SignedUrls
+    files: UserFiles
+    images: Images
+    tails: Tails
+    bells: Bells
+    waiting: WaitingRoom
+    deadlines: Deadlines
+
+
+SERVICES = web.AppKey("services", Services)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request, after its proof was checked. `principal` is there on every route that a token opens."""
+
+    request: web.Request
+    services: Services
+    principal: Principal | None
+
+    @property
+    def who(self) -> Principal:
+        assert self.principal is not None, "the route's proof is a token"
+        return self.principal
+
+    @property
+    def stream(self) -> StreamRef:
+        return StreamRef(self._name("user"), check_name(self.request.match_info["job"], "stream"))
+
+    @property
+    def machine(self) -> MachineRef:
+        return MachineRef(self._name("user"), check_name(self.request.match_info["name"], "machine"))
+
+    @property
+    def item(self) -> ItemRef:
+        return parse_item(f"{self.stream}/{self.request.match_info['number']}", None)
+
+    @property
+    def digest(self) -> Digest:
+        return check_digest(self.request.match_info["digest"])
+
+    @property
+    def file(self) -> FilePath:
+        return file_of(self.request)
+
+    def _name(self, part: str) -> UserName:
+        return UserName(check_name(self.request.match_info[part], part))
+
+    def query(self, *known: str) -> Mapping[str, str]:
+        """Return the query; a parameter that the route does not know is refused, as a field would be."""
+        for name in self.request.query:
+            if name not in known:
+                knows = f"it knows {', '.join(known)}" if known else "it takes none"
+                raise Rejected(ProblemCode.BAD_REQUEST, f"this address knows no query parameter {name!r}: {knows}")
+        return self.request.query
+
+    async def body(self, kind: type[T]) -> T:
+        """Read a JSON body.
+
+        Raises:
+            Rejected: `bad_request`: it is no JSON, or not of this kind.
+        """
+        return decode(await self.request.read(), kind)
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Return a body of any size, bit by bit."""
+        return self.request.content.iter_chunked(CHUNK_BYTES)
+
+
+def file_of(request: web.Request) -> FilePath:
+    """Return the file that the address of a request names.
+
+    Raises:
+        BadPath: it names none; an encoded slash is none.
+    """
+    if any(code in request.rel_url.raw_path.lower() for code in ("%2f", "%5c", "%00")):
+        raise BadPath("an encoded slash in a file's address is refused")
+    return parse_file_path(f"{request.match_info['user']}/{request.match_info['path']}")
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """Decode JSON.
+
+    Raises:
+        Rejected: `bad_request`, with the place of the fault.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Rejected(ProblemCode.BAD_REQUEST, f"the body is not what this address takes: {error}") from error
+
+
+def json_answer(body: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Render an answer; no cache may keep it."""
+    return web.Response(
+        body=msgspec.json.encode(body),
+        status=status,
+        content_type=JSON,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+def allow(principal: Principal, authority: Authority, path: tuple[str, ...]) -> None:
+    """Check a token's right, before anything is looked up: the answer says nothing of what exists.
+
+    Raises:
+        Rejected: `forbidden` when the token holds no such right at all, or may see but not do; else `not_found`.
+    """
+    if principal.may(authority, *path):
+        return
+    wanted = f"{authority}:/{'/'.join(path)}"
+    may_see = principal.may(Authority.READ, *path) or principal.may(Authority.FILE_READ, *path)
+    if may_see or not principal.scopes.name(authority):
+        raise Rejected(ProblemCode.FORBIDDEN, f"the token does not allow this: it would need the scope {wanted}")
+    raise Rejected(
+        ProblemCode.NOT_FOUND, f"there is no such thing, or {principal.subject} may not see it (scope {wanted})"
+    )
+
+
+def bounded(text: str, length: int) -> str:
+    """Cut a text that a program sent to what is kept of it."""
+    return text[:length]
+
+
+def bounded_facts(facts: Mapping[str, str]) -> dict[str, str]:
+    """Cut the facts of a vm to what is kept of them."""
+    few: Iterable[tuple[str, str]] = list(facts.items())[:32]
+    return {name[:64]: value[:500] for name, value in few}
+
+
+def limit(name: str) -> int:
+    return limits.default(name)

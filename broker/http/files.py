@@ -1,0 +1,97 @@
+"""The file service: a user's files, and the same for whoever holds a signed address of one."""
+
+import base64
+import binascii
+import re
+
+from aiohttp import web
+
+from broker.domain.errors import Rejected
+from broker.files.user_files import StoredFile
+from broker.http.call import Call, json_answer
+from broker.http.sending import repr_digest, send_file
+from broker.wire.files import FileView
+from broker.wire.names import Digest
+from broker.wire.problems import ProblemCode
+
+_SHA_256 = re.compile(r"(?:^|,)[ \t]*sha-256=:([A-Za-z0-9+/]*={0,2}):[ \t]*(?=,|$)")
+
+
+async def put_file(call: Call) -> web.Response:
+    """Write a file, whole or not at all. Through a signed address a file is made and never replaced."""
+    condition = call.request.headers.get("If-None-Match")
+    if condition not in {None, "*"}:
+        raise Rejected(ProblemCode.BAD_REQUEST, "If-None-Match on a PUT is understood as * only")
+    stored, is_new = await call.services.files.put(
+        call.file,
+        call.chunks(),
+        expected=announced_digest(call.request),
+        create_only=condition == "*" or call.principal is None,
+    )
+    headers = {"Repr-Digest": repr_digest(stored.digest)}
+    return json_answer(_view(call, stored), status=201 if is_new else 200, headers=headers)
+
+
+async def get_file(call: Call) -> web.StreamResponse:
+    stored = await _find(call)
+    return send_file(call.request, stored.location, name=call.file.name, digest=stored.digest)
+
+
+async def delete_file(call: Call) -> web.Response:
+    if not await call.services.files.delete(call.file):
+        raise _missing(call)
+    return web.Response(status=204)
+
+
+def announced_digest(request: web.Request) -> Digest | None:
+    """Return the SHA-256 that the sender announced; other algorithms are left to others.
+
+    Raises:
+        Rejected: `bad_request` when it cannot be read: an unreadable promise must not pass as kept.
+    """
+    found: Digest | None = None
+    for name in ("Repr-Digest", "Content-Digest"):
+        field = request.headers.get(name, "")
+        match = _SHA_256.search(field)
+        if not match:
+            if "sha-256" in field:
+                raise _bad_digest(name)
+            continue
+        digest = _digest(match[1], name)
+        if found not in {None, digest}:
+            raise Rejected(ProblemCode.BAD_REQUEST, "Repr-Digest and Content-Digest differ: send one of them")
+        found = digest
+    return found
+
+
+def _digest(text: str, name: str) -> Digest:
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise _bad_digest(name) from error
+    if len(raw) != 32:
+        raise _bad_digest(name)
+    return Digest(f"sha256:{raw.hex()}")
+
+
+def _bad_digest(name: str) -> Rejected:
+    return Rejected(
+        ProblemCode.BAD_REQUEST, f"{name} cannot be read: write sha-256=:BASE64: of the 32 bytes (RFC 9530)"
+    )
+
+
+def _view(call: Call, stored: StoredFile) -> FileView:
+    path = call.file
+    url = call.services.urls.plain(f"/v1/files/{path}")
+    return FileView(file=path.url, size_bytes=stored.size_bytes, digest=stored.digest, url=url)
+
+
+async def _find(call: Call) -> StoredFile:
+    stored = await call.services.files.find(call.file)
+    if stored is None:
+        raise _missing(call)
+    return stored
+
+
+def _missing(call: Call) -> Rejected:
+    return Rejected(ProblemCode.NOT_FOUND, f"there is no file {call.file.url}")

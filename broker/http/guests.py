@@ -1,0 +1,194 @@
+"""The guest's calls: a ticket buys the item, the lease token does everything after.
+
+Nothing a guest says of its outputs is believed: what it names must be the targets that were computed for this very run,
+and those in our own file service must be there, with that size and digest.
+"""
+
+from aiohttp import web
+
+from broker.auth import tickets
+from broker.domain import targets
+from broker.domain.errors import Conflict, Rejected
+from broker.domain.paths import FILE_SCHEME, parse_file_url
+from broker.http.call import Call, bounded, bounded_facts, json_answer
+from broker.http.doors import bearer
+from broker.store import Claimed, Lease
+from broker.wire.items import OutputFile
+from broker.wire.leases import (
+    MAX_LOG_BYTES,
+    MAX_OUTPUTS,
+    ClaimAnswer,
+    ClaimRequest,
+    CompleteRequest,
+    FailRequest,
+    Input,
+    LeaseExtend,
+    LeaseLimits,
+    SignedUrl,
+    UrlsAnswer,
+    UrlsRequest,
+)
+from broker.wire.names import parse_item
+from broker.wire.problems import ProblemCode
+
+_MIB = 1_048_576
+
+
+async def claim(call: Call) -> web.Response:
+    """Exchange the ticket for the item and a lease; the same claim key gets the same answer."""
+    request = await call.body(ClaimRequest)
+    ticket = tickets.verify_ticket(call.services.keys, request.ticket)
+    claim_key_hash = tickets.hash_claim_key(request.claim_key)
+    nonce = tickets.make_nonce(call.services.keys, ticket, claim_key_hash)
+    claimed = await call.services.store.claim(
+        ticket.dispatch,
+        claim_key_hash=claim_key_hash,
+        nonce_hash=tickets.hash_nonce(nonce),
+        guest_os=bounded(request.guest_os, 200),
+        client=bounded(request.client, 200),
+    )
+    return json_answer(_claim_answer(call, claimed, nonce))
+
+
+async def extend(call: Call) -> web.Response:
+    body = await call.body(LeaseExtend)
+    return json_answer(await call.services.store.extend(_lease(call), bounded(body.progress, 500)))
+
+
+async def urls(call: Call) -> web.Response:
+    """Sign the input's address and those of the named outputs, anew each time."""
+    body = await call.body(UrlsRequest)
+    if len(body.outputs) > MAX_OUTPUTS:
+        raise Rejected(ProblemCode.TOO_LARGE, f"an item has at most {MAX_OUTPUTS} outputs")
+    claimed = await call.services.store.leased(_lease(call))
+    outputs = {name: _put(call, target) for name, target in _targets(claimed, body.outputs).items()}
+    return json_answer(UrlsAnswer(input=_get(call, claimed.item.url), outputs=outputs))
+
+
+async def complete(call: Call) -> web.Response:
+    """Accept the result, once, after looking at it."""
+    body = await call.body(CompleteRequest)
+    _check_log(body.log)
+    lease = _lease(call)
+    await _verify_outputs(call, lease, body.outputs)
+    kept = CompleteRequest(outputs=body.outputs, exit_code=body.exit_code, facts=bounded_facts(body.facts))
+    settled = await call.services.store.complete(lease, kept)
+    await call.services.tails.keep_log(lease.item, body.log)
+    return json_answer(settled)
+
+
+async def fail(call: Call) -> web.Response:
+    """End the attempt without a result; the retry policy decides."""
+    body = await call.body(FailRequest)
+    _check_log(body.log)
+    lease = _lease(call)
+    kept = FailRequest(
+        code=body.code,
+        sentence=bounded(body.sentence, 1_000),
+        exit_code=body.exit_code,
+        facts=bounded_facts(body.facts),
+    )
+    settled = await call.services.store.fail(lease, kept)
+    await call.services.tails.keep_log(lease.item, body.log)
+    return json_answer(settled)
+
+
+def _lease(call: Call) -> Lease:
+    said = tickets.parse_lease_token(bearer(call.request) or "")
+    return Lease(said.item, said.fence, said.nonce_hash)
+
+
+def _claim_answer(call: Call, claimed: Claimed, nonce: str) -> ClaimAnswer:
+    item, spec = claimed.item, claimed.spec
+    return ClaimAnswer(
+        item=item.item,
+        fence=claimed.fence,
+        lease=tickets.make_lease_token(parse_item(item.item, None), claimed.fence, nonce),
+        run=spec.run,
+        as_user=spec.as_user,
+        output_files=list(spec.output.files),
+        limits=LeaseLimits(
+            heartbeat_ms=call.services.deadlines.heartbeat_ms,
+            lease_ms=call.services.deadlines.lease_ms,
+            run_ms=spec.limits.run_ms,
+            output_mib=spec.limits.output_mib,
+        ),
+        input=Input(name=targets.input_name(item.url), url=item.url) if item.url else None,
+        params=item.params,
+    )
+
+
+def _targets(claimed: Claimed, names: list[str]) -> dict[str, str]:
+    """Compute the target of each output.
+
+    Raises:
+        BadTarget: a name is refused, or two outputs would be written to one target.
+    """
+    item = parse_item(claimed.item.item, None)
+    found = {
+        name: targets.target_url(
+            claimed.spec.output.to,
+            targets.TargetOf(item, claimed.fence, claimed.dispatch, name, claimed.item.url),
+        )
+        for name in names
+    }
+    if len(set(found.values())) < len(found):
+        raise targets.BadTarget(
+            f"two outputs would have one target of {claimed.spec.output.to!r}: put {{name}} into the stream's output.to"
+        )
+    return found
+
+
+def _get(call: Call, url: str | None) -> SignedUrl | None:
+    if url is None:
+        return None
+    if not url.startswith(FILE_SCHEME):
+        return SignedUrl(url=url, target=url)
+    return SignedUrl(url=call.services.urls.sign("GET", f"/v1/files/{parse_file_url(url)}"), target=url)
+
+
+def _put(call: Call, target: str) -> SignedUrl:
+    if not target.startswith(FILE_SCHEME):
+        return SignedUrl(url=target, target=target, method="PUT")
+    url = call.services.urls.sign("PUT", f"/v1/files/{parse_file_url(target)}")
+    return SignedUrl(url=url, target=target, method="PUT", headers={"If-None-Match": "*"})
+
+
+async def _verify_outputs(call: Call, lease: Lease, outputs: list[OutputFile]) -> None:
+    if len(outputs) > MAX_OUTPUTS:
+        raise Rejected(ProblemCode.TOO_LARGE, f"an item has at most {MAX_OUTPUTS} outputs")
+    names = [output.name for output in outputs]
+    if len(set(names)) < len(names):
+        raise Rejected(ProblemCode.BAD_REQUEST, "two outputs have one name")
+    try:
+        claimed = await call.services.store.leased(lease, or_late=True)
+    except Conflict:
+        # All that the store may still answer with "done" then is a completion that was verified and accepted before.
+        return
+    computed = _targets(claimed, names)
+    allowed_mib = claimed.spec.limits.output_mib
+    if sum(output.size_bytes for output in outputs) > allowed_mib * _MIB:
+        raise _unverified(f"the outputs are larger than the {allowed_mib} MiB that the stream allows")
+    for output in outputs:
+        await _verify(call, output, computed[output.name])
+
+
+async def _verify(call: Call, output: OutputFile, target: str) -> None:
+    if output.url != target:
+        raise _unverified(f"{output.name!r} is said to be at {output.url}, its target is {target}")
+    if not target.startswith(FILE_SCHEME):
+        return
+    stored = await call.services.files.find(parse_file_url(target))
+    if stored is None:
+        raise _unverified(f"{output.name!r} was not uploaded to {target}")
+    if (stored.size_bytes, stored.digest) != (output.size_bytes, output.digest):
+        raise _unverified(f"{output.name!r} at {target} has {stored.size_bytes} bytes and {stored.digest}")
+
+
+def _unverified(detail: str) -> Conflict:
+    return Conflict(ProblemCode.OUTPUT_NOT_VERIFIED, detail)
+
+
+def _check_log(log: bytes) -> None:
+    if len(log) > MAX_LOG_BYTES:
+        raise Rejected(ProblemCode.TOO_LARGE, f"a log is at most {MAX_LOG_BYTES} bytes: send its end")

@@ -1,0 +1,34 @@
+"""Is the broker alive, is it ready, and who am I to it?"""
+
+import asyncio
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from broker.domain.errors import Unavailable
+from broker.http.call import Call, json_answer
+from broker.wire.accounts import WhoAmI
+from broker.wire.problems import ProblemCode
+
+_PING_S = 2.0
+
+
+async def healthz(_: Call) -> web.Response:
+    """Say that the process answers."""
+    return json_answer({"status": "ok"})
+
+
+async def readyz(call: Call) -> web.Response:
+    """Say that the store answers, too."""
+    try:
+        async with asyncio.timeout(_PING_S):
+            await call.services.store.ping()
+    except TimeoutError as error:
+        raise Unavailable(ProblemCode.STORE_UNAVAILABLE, "the store does not answer") from error
+    return json_answer({"status": "ready"})
+
+
+async def whoami(call: Call) -> web.Response:
+    who = call.who
+    ends = datetime.fromtimestamp(who.expires_at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return json_answer(WhoAmI(user=who.subject, scopes=sorted(str(scope) for scope in who.scopes), expires_at=ends))

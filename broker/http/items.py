@@ -1,0 +1,133 @@
+"""Items: listed, one by one, and what their vms said."""
+
+from collections.abc import AsyncIterator
+
+import msgspec
+from aiohttp import web
+
+from broker.domain.errors import Rejected
+from broker.domain.paths import FILE_SCHEME
+from broker.http.call import NDJSON, Call, json_answer, limit
+from broker.http.sending import SANDBOX
+from broker.http.streams import known_stream, no_stream
+from broker.wire.files import ResultLine
+from broker.wire.items import ItemView, OutputFile
+from broker.wire.names import DispatchId
+from broker.wire.problems import ProblemCode
+from broker.wire.states import ItemState
+
+_PAGE_ITEMS = 100
+_RESULTS_PAGE = 500
+_WITH_RESULT = (ItemState.DONE, ItemState.HELD)
+
+
+async def list_items(call: Call) -> web.Response:
+    query = call.query("state", "cursor", "limit")
+    await known_stream(call)
+    wanted = query.get("limit", str(_PAGE_ITEMS))
+    if not wanted.isdecimal() or not 1 <= int(wanted) <= limit("page_items"):
+        raise Rejected(ProblemCode.BAD_REQUEST, f"limit is a number from 1 to {limit('page_items')}")
+    return json_answer(
+        await call.services.store.list_items(call.stream, _state(query.get("state")), query.get("cursor"), int(wanted))
+    )
+
+
+async def get_item(call: Call) -> web.Response:
+    return json_answer(await _known_item(call))
+
+
+async def get_console(call: Call) -> web.Response:
+    """Send the console's tail of the item's last vm, as raw as it came."""
+    item = await _known_item(call)
+    console = await call.services.tails.console(DispatchId(item.vm.dispatch)) if item.vm else None
+    if console is None:
+        raise Rejected(
+            ProblemCode.NOT_FOUND, f"no console was kept of {item.item}: it comes when a vm of it ended badly"
+        )
+    return _raw(console, "console")
+
+
+async def get_log(call: Call) -> web.Response:
+    """Send what the program of the item's last attempt wrote to stdout and stderr."""
+    item = await _known_item(call)
+    log = await call.services.tails.log(call.item)
+    if log is None:
+        raise Rejected(ProblemCode.NOT_FOUND, f"no log was kept of {item.item}: it comes when its program has ended")
+    return _raw(log, "log")
+
+
+async def results(call: Call) -> web.StreamResponse:
+    """Send one line for each done or held item, as they are now."""
+    state = _state(call.query("state").get("state"))
+    if state not in {None, *_WITH_RESULT}:
+        raise Rejected(ProblemCode.BAD_REQUEST, "state is done or held")
+    await known_stream(call)
+    answer = web.StreamResponse(headers={"Content-Type": NDJSON, "Cache-Control": "no-store"})
+    await answer.prepare(call.request)
+    async for item in _settled(call, state):
+        await answer.write(msgspec.json.encode(_result(call, item)) + b"\n")
+    await answer.write_eof()
+    return answer
+
+
+async def _settled(call: Call, wanted: ItemState | None) -> AsyncIterator[ItemView]:
+    cursor: str | None = None
+    while True:
+        page = await call.services.store.list_items(call.stream, wanted, cursor, _RESULTS_PAGE)
+        for item in page.items:
+            if item.state in _WITH_RESULT:
+                yield item
+        cursor = page.next_cursor
+        if cursor is None:
+            return
+
+
+def _result(call: Call, item: ItemView) -> ResultLine:
+    return ResultLine(
+        item=item.item,
+        state=item.state,
+        url=item.url,
+        name=item.name,
+        params=item.params,
+        exit_code=item.exit_code,
+        reason=item.reason,
+        outputs=[_with_address(call, output) for output in item.outputs],
+        settled_at=item.settled_at,
+    )
+
+
+def _with_address(call: Call, output: OutputFile) -> OutputFile:
+    if not output.url.startswith(FILE_SCHEME):
+        return output
+    address = call.services.urls.plain(f"/v1/files/{output.url.removeprefix(FILE_SCHEME)}")
+    return msgspec.structs.replace(output, url=address)
+
+
+async def _known_item(call: Call) -> ItemView:
+    view = await call.services.store.get_item(call.item)
+    if view is not None:
+        return view
+    if await call.services.store.get_stream(call.stream) is None:
+        raise no_stream(call.stream)
+    raise Rejected(ProblemCode.NOT_FOUND, f"there is no item {call.item}: `broker status {call.stream}` counts them")
+
+
+def _state(text: str | None) -> ItemState | None:
+    if text is None:
+        return None
+    try:
+        return ItemState(text)
+    except ValueError as error:
+        raise Rejected(ProblemCode.BAD_REQUEST, f"state is one of {', '.join(ItemState)}") from error
+
+
+def _raw(content: bytes, name: str) -> web.Response:
+    return web.Response(
+        body=content,
+        content_type="application/octet-stream",
+        headers={
+            "Content-Disposition": f'attachment; filename="{name}.txt"',
+            "Content-Security-Policy": SANDBOX,
+            "Cache-Control": "no-store",
+        },
+    )

@@ -1,0 +1,160 @@
+"""The launcher's calls: an item for its room, then what becomes of the vm.
+
+A launcher is known as `TOKEN'S NAME/ITS OWN NAME`: one token may serve a whole machine or slot, while presence is each
+launcher's own. The store checks every later call on a dispatch against the launcher that took it.
+"""
+
+import hashlib
+import re
+from urllib.parse import urlsplit
+
+import msgspec
+from aiohttp import web
+
+from broker.auth.tickets import make_ticket
+from broker.domain import deadlines, targets
+from broker.domain.errors import Rejected
+from broker.http.call import Call, bounded, bounded_facts, json_answer
+from broker.http.waiting import Offer
+from broker.store import Dispatched
+from broker.wire.dispatches import (
+    MAX_CONSOLE_BYTES,
+    MAX_WAIT_MS,
+    DiskSource,
+    DispatchAnswer,
+    DispatchExtend,
+    DispatchLimits,
+    DispatchRequest,
+    EndVm,
+    Room,
+    VmEvent,
+)
+from broker.wire.names import DispatchId, check_name
+from broker.wire.problems import ProblemCode
+
+_DISPATCH_KEY = re.compile(r"[\x21-\x7e]{16,128}")
+_DISPATCH = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+async def dispatch(call: Call) -> web.Response:
+    """Wait for an item that fits the offered room; 204 when none came."""
+    request = await call.body(DispatchRequest)
+    if not _DISPATCH_KEY.fullmatch(request.dispatch_key):
+        raise Rejected(ProblemCode.BAD_REQUEST, "dispatch_key is not good: send 16 to 128 random printable characters")
+    _check_room(request.room)
+    offer = Offer(_bound(call, request), call.who.scopes)
+    wait_s = max(0, min(request.wait_ms, MAX_WAIT_MS)) / 1000
+    found = await call.services.waiting.offer(offer, lambda: is_connected(call.request), wait_s)
+    if found is None:
+        return web.Response(status=204)
+    return json_answer(_answer(call, found))
+
+
+async def extend(call: Call) -> web.Response:
+    """Take note that the launcher is there, and tell it what to do."""
+    body = await call.body(DispatchExtend)
+    return json_answer(await call.services.store.extend_dispatch(_dispatch(call), _speaker(call, body.launcher)))
+
+
+async def vm_event(call: Call) -> web.Response:
+    """Note a phase of the vm; answered like an extend."""
+    event = await call.body(VmEvent)
+    dispatch, launcher = _dispatch(call), _speaker(call, event.launcher)
+    await call.services.store.vm_event(dispatch, launcher, event.phase, bounded_facts(event.facts))
+    return json_answer(await call.services.store.extend_dispatch(dispatch, launcher))
+
+
+async def end(call: Call) -> web.Response:
+    """Note the verdict and keep the console's tail."""
+    body = await call.body(EndVm)
+    if len(body.console) > MAX_CONSOLE_BYTES:
+        raise Rejected(ProblemCode.TOO_LARGE, f"a console's tail is at most {MAX_CONSOLE_BYTES} bytes: send its end")
+    dispatch, launcher = _dispatch(call), _speaker(call, body.launcher)
+    kept = msgspec.structs.replace(
+        body, sentence=bounded(body.sentence, 1_000), facts=bounded_facts(body.facts), console=b""
+    )
+    ended = await call.services.store.end(dispatch, launcher, kept, has_console=bool(body.console))
+    # After the store, which knows whether this launcher may speak of that vm; lost in between, a retry brings it again.
+    if body.console:
+        await call.services.tails.keep_console(dispatch, body.console)
+    return json_answer(ended)
+
+
+def is_connected(request: web.Request) -> bool:
+    """Tell whether an answer could still arrive."""
+    return request.transport is not None and not request.transport.is_closing()
+
+
+def _bound(call: Call, request: DispatchRequest) -> DispatchRequest:
+    """Bind the request to its token: nobody's key reaches another launcher's dispatch."""
+    launcher = _speaker(call, request.launcher)
+    key = hashlib.sha256(f"{launcher}\0{request.dispatch_key}".encode()).hexdigest()
+    return msgspec.structs.replace(
+        request,
+        dispatch_key=key,
+        launcher=launcher,
+        node=bounded(request.node, 255),
+        client=bounded(request.client, 200),
+    )
+
+
+def _speaker(call: Call, name: str) -> str:
+    """Return the launcher that speaks: never one of another token, whatever name it gives itself."""
+    return f"{call.who.subject}/{check_name(name, 'launcher')}"
+
+
+def _check_room(room: Room) -> None:
+    sizes = {"vcpus": room.vcpus, "memory_mib": room.memory_mib, "disk_mib": room.disk_mib}
+    for name, size in sizes.items():
+        if not 0 < size < 1 << 40:
+            raise Rejected(ProblemCode.BAD_REQUEST, f"room.{name} is {size}: offer at least 1")
+
+
+def _dispatch(call: Call) -> DispatchId:
+    dispatch = call.request.match_info["dispatch"]
+    if not _DISPATCH.fullmatch(dispatch):
+        raise Rejected(ProblemCode.NOT_FOUND, f"{dispatch[:64]!r} is no dispatch of this launcher")
+    return DispatchId(dispatch)
+
+
+def _answer(call: Call, found: Dispatched) -> DispatchAnswer:
+    urls = call.services.urls
+    disks = {
+        target: DiskSource(
+            digest=disk.digest,
+            size_bytes=disk.size_bytes,
+            format=disk.format,
+            url=urls.sign("GET", f"/v1/images/{disk.digest}"),
+        )
+        for target, disk in found.machine.disks.items()
+    }
+    return DispatchAnswer(
+        dispatch=found.dispatch,
+        item=found.item.item,
+        fence=found.fence,
+        ticket=make_ticket(call.services.keys, found.dispatch),
+        machine=found.machine.machine,
+        machine_revision=found.machine.revision,
+        domain_xml=found.machine.domain_xml,
+        disks=disks,
+        vcpus=found.size.vcpus,
+        memory_mib=found.size.memory_mib,
+        disk_mib=found.size.disk_mib,
+        limits=DispatchLimits(
+            boot_ms=found.boot_ms,
+            run_ms=found.spec.limits.run_ms,
+            first_deadline_ms=deadlines.FIRST_DEADLINE_MS,
+            heartbeat_ms=call.services.deadlines.heartbeat_ms,
+        ),
+        origins=_origins(urls.public_url, found),
+    )
+
+
+def _origins(public_url: str, found: Dispatched) -> list[str]:
+    """List what the vm may reach, each once: the broker, its input, its targets, what the stream names."""
+    wanted = [targets.origin_of(public_url), *found.spec.network]
+    if urlsplit(found.spec.output.to).scheme in {"http", "https"}:
+        wanted.insert(1, targets.origin_of(found.spec.output.to.partition("{")[0]))
+    if found.item.url:
+        wanted.insert(1, targets.origin_of(found.item.url))
+    return list(dict.fromkeys(origin for origin in wanted if origin))

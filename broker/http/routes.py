@@ -1,0 +1,126 @@
+"""The route table: every address of the API, what proves the right to use it, and the handler."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from broker.domain.scopes import Authority
+from broker.http import events, files, guests, health, items, launchers, machines, streams
+from broker.http.call import SERVICES, Call
+from broker.http.doors import OWN, Proof, check_signature, check_token
+
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one address. `authority` is asked for over the parts of the address that `over` names."""
+
+    method: str
+    path: str
+    handler: Handler
+    proof: Proof
+    summary: str
+    authority: Authority | None = None
+    over: tuple[str, ...] = ()
+
+    @property
+    def scope(self) -> str:
+        """The scope that a token needs, as it is written in the reference."""
+        if self.authority is None:
+            return ""
+        if not self.over:
+            return f"{self.authority}"
+        parts = ["USER" if part == OWN else part.upper() for part in self.over]
+        return f"{self.authority}:/{'/'.join(parts)}"
+
+
+def _person(
+    method: str, path: str, handler: Handler, authority: Authority | None, over: tuple[str, ...], summary: str
+) -> Route:
+    return Route(method, path, handler, Proof.TOKEN, summary, authority, over)
+
+
+def _launcher(path: str, handler: Handler, summary: str) -> Route:
+    return Route("POST", path, handler, Proof.TOKEN, summary, Authority.DISPATCH)
+
+
+def _guest(path: str, handler: Handler, summary: str, proof: Proof = Proof.LEASE) -> Route:
+    return Route("POST", path, handler, proof, summary)
+
+
+def _bytes(
+    method: str, path: str, handler: Handler, authority: Authority | None, over: tuple[str, ...], summary: str
+) -> Route:
+    return Route(method, path, handler, Proof.TOKEN_OR_SIGNATURE, summary, authority, over)
+
+
+_A = Authority
+_USER, _STREAM, _FILE, _NONE = ("user",), ("user", "job"), ("user", "path"), ()
+_MACHINE_PATH = "/v1/machines/{user}/{name}"
+_STREAM_PATH = "/v1/streams/{user}/{job}"
+_ITEMS_PATH = f"{_STREAM_PATH}/items"
+_ITEM_PATH = f"{_ITEMS_PATH}/{{number}}"
+_IMAGE_PATH = "/v1/images/{digest}"
+_FILE_PATH = "/v1/files/{user}/{path:.+}"
+_DISPATCH_PATH = "/v1/dispatches/{dispatch}"
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/healthz", health.healthz, Proof.NOTHING, "the process answers"),
+    Route("GET", "/readyz", health.readyz, Proof.NOTHING, "the store answers, too"),
+    _person("GET", "/v1/whoami", health.whoami, None, _NONE, "whom the token speaks for"),
+    _person("PUT", _MACHINE_PATH, machines.put_machine, _A.MODIFY, _USER, "a revision of a machine: XML and disks"),
+    _person("GET", _MACHINE_PATH, machines.get_machine, _A.READ, _USER, "one machine"),
+    _person("GET", "/v1/machines", machines.list_machines, None, _NONE, "a user's machines (`?user=`)"),
+    _person("PUT", _IMAGE_PATH, machines.put_image, _A.MODIFY, (OWN,), "an image; its digest is proved"),
+    _bytes("GET", _IMAGE_PATH, machines.get_image, _A.READ, (OWN,), "an image's bytes, in ranges"),
+    _bytes("HEAD", _IMAGE_PATH, machines.get_image, _A.READ, (OWN,), "whether the broker holds it for you"),
+    _person("PUT", _STREAM_PATH, streams.put_stream, _A.MODIFY, _STREAM, "a stream's spec; a change is a revision"),
+    _person("GET", _STREAM_PATH, streams.get_stream, _A.READ, _STREAM, "spec and counts"),
+    _person("GET", "/v1/streams", streams.list_streams, None, _NONE, "a user's streams (`?user=`)"),
+    _person("POST", _ITEMS_PATH, streams.push, _A.SUBMIT, _STREAM, "push items: a JSON array, or NDJSON; at most 500"),
+    _person("GET", _ITEMS_PATH, items.list_items, _A.READ, _STREAM, "items (`?state=&cursor=&limit=`)"),
+    _person("GET", _ITEM_PATH, items.get_item, _A.READ, _STREAM, "one item, its last vm and outputs"),
+    _person("GET", f"{_ITEM_PATH}/console", items.get_console, _A.READ, _STREAM, "console tail of its last vm, raw"),
+    _person("GET", f"{_ITEM_PATH}/log", items.get_log, _A.READ, _STREAM, "its program's output, raw"),
+    _person("GET", f"{_STREAM_PATH}/events", events.events, _A.READ, _STREAM, "events: SSE, or NDJSON by Accept"),
+    _person("GET", f"{_STREAM_PATH}/results", items.results, _A.READ, _STREAM, "NDJSON of done and held items"),
+    _launcher("/v1/dispatch", launchers.dispatch, "offer room, wait for an item; 204 when none came"),
+    _launcher(f"{_DISPATCH_PATH}/extend", launchers.extend, "the launcher is there; what to do with the vm"),
+    _launcher(f"{_DISPATCH_PATH}/events", launchers.vm_event, "a phase of the vm"),
+    _launcher(f"{_DISPATCH_PATH}/end", launchers.end, "the verdict, and the console's tail"),
+    _guest("/v1/claim", guests.claim, "ticket and claim key buy the item and a lease", Proof.TICKET),
+    _guest("/v1/lease/extend", guests.extend, "push the deadline back; what to do"),
+    _guest("/v1/lease/urls", guests.urls, "fresh signed addresses of input and outputs"),
+    _guest("/v1/lease/complete", guests.complete, "the result; accepted once"),
+    _guest("/v1/lease/fail", guests.fail, "this attempt failed, or is given back (exit code 75)"),
+    _bytes("PUT", _FILE_PATH, files.put_file, _A.FILE_WRITE, _FILE, "write a file, whole or not at all"),
+    _bytes("GET", _FILE_PATH, files.get_file, _A.FILE_READ, _FILE, "a file's bytes, in ranges"),
+    _bytes("HEAD", _FILE_PATH, files.get_file, _A.FILE_READ, _FILE, "a file's size and digest"),
+    _person("DELETE", _FILE_PATH, files.delete_file, _A.FILE_WRITE, _FILE, "remove a file"),
+)
+
+
+def add_routes(app: web.Application) -> None:
+    """Put the whole table into an application."""
+    for route in ROUTES:
+        app.router.add_route(route.method, route.path, _guarded(route))
+
+
+def _guarded(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        services = request.app[SERVICES]
+        principal = None
+        match route.proof:
+            case Proof.TOKEN:
+                principal = check_token(request, services, route.authority, route.over)
+            case Proof.TOKEN_OR_SIGNATURE if services.urls.is_signed(request.query):
+                check_signature(request, services)
+            case Proof.TOKEN_OR_SIGNATURE:
+                principal = check_token(request, services, route.authority, route.over)
+            case Proof.NOTHING | Proof.TICKET | Proof.LEASE:
+                pass  # the handler itself exchanges the ticket, or shows the lease token to the store
+        return await route.handler(Call(request, services, principal))
+
+    return handle

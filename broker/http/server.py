@@ -1,0 +1,64 @@
+"""The application: services, middleware, routes, and the two loops that hand bells on."""
+
+from collections.abc import Coroutine
+from pathlib import Path
+
+from aiohttp import web
+
+from broker.auth.keys import BrokerKeys
+from broker.auth.tokens import Tokens
+from broker.auth.urls import SignedUrls
+from broker.domain import limits
+from broker.domain.deadlines import DEFAULT, Deadlines
+from broker.domain.scopes import Authority
+from broker.files.images import Images
+from broker.files.tails import Tails
+from broker.files.user_files import UserFiles
+from broker.http.bells import Bells
+from broker.http.call import SERVICES, Services
+from broker.http.problems import answer_problems, mark_answer
+from broker.http.routes import add_routes
+from broker.http.waiting import Offer, WaitingRoom
+from broker.store import Dispatched, Store
+
+
+def make_services(
+    store: Store, keys: BrokerKeys, folder: Path, public_url: str, deadlines: Deadlines = DEFAULT
+) -> Services:
+    """Put together what handlers act with; blobs are kept below `folder`."""
+
+    async def take(offer: Offer) -> Dispatched | None:
+        return await store.dispatch(offer.request, lambda user: offer.scopes.permit(Authority.DISPATCH, (user,)))
+
+    return Services(
+        store=store,
+        tokens=Tokens(keys),
+        keys=keys.mac,
+        urls=SignedUrls(keys.mac, public_url),
+        files=UserFiles(folder / "users", limit_bytes=limits.default("file_bytes")),
+        images=Images(folder, limit_bytes=limits.default("image_bytes")),
+        tails=Tails(folder),
+        bells=Bells(store),
+        waiting=WaitingRoom(take, capacity=limits.default("waiting_dispatches")),
+        deadlines=deadlines,
+    )
+
+
+def make_app(services: Services) -> web.Application:
+    """Build the application; `loops_of` have to run beside it."""
+    app = web.Application(middlewares=[answer_problems], client_max_size=limits.default("request_bytes"))
+    app[SERVICES] = services
+    app.on_response_prepare.append(mark_answer)
+    app.on_shutdown.append(_let_waiters_go)
+    add_routes(app)
+    return app
+
+
+def loops_of(services: Services) -> tuple[Coroutine[None, None, None], ...]:
+    """Return what has to run beside the application; when one of them crashes, the process must end."""
+    return services.bells.run(services.waiting.ring), services.waiting.run()
+
+
+async def _let_waiters_go(app: web.Application) -> None:
+    app[SERVICES].waiting.close()
+    app[SERVICES].bells.close()

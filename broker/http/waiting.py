@@ -1,0 +1,160 @@
+"""The waiting room: launchers that offered room and got nothing yet, parked in the order they came.
+
+A bell starts one pass through the room. Whoever is tried first and fits gets the item; the pass goes on, for more may
+be ready, and ends as soon as everybody left offers no more than somebody who was just told "nothing". So one item wakes
+one launcher, and the store is asked once for each item and each kind of room, not once for each launcher.
+
+Nobody is given an item whose connection is gone. If it breaks in the moment of giving, the launcher's retry with its
+dispatch key gets the same item, or the store takes it back at its first deadline.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import structlog
+
+from broker.domain.errors import Unavailable
+from broker.domain.scopes import Scopes
+from broker.http.bells import SLOW_POLL_S
+from broker.store import Dispatched
+from broker.wire.dispatches import DispatchRequest, Room
+from broker.wire.problems import ProblemCode
+
+log = structlog.get_logger(__name__)
+
+
+class Offer(NamedTuple):
+    """A launcher's room, and whom its token lets it serve."""
+
+    request: DispatchRequest
+    scopes: Scopes
+
+    def is_covered_by(self, other: "Offer") -> bool:
+        """Tell whether everything that fits here would have fitted there."""
+        return self.scopes == other.scopes and _covers(other.request.room, self.request.room)
+
+
+@dataclass(eq=False)
+class _Waiter:
+    offer: Offer
+    is_connected: Callable[[], bool]
+    given: asyncio.Future[Dispatched | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    is_being_served: bool = False
+
+
+class WaitingRoom:
+    """Parks offers over one way to take an item from the store."""
+
+    def __init__(self, take: Callable[[Offer], Awaitable[Dispatched | None]], *, capacity: int) -> None:
+        self._take = take
+        self._capacity = capacity
+        self._waiters: dict[_Waiter, None] = {}
+        self._rung = asyncio.Event()
+        self._rings = 0
+        self._is_closed = False
+
+    @property
+    def parked(self) -> int:
+        """How many wait now."""
+        return len(self._waiters)
+
+    async def offer(self, offer: Offer, is_connected: Callable[[], bool], wait_s: float) -> Dispatched | None:
+        """Return an item for the offer as soon as there is one, or None after `wait_s`.
+
+        Raises:
+            Unavailable: the store is away, or too many wait.
+        """
+        rings_before = self._rings
+        found = await self._take(offer)
+        if found is not None or wait_s <= 0 or self._is_closed:
+            return found
+        if self.parked >= self._capacity:
+            raise Unavailable(ProblemCode.STORE_UNAVAILABLE, "too many launchers wait here: try again", retry_after_s=5)
+        waiter = _Waiter(offer, is_connected)
+        self._waiters[waiter] = None
+        if self._rings != rings_before:
+            self._rung.set()  # it rang between asking and parking
+        try:
+            async with asyncio.timeout(wait_s):
+                return await asyncio.shield(waiter.given)
+        except TimeoutError:
+            self._waiters.pop(waiter, None)  # so that a "nothing" on its way settles it, too
+            return await waiter.given if waiter.is_being_served else None
+        finally:
+            self._waiters.pop(waiter, None)
+
+    def ring(self) -> None:
+        """Say that something is ready."""
+        self._rings += 1
+        self._rung.set()
+
+    async def run(self) -> None:
+        """Match for ever: at every bell, and by itself where bells were lost."""
+        while True:
+            try:
+                async with asyncio.timeout(SLOW_POLL_S):
+                    await self._rung.wait()
+            except TimeoutError:
+                log.debug("waiting_room_polled", waiting=self.parked)
+            self._rung.clear()
+            await self.run_once()
+
+    async def run_once(self) -> int:
+        """Go through the room once; return how many were given an item."""
+        given = 0
+        told_nothing: list[Offer] = []
+        for waiter in list(self._waiters):
+            if waiter not in self._waiters or any(waiter.offer.is_covered_by(offer) for offer in told_nothing):
+                continue
+            if not waiter.is_connected():
+                self._settle(waiter, None)
+                continue
+            try:
+                found = await self._serve(waiter)
+            except Unavailable as error:
+                log.warning("store_unavailable", reason=error.detail)
+                return given
+            if found is None:
+                told_nothing.append(waiter.offer)
+            else:
+                given += 1
+        return given
+
+    def close(self) -> None:
+        """Answer everybody "nothing": the broker stops."""
+        self._is_closed = True
+        for waiter in list(self._waiters):
+            if not waiter.is_being_served:
+                self._settle(waiter, None)
+
+    async def _serve(self, waiter: _Waiter) -> Dispatched | None:
+        waiter.is_being_served = True
+        found: Dispatched | None = None
+        try:
+            found = await self._take(waiter.offer)
+        finally:
+            waiter.is_being_served = False
+            if found is not None or waiter not in self._waiters or self._is_closed:
+                self._settle(waiter, found)
+        return found
+
+    def _settle(self, waiter: _Waiter, found: Dispatched | None) -> None:
+        self._waiters.pop(waiter, None)
+        if not waiter.given.done():
+            waiter.given.set_result(found)
+
+
+def _covers(larger: Room, room: Room) -> bool:
+    is_longer = larger.time_left_ms is None or (
+        room.time_left_ms is not None and room.time_left_ms <= larger.time_left_ms
+    )
+    return (
+        is_longer
+        and room.vcpus <= larger.vcpus
+        and room.memory_mib <= larger.memory_mib
+        and room.disk_mib <= larger.disk_mib
+        and room.accelerator == larger.accelerator
+        and set(room.exchanges) <= set(larger.exchanges)
+    )

@@ -1,0 +1,1 @@
+"""What installs, builds and shows vmbroker; each folder says who runs it."""

@@ -1,0 +1,45 @@
+"""The way of one item: three files in, three virtual machines, three results out."""
+
+import re
+
+import pytest
+
+from tests.acceptance.conftest import Grid
+from tests.support.grid import processes_naming
+
+pytestmark = pytest.mark.vm
+
+
+def test_each_of_three_files_comes_back_from_a_vm_of_its_own(grid: Grid) -> None:
+    out = grid.folder / "out"
+    said = grid.home.run("broker", "results", "copies", "--download", str(out))
+    assert "sizes and digests verified" in said.err
+    contents = sorted(path.read_text() for path in out.rglob("copy"))
+    assert contents == ["work of a\n", "work of b\n", "work of c\n"]
+    vms = {line["vm"]["dispatch"] for line in grid.broker.items("copies")}
+    assert len(vms) == 3
+
+
+def test_each_vm_has_one_verdict_and_it_is_the_brokers(grid: Grid) -> None:
+    for line in grid.broker.items("copies"):
+        assert line["vm"]["verdict"] == "completed"
+        assert list(line["vm"]["phases"]) == ["preparing", "prepared", "booting", "started", "claimed", "ended"]
+        assert (line.get("attempts", 0), line["boots"]) == (0, 1)
+
+
+def test_the_program_ran_as_root_in_a_system_that_is_not_the_hosts(grid: Grid) -> None:
+    assert "0" in grid.home.ok("broker", "log", "copies/1").split()
+    assert all(line["vm"]["facts"]["guest_os"] == "vmbroker's minimal guest" for line in grid.broker.items("copies"))
+
+
+def test_nothing_of_a_vm_is_left_on_the_node_when_it_ended(grid: Grid) -> None:
+    scratch = next((grid.folder / "n").glob("vmb-*"))
+    assert [path for path in scratch.iterdir() if re.fullmatch(r"[0-9a-f]{8}", path.name)] == []
+    assert [line for line in processes_naming(str(scratch)) if "qemu-system" in line] == []
+
+
+def test_the_ticket_is_in_no_command_line_and_no_file_of_the_node(grid: Grid) -> None:
+    found = [path for path in grid.folder.glob("n/**/*") if path.is_file() and b"vt1." in path.read_bytes()]
+    assert found == []
+    assert "vt1." not in grid.launcher_log.read_text()
+    assert "vt1." not in grid.broker.log.read_text()

@@ -1,0 +1,110 @@
+import asyncio
+import errno
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from broker.domain.errors import Rejected, Unavailable
+from broker.domain.paths import FilePath, parse_file_path
+from broker.files import incoming
+from broker.files.images import Images
+from broker.files.tails import Tails
+from broker.files.user_files import UserFiles
+from broker.wire.dispatches import MAX_CONSOLE_BYTES
+from broker.wire.names import DispatchId, check_digest
+from tests.support.api import digest_of
+
+PATH = parse_file_path("alice/a/b.txt")
+
+
+async def chunks(*parts: bytes, broken: bool = False) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+    if broken:
+        raise ConnectionResetError
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> UserFiles:
+    return UserFiles(tmp_path, limit_bytes=100)
+
+
+async def put(files: UserFiles, content: bytes, path: FilePath = PATH, *, create_only: bool = False) -> bool:
+    _, is_new = await files.put(path, chunks(content), expected=None, create_only=create_only)
+    return is_new
+
+
+async def test_a_replaced_file_leaves_nothing_of_the_old_one(files: UserFiles, tmp_path: Path) -> None:
+    assert await put(files, b"old")
+    assert not await put(files, b"new")
+
+    stored = await files.find(PATH)
+
+    assert stored is not None
+    assert stored.location.read_bytes() == b"new"
+    assert len(files_below(tmp_path)) == 2, "one record, one object"
+
+
+async def test_what_broke_off_or_was_too_large_leaves_nothing(files: UserFiles, tmp_path: Path) -> None:
+    with pytest.raises(ConnectionResetError):
+        await files.put(PATH, chunks(b"half", broken=True), expected=None, create_only=False)
+    with pytest.raises(Rejected, match="larger than 100 bytes"):
+        await put(files, b"x" * 101)
+
+    assert files_below(tmp_path) == []
+
+
+async def test_of_many_that_create_one_file_one_wins(files: UserFiles, tmp_path: Path) -> None:
+    contents = [bytes([65 + number]) for number in range(8)]
+
+    outcomes = await asyncio.gather(
+        *(put(files, content, create_only=True) for content in contents), return_exceptions=True
+    )
+
+    assert outcomes.count(True) == 1
+    assert all(outcome is True or isinstance(outcome, Rejected) for outcome in outcomes)
+    assert len(files_below(tmp_path)) == 2
+
+
+async def test_a_full_disk_is_said_to_be_one(files: UserFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(incoming, "_append", full)
+
+    with pytest.raises(Unavailable, match="disk"):
+        await put(files, b"x")
+
+    assert files_below(tmp_path) == []
+
+
+async def test_an_image_exists_only_with_its_own_bytes(tmp_path: Path) -> None:
+    images = Images(tmp_path, limit_bytes=100)
+    digest = check_digest(digest_of(b"image"))
+    with pytest.raises(Rejected, match="announced was"):
+        await images.put(digest, chunks(b"other"))
+    assert not await images.is_there(digest)
+
+    assert await images.put(digest, chunks(b"im", b"age")) == 5
+    assert await images.put(digest, chunks(b"image")) == 5
+
+    assert images.location(digest).read_bytes() == b"image"
+    assert len(files_below(tmp_path)) == 1
+
+
+async def test_of_a_console_its_end_is_kept(tmp_path: Path) -> None:
+    tails = Tails(tmp_path)
+    dispatch = DispatchId("1a2b3c4d-5e6f-4a0b-8c0d-0123456789ab")
+    assert await tails.console(dispatch) is None
+
+    await tails.keep_console(dispatch, b"x" * MAX_CONSOLE_BYTES + b"end")
+
+    kept = await tails.console(dispatch)
+    assert kept is not None
+    assert len(kept) == MAX_CONSOLE_BYTES
+    assert kept.endswith(b"end")

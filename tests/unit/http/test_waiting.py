@@ -1,0 +1,140 @@
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+import pytest
+
+from broker.domain.errors import Unavailable
+from broker.domain.scopes import Scopes, scopes_of_launcher
+from broker.http.waiting import Offer, WaitingRoom
+from broker.store import Dispatched
+from broker.wire.dispatches import DispatchRequest, Room
+from broker.wire.problems import ProblemCode
+from broker.wire.states import Accelerator
+from tests.support.waiting import until
+
+EVERYBODY = scopes_of_launcher()
+
+
+def offer(launcher: str, memory_mib: int = 1_000, scopes: Scopes = EVERYBODY, left_ms: int | None = None) -> Offer:
+    room = Room(vcpus=1, memory_mib=memory_mib, disk_mib=1, accelerator=Accelerator.TCG, time_left_ms=left_ms)
+    return Offer(DispatchRequest(dispatch_key=launcher, launcher=launcher, node="n", room=room), scopes)
+
+
+class Shelf:
+    """Items by the memory they want; what was asked for is noted."""
+
+    def __init__(self) -> None:
+        self.items: list[int] = []
+        self.asked: list[str] = []
+        self.is_away = False
+
+    async def take(self, offer: Offer) -> Dispatched | None:
+        self.asked.append(offer.request.launcher)
+        await asyncio.sleep(0)
+        if self.is_away:
+            raise Unavailable(ProblemCode.STORE_UNAVAILABLE, "away")
+        for item in self.items:
+            if item <= offer.request.room.memory_mib:
+                self.items.remove(item)
+                return cast("Dispatched", f"item for {offer.request.launcher}")
+        return None
+
+
+async def parked(room: WaitingRoom, *offers: Offer, wait_s: float = 10) -> list[asyncio.Task[Dispatched | None]]:
+    tasks = []
+    for number, each in enumerate(offers, 1):
+        tasks.append(asyncio.create_task(room.offer(each, lambda: True, wait_s)))
+        await _until(partial(_has_parked, room, number))
+    return tasks
+
+
+def _has_parked(room: WaitingRoom, count: int) -> bool:
+    return room.parked == count
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async def holds() -> bool:
+        return condition()
+
+    await until(holds, "the room changes")
+
+
+async def test_items_go_to_who_waited_longest_and_the_store_is_asked_once_more() -> None:
+    shelf = Shelf()
+    room = WaitingRoom(shelf.take, capacity=100)
+    tasks = await parked(room, *(offer(f"l{number}") for number in range(20)))
+    shelf.items, shelf.asked = [1, 1], []
+
+    assert await room.run_once() == 2
+
+    assert [str(await task) for task in tasks[:2]] == ["item for l0", "item for l1"]
+    assert shelf.asked == ["l0", "l1", "l2"], "who offers no more than l2 need not be asked"
+    assert room.parked == 18
+    room.close()
+    assert await asyncio.gather(*tasks[2:]) == [None] * 18
+
+
+async def test_who_offers_more_is_asked_after_who_was_told_nothing() -> None:
+    shelf = Shelf()
+    room = WaitingRoom(shelf.take, capacity=100)
+    offers = [offer("small"), offer("small-too"), offer("large", 4_000), offer("short", 4_000, left_ms=5)]
+    tasks = await parked(room, *offers)
+    shelf.items, shelf.asked = [4_000], []
+
+    await room.run_once()
+
+    assert str(await tasks[2]) == "item for large"
+    assert shelf.asked == ["small", "large", "short"]
+    room.close()
+    await asyncio.gather(*tasks)
+
+
+async def test_an_item_that_comes_while_the_wait_ends_is_not_lost() -> None:
+    gate, served = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: Offer) -> Dispatched | None:
+        if not served.is_set():
+            served.set()
+            return None
+        await gate.wait()
+        return cast("Dispatched", "late")
+
+    room = WaitingRoom(slow, capacity=10)
+    [task] = await parked(room, offer("l"), wait_s=0.05)
+    matching = asyncio.create_task(room.run_once())
+    await _until(lambda: room.parked == 0)
+
+    gate.set()
+
+    assert str(await task) == "late"
+    assert await matching == 1
+
+
+async def test_a_full_room_and_an_absent_store_are_told() -> None:
+    shelf = Shelf()
+    room = WaitingRoom(shelf.take, capacity=1)
+    tasks = await parked(room, offer("l"))
+    with pytest.raises(Unavailable, match="too many"):
+        await room.offer(offer("m"), lambda: True, 1)
+
+    shelf.is_away = True
+    assert await room.run_once() == 0
+    assert room.parked == 1, "who waits goes on waiting"
+    room.close()
+    assert await asyncio.gather(*tasks) == [None]
+
+
+async def test_what_became_ready_between_asking_and_parking_is_found() -> None:
+    shelf = Shelf()
+    room = WaitingRoom(shelf.take, capacity=10)
+    matching = asyncio.create_task(room.run())
+    task = asyncio.create_task(room.offer(offer("l"), lambda: True, 10))
+    await _until(lambda: bool(shelf.asked))
+    shelf.items = [1]
+    room.ring()
+
+    async with asyncio.timeout(2):
+        assert str(await task) == "item for l"
+    matching.cancel()
