@@ -102,7 +102,7 @@ def _play(console: Console, home: Path, arguments: argparse.Namespace) -> list[I
 
 
 def _built(name: str) -> Path:
-    command = [_HERE.parent / "image" / "build", name, "--print-path"]
+    command = [str(_HERE.parent / "image" / "build"), name, "--print-path"]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     if built.returncode:
         raise DemoFailed(f"there is no guest image: {built.stderr.strip()}")
