@@ -27,7 +27,7 @@ def uv() -> str:
 
 def run(*command: str, folder: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
-    environment["XDG_CONFIG_HOME"] = str(folder / "config")
+    environment |= {"XDG_CONFIG_HOME": str(folder / "config"), "UV_SYSTEM_CERTS": "true"}
     ended = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
