@@ -86,7 +86,7 @@ def minimal_image() -> Path:
     return built_image("minimal")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def grid(minimal_image: Path) -> Iterator[Grid]:
     """The grid after everything that was pushed has settled."""
     with short_folder("va-") as folder, web_without_files() as elsewhere:

@@ -11,8 +11,10 @@ from launcher.hypervisor.hypervisor import Hypervisor
 from launcher.hypervisor.private_daemon import PrivateDaemon, private_daemon
 from launcher.hypervisor.vm import Vm
 from tests.integration.hypervisor.guests import Guest
+from tests.integration.hypervisor.processes import descendants
 
 StartGuest = Callable[[Guest], Awaitable[Vm]]
+Started = Callable[[], list[int]]
 
 
 @pytest.fixture
@@ -49,6 +51,13 @@ def start(hypervisor: Hypervisor, scratch: Path, account: Account) -> StartGuest
     return start
 
 
+@pytest.fixture(scope="package", autouse=True)
+def others() -> frozenset[int]:
+    """This process's descendants that belong to other tests, whose servers live as long as the run."""
+    return frozenset(descendants(os.getpid()))
+
+
 @pytest.fixture
-def own_pid() -> int:
-    return os.getpid()
+def started(others: frozenset[int]) -> Started:
+    """Tell what this package's tests have started and still runs."""
+    return lambda: [pid for pid in descendants(os.getpid()) if pid not in others]

@@ -15,9 +15,9 @@ from launcher.hypervisor.errors import Conflict, Rejected, Unavailable
 from launcher.hypervisor.hypervisor import Hypervisor
 from launcher.hypervisor.private_daemon import PrivateDaemon
 from launcher.hypervisor.vm import StopReason, Vm
-from tests.integration.hypervisor.conftest import StartGuest
+from tests.integration.hypervisor.conftest import Started, StartGuest
 from tests.integration.hypervisor.guests import IDLE, METADATA_NAMESPACE, PANIC, POWER_OFF, WRITE_DISK, Guest
-from tests.integration.hypervisor.processes import descendants, named, wait_gone
+from tests.integration.hypervisor.processes import named, wait_gone
 
 pytestmark = pytest.mark.vm
 
@@ -65,9 +65,9 @@ async def test_a_destroyed_vm_is_told_to_its_watcher_and_destroying_it_again_doe
     await hypervisor.destroy(vm.uuid)
 
 
-async def test_a_killed_qemu_is_told(hypervisor: Hypervisor, start: StartGuest, own_pid: int) -> None:
+async def test_a_killed_qemu_is_told(hypervisor: Hypervisor, start: StartGuest, started: Started) -> None:
     vm = await start(Guest(IDLE))
-    for pid in named(descendants(own_pid), "qemu-system"):
+    for pid in named(started(), "qemu-system"):
         os.kill(pid, signal.SIGKILL)
     assert await stop_of(hypervisor, vm.uuid) is StopReason.FAILED
 
@@ -142,11 +142,11 @@ async def test_after_a_broken_connection_its_vms_are_gone_and_the_next_call_open
 
 
 async def test_a_watcher_is_told_when_libvirt_is_gone(
-    daemon: PrivateDaemon, hypervisor: Hypervisor, start: StartGuest, own_pid: int
+    daemon: PrivateDaemon, hypervisor: Hypervisor, start: StartGuest, started: Started
 ) -> None:
     vm = await start(Guest(IDLE))
     watching = asyncio.create_task(stop_of(hypervisor, vm.uuid))
-    inside = descendants(own_pid)
+    inside = started()
     qemus = named(inside, "qemu-system")
     os.kill(named(inside, "libvirtd")[0], signal.SIGKILL)
     async with asyncio.timeout(LIMIT_S):

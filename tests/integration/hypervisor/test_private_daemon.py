@@ -14,7 +14,7 @@ from launcher.hypervisor.account import Account
 from launcher.hypervisor.errors import HypervisorError
 from launcher.hypervisor.hypervisor import Hypervisor
 from launcher.hypervisor.private_daemon import LONGEST_FOLDER_BYTES, SHORT_NAMES_FOLDER, PrivateDaemon, private_daemon
-from tests.integration.hypervisor.conftest import StartGuest
+from tests.integration.hypervisor.conftest import Started, StartGuest
 from tests.integration.hypervisor.guests import IDLE, Guest
 from tests.integration.hypervisor.processes import descendants, named, status, wait_gone
 
@@ -73,10 +73,10 @@ async def test_a_killed_launcher_leaves_no_process_and_no_short_name(
 
 @pytest.mark.vm
 async def test_qemu_has_an_unprivileged_account_no_capability_and_none_of_our_namespaces(
-    start: StartGuest, account: Account, own_pid: int
+    start: StartGuest, account: Account, started: Started
 ) -> None:
     await start(Guest(IDLE))
-    for pid in [*named(descendants(own_pid), "qemu-system"), *named(descendants(own_pid), "libvirtd")]:
+    for pid in [*named(started(), "qemu-system"), *named(started(), "libvirtd")]:
         told = status(pid)
         assert set(told["Uid"].split()) == {str(account.uid)} != {"0"}
         assert set(told["Gid"].split()) == {str(account.gid)} != {"0"}
@@ -95,10 +95,10 @@ def kvm_as_seen_by(pid: int) -> os.stat_result | None:
 
 @pytest.mark.parametrize("show_kvm", [False, True])
 async def test_kvm_is_seen_inside_only_if_it_is_to_be(
-    scratch: Path, account: Account, own_pid: int, show_kvm: bool
+    scratch: Path, account: Account, started: Started, show_kvm: bool
 ) -> None:
     async with private_daemon(scratch / "libvirt", account, show_kvm=show_kvm):
-        seen = kvm_as_seen_by(named(descendants(own_pid), "libvirtd")[0])
+        seen = kvm_as_seen_by(named(started(), "libvirtd")[0])
     if show_kvm:
         assert (seen and seen.st_mode) == (Path("/dev/kvm").stat().st_mode if Path("/dev/kvm").exists() else None)
     else:
@@ -106,11 +106,11 @@ async def test_kvm_is_seen_inside_only_if_it_is_to_be(
 
 
 async def test_nothing_of_the_launchers_environment_gets_inside(
-    scratch: Path, account: Account, own_pid: int, monkeypatch: pytest.MonkeyPatch
+    scratch: Path, account: Account, started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BEARER_TOKEN", "a-secret")
     async with private_daemon(scratch / "libvirt", account, show_kvm=False):
-        inside = descendants(own_pid)
+        inside = started()
         assert len(inside) >= 3
         for pid in inside:
             assert b"a-secret" not in Path(f"/proc/{pid}/environ").read_bytes()
@@ -140,8 +140,8 @@ def ask_inside(pid: int, code: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT_S).stdout.strip()
 
 
-async def test_the_listener_is_the_one_way_out_of_the_guests_network(daemon: PrivateDaemon, own_pid: int) -> None:
-    inside = named(descendants(own_pid), "libvirtd")[0]
+async def test_the_listener_is_the_one_way_out_of_the_guests_network(daemon: PrivateDaemon, started: Started) -> None:
+    inside = named(started(), "libvirtd")[0]
     interfaces = await asyncio.to_thread(ask_inside, inside, "import socket; print(socket.if_nameindex())")
     routes = await asyncio.to_thread(ask_inside, inside, "print(len(open('/proc/self/net/route').readlines()) - 1)")
     assert (interfaces.count("'lo'"), routes) == (1, "0")
@@ -193,8 +193,8 @@ async def test_a_node_that_forbids_namespaces_is_told_what_to_ask_for(scratch: P
     assert b"ask its administrator for unprivileged user namespaces" in errors.splitlines()[-1]
 
 
-async def test_a_keeper_that_is_killed_is_told_and_leaves_no_process(daemon: PrivateDaemon, own_pid: int) -> None:
-    inside = descendants(own_pid)
+async def test_a_keeper_that_is_killed_is_told_and_leaves_no_process(daemon: PrivateDaemon, started: Started) -> None:
+    inside = started()
     os.kill(named(inside, "python")[0], signal.SIGKILL)
     async with asyncio.timeout(LIMIT_S):
         assert await daemon.wait_ended() == "the private libvirtd's keeper was killed"
@@ -203,22 +203,22 @@ async def test_a_keeper_that_is_killed_is_told_and_leaves_no_process(daemon: Pri
 
 @pytest.mark.vm
 async def test_a_termination_signal_to_every_keeper_leaves_the_vms_to_the_launcher(
-    hypervisor: Hypervisor, start: StartGuest, own_pid: int
+    hypervisor: Hypervisor, start: StartGuest, started: Started
 ) -> None:
     vm = await start(Guest(IDLE))
-    for pid in named(descendants(own_pid), "python"):
+    for pid in named(started(), "python"):
         os.kill(pid, signal.SIGTERM)
     assert await hypervisor.list_vms() == [vm]
 
 
-async def test_a_start_given_up_leaves_no_process(scratch: Path, account: Account, own_pid: int) -> None:
+async def test_a_start_given_up_leaves_no_process(scratch: Path, account: Account, started: Started) -> None:
     async def run() -> None:
         async with private_daemon(scratch / "libvirt", account, show_kvm=False):
             raise AssertionError("started before it could be given up")
 
     starting = asyncio.create_task(run())
     async with asyncio.timeout(LIMIT_S):
-        while not (inside := descendants(own_pid)):  # noqa: ASYNC110 - nothing tells about a child's start
+        while not (inside := started()):  # noqa: ASYNC110 - nothing tells about a child's start
             await asyncio.sleep(0)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
