@@ -47,7 +47,7 @@ async def run(settings: Settings, login: Login, ca_pem: str | None) -> None:
     async with _node(settings, login, ca_pem) as (node, daemon), asyncio.TaskGroup() as background:
         serving = background.create_task(node.proxy.serve(daemon.listener))
         guarding = background.create_task(_drain_without_daemon(daemon, draining))
-        log.info("launcher_started", launcher=settings.name, room=str(node.slot.room()))
+        log.info("launcher_started", launcher=settings.name, **node.slot.told())
         agent = Agent(node, node_name=socket.gethostname(), client=client_version())
         try:
             refusal = await agent.run(draining)

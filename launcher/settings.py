@@ -8,10 +8,17 @@ import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from broker.wire.names import NAME_PATTERN
+from launcher.exchange.origins import Origin
 
 
 class SettingsError(Exception):
@@ -29,13 +36,15 @@ def _default_name() -> str:
     return f"{socket.gethostname()[:40]}-{os.getpid()}"
 
 
+_PREFIX = "VMBROKER_LAUNCHER_"
+_TOKEN_FILE_VARIABLE = f"{_PREFIX}TOKEN_FILE"
 Positive = Annotated[int, Field(ge=1)]
 
 
 class Settings(BaseSettings):
     """What a site or a person may say of one launcher. Sizes absent are measured on the node."""
 
-    model_config = SettingsConfigDict(env_prefix="VMBROKER_LAUNCHER_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True)
 
     broker: str | None = Field(None, description="address of the broker; default: the one in the launcher's login")
     token_file: Path | None = Field(None, description="file with the launcher's token; default: the launcher's login")
@@ -49,7 +58,31 @@ class Settings(BaseSettings):
     cache: Path = Field(default_factory=_default_cache, description="folder of images, shared by launchers")
     scratch: Path = Field(Path("/tmp"), description="folder for what dies with the launcher; keep its path short")  # noqa: S108
     account: str | None = Field(None, description="account QEMU runs under when the launcher is root")
-    trusted_origins: tuple[str, ...] = Field((), description="HOST:PORT of this node or its network that vms may reach")
+    trusted_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="HOST:PORT of this node or its network that vms may reach; in the environment with commas between",
+    )
+
+    @field_validator("trusted_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("trusted_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            Origin.parse(text)
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_the_environment(cls, values: Any) -> Any:
+        known = {f"{_PREFIX}{name}".upper() for name in cls.model_fields} | {_TOKEN_FILE_VARIABLE}
+        strange = sorted(name for name in os.environ if name.startswith(_PREFIX) and name not in known)
+        if strange:
+            raise ValueError(f"the environment has {', '.join(strange)}, which is no setting of a launcher")
+        return values
 
     @classmethod
     def settings_customise_sources(
@@ -81,7 +114,10 @@ def read_settings(**command_line: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}" for fault in error.errors()]
+        lines = [
+            f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
+        ]
         raise SettingsError("\n".join(lines)) from error
     except ValueError as error:
-        raise SettingsError(f"{site}: {error}") from error
+        raise SettingsError(f"{site or 'the environment'}: {error}") from error

@@ -50,7 +50,6 @@ def show(name: Annotated[str, typer.Argument(help="NAME or USER/NAME.")]) -> Non
 
 
 async def _add(acting: Acting, name: str, xml_file: str, given: list[str]) -> None:
-
     ref = acting.machine(name)
     xml = _read_xml(xml_file)
     paths = _disks(xml, given)
@@ -58,8 +57,12 @@ async def _add(acting: Acting, name: str, xml_file: str, given: list[str]) -> No
     view = await acting.researcher.put_machine(ref, MachineDefinition(domain_xml=xml, disks=disks))
     console = showing.stdout()
     console.print(f"machine {view.machine} is there, revision {view.revision}: {_size(view)}")
-    for sentence in view.dropped:
-        console.print(f"  not given to a vm: {showing.plain(sentence)}", style="dim", markup=False)
+    for why, dropped in _by_reason(view.dropped).items():
+        console.print(
+            f"  not given to a vm: {showing.plain(', '.join(dropped))} ({showing.plain(why)})",
+            style="dim",
+            markup=False,
+        )
 
 
 async def _list(acting: Acting) -> None:
@@ -89,6 +92,15 @@ async def _show(acting: Acting, name: str) -> None:
     for sentence in view.dropped:
         table.add_row("dropped", showing.plain(sentence))
     showing.stdout().print(table)
+
+
+def _by_reason(dropped: list[str]) -> dict[str, list[str]]:
+    """Group `PATH: WHY` by the reason, in order; the paths without what they all begin with."""
+    grouped: dict[str, list[str]] = {}
+    for sentence in dropped:
+        path, _, why = sentence.partition(": ")
+        grouped.setdefault(why, []).append(path.removeprefix("/domain/").removeprefix("devices/"))
+    return grouped
 
 
 def _size(view: MachineView) -> str:

@@ -62,7 +62,7 @@ BOOT: tuple[Rule, ...] = (
     *refuse(
         "sysinfo",
         "firmware configuration entries are read from files of the host, and may hold secrets",
-        "remove the element; hand secrets to the stream instead",
+        "remove the element; give the program what it needs as input or parameters",
         when={"type": "fwcfg"},
     ),
     *drop("sysinfo", "shows strings of another host"),

@@ -57,7 +57,7 @@ POLL_S: Final = 0.02  # between two tries to connect while libvirtd starts; it t
 NO_NAMESPACES: Final = (
     "this node does not let the launcher make namespaces for its own libvirtd ({error}): ask its administrator for "
     "unprivileged user namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns), or "
-    "for a libvirt_uri to use instead"
+    "for a launcher that runs as root"
 )
 
 libc = ctypes.CDLL(None, use_errno=True)

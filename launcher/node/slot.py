@@ -37,6 +37,16 @@ class Slot:
             vcpus=self.free_vcpus, memory_mib=memory_mib, disk_mib=self.free_disk_mib, accelerator=self.accelerator
         )
 
+    def told(self) -> dict[str, str | int]:
+        """Return what is free, for the log."""
+        return {
+            "vms": self.free_vms,
+            "vcpus": self.free_vcpus,
+            "memory_mib": self.free_memory_mib,
+            "disk_mib": self.free_disk_mib,
+            "accelerator": self.accelerator.value,
+        }
+
     @contextmanager
     def taken(self, *, vcpus: int, memory_mib: int, disk_mib: int) -> Iterator[None]:
         """Hold a vm's share of the slot while the block runs."""

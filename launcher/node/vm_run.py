@@ -198,7 +198,10 @@ class VmRun:
         except Unreachable as error:
             self._log.warning("verdict_not_delivered", verdict=ending.verdict.value, reason=str(error))
             return None
-        self._log.info("vm_ended", verdict=ended.verdict.value, seen=ending.verdict.value, sentence=ending.sentence)
+        if ended.verdict is ending.verdict:
+            self._log.info("vm_ended", verdict=ended.verdict.value, sentence=ending.sentence)
+        else:
+            self._log.info("vm_ended", verdict=ended.verdict.value, item_is=ended.state)
         return ended.verdict
 
 
