@@ -111,7 +111,7 @@ async def _accelerator(settings: Settings, account: Account) -> Accelerator:
         return Accelerator(settings.accelerator)
     probe = await probe_accelerator(account, settings.cache)
     log.info("accelerator_probed", accelerator=probe.accelerator.value, reason=probe.reason)
-    return Accelerator(probe.accelerator.value)
+    return probe.accelerator
 
 
 def _slot(settings: Settings, scratch: Path, accelerator: Accelerator) -> Slot:

@@ -13,7 +13,6 @@ Source: docs of QEMU's isa-debug-exit device (exit status = value * 2 + 1); Linu
 
 import asyncio
 import contextlib
-import enum
 import json
 import os
 import secrets
@@ -23,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from broker.wire.states import Accelerator
 from launcher.hypervisor.account import Account
 from launcher.hypervisor.errors import HypervisorError, Unavailable
 
@@ -42,11 +42,6 @@ KVM_CPUS: Final = ("qemu64", "host")
 KVM_DEVICE: Final = Path("/dev/kvm")
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 MEMORY_FILE: Final = "accelerator.json"
-
-
-class Accelerator(enum.Enum):
-    KVM = "kvm"
-    TCG = "tcg"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from broker.wire.states import Accelerator
 from launcher.hypervisor import accelerator
-from launcher.hypervisor.accelerator import MEMORY_FILE, Accelerator, probe_accelerator
+from launcher.hypervisor.accelerator import MEMORY_FILE, probe_accelerator
 from launcher.hypervisor.account import Account
 from launcher.hypervisor.errors import HypervisorError, Unavailable
 
