@@ -13,7 +13,7 @@ import structlog
 from broker.client.dispatch import DispatchClient
 from broker.client.login import Login
 from broker.client.session import Session
-from broker.wire.states import Accelerator
+from broker.wire.states import Accelerator, Verdict
 from launcher.exchange.origins import Origin
 from launcher.exchange.proxy import Proxy
 from launcher.guest_disk import ensure_guest_disk
@@ -24,9 +24,12 @@ from launcher.hypervisor.hypervisor import Hypervisor
 from launcher.hypervisor.private_daemon import PrivateDaemon, private_daemon
 from launcher.images import ImageCache
 from launcher.node.agent import Agent
+from launcher.node.checks import check_images_usable
+from launcher.node.draining import Drain
 from launcher.node.node import Node
 from launcher.node.scratch import scratch_folder
 from launcher.node.slot import Slot, free_disk_mib, node_memory_mib, node_vcpus
+from launcher.node.verdicts import Ending
 from launcher.settings import Settings
 
 log = structlog.get_logger()
@@ -40,17 +43,17 @@ async def run(settings: Settings, login: Login, ca_pem: str | None) -> None:
             what to do.
         ApiError: the broker refuses this launcher.
     """
-    draining = asyncio.Event()
+    drain = Drain()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, draining.set)
+        loop.add_signal_handler(number, drain.order)
     async with _node(settings, login, ca_pem) as (node, daemon), asyncio.TaskGroup() as background:
         serving = background.create_task(node.proxy.serve(daemon.listener))
-        guarding = background.create_task(_drain_without_daemon(daemon, draining))
+        guarding = background.create_task(_drain_without_daemon(daemon, drain))
         log.info("launcher_started", launcher=settings.name, **node.slot.told())
         agent = Agent(node, node_name=socket.gethostname(), client=client_version())
         try:
-            refusal = await agent.run(draining)
+            refusal = await agent.run(drain)
         finally:
             serving.cancel()
             guarding.cancel()
@@ -61,10 +64,10 @@ async def run(settings: Settings, login: Login, ca_pem: str | None) -> None:
         raise HypervisorError(f"the launcher's libvirtd ended by itself, and its vms with it: {guarding.result()}")
 
 
-async def _drain_without_daemon(daemon: PrivateDaemon, draining: asyncio.Event) -> str:
+async def _drain_without_daemon(daemon: PrivateDaemon, drain: Drain) -> str:
     reason = await daemon.wait_ended()
     log.error("libvirtd_ended", reason=reason)
-    draining.set()
+    drain.order(Ending(Verdict.HOST_ERROR, f"the launcher's libvirtd ended by itself, and its vms with it: {reason}"))
     return reason
 
 
@@ -80,6 +83,7 @@ async def _node(settings: Settings, login: Login, ca_pem: str | None) -> AsyncIt
     cache.prepare()
     accelerator = await _accelerator(settings, account)
     guest_disk = await ensure_guest_disk(settings.cache)
+    await check_images_usable(account, guest_disk.path)
     async with AsyncExitStack() as stack:
         scratch = stack.enter_context(scratch_folder(settings.scratch))
         session = await stack.enter_async_context(Session(login.url, token=login.token, ca_pem=ca_pem))

@@ -4,6 +4,7 @@ Exit statuses: 0 stopped as asked, 1 the node or the broker does not allow it, 2
 """
 
 import asyncio
+import ssl
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -24,6 +25,7 @@ from launcher.settings import Settings, SettingsError, read_settings
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
     help="Run researchers' virtual machines on this node, one for each item that a broker gives out.",
 )
 _FAILED, _USAGE = 1, 2
@@ -81,12 +83,27 @@ def run_command(
     _set_up_logs()
     try:
         login = find_launcher_login(settings.broker, settings.token_file)
-        ca_pem = settings.ca_file.read_text() if settings.ca_file else None
-        asyncio.run(run(settings, login, ca_pem))
-    except (NoLogin, OSError) as error:
+        ca_pem = _authority(settings.ca_file)
+    except NoLogin as error:
         _fail(str(error), _USAGE)
+    try:
+        asyncio.run(run(settings, login, ca_pem))
     except (CallError, CannotBuildGuestDisk, HypervisorError, ImageUnavailable, ScratchError) as error:
         _fail(str(error), _FAILED)
+    except OSError as error:
+        _fail(f"the node does not let the launcher work: {error}", _FAILED)
+
+
+def _authority(file: Path | None) -> str | None:
+    """Return the PEM text of the broker's authority, checked."""
+    if file is None:
+        return None
+    try:
+        pem = file.read_text(encoding="ascii")
+        ssl.create_default_context().load_verify_locations(cadata=pem)
+    except (OSError, ValueError) as error:
+        _fail(f"{file} is no PEM file of an authority: {error}", _USAGE)
+    return pem
 
 
 @app.command()

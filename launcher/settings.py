@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     broker: str | None = Field(None, description="address of the broker; default: the one in the launcher's login")
     token_file: Path | None = Field(None, description="file with the launcher's token; default: the launcher's login")
     ca_file: Path | None = Field(None, description="PEM file of the authority that signed the broker's certificate")
-    name: str = Field(default_factory=_default_name, pattern=NAME_PATTERN, description="this launcher's name")
+    name: str = Field(default_factory=_default_name, pattern=f"^{NAME_PATTERN}$", description="this launcher's name")
     vms: Positive = Field(64, description="most vms at a time")
     vcpus: Positive | None = Field(None, description="virtual processors for vms; default: this process's affinity")
     memory_mib: Positive | None = Field(None, description="memory for vms, QEMU's own included")
@@ -62,6 +62,15 @@ class Settings(BaseSettings):
         (),
         description="HOST:PORT of this node or its network that vms may reach; in the environment with commas between",
     )
+
+    @field_validator("broker")
+    @classmethod
+    def _broker_is_an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            if not value.startswith(("http://", "https://")):
+                raise ValueError(f"{value!r} is no address of a broker: write http://HOST:PORT or https://HOST")
+            Origin.parse(value)
+        return value
 
     @field_validator("trusted_origins", mode="before")
     @classmethod

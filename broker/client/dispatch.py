@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 import msgspec
 
-from broker.client.session import Patience, Session
+from broker.client.session import Patience, Session, Unreachable
 from broker.wire.dispatches import (
     DispatchAnswer,
     DispatchExtend,
@@ -32,7 +32,12 @@ class DispatchClient:
         """Offer room and wait for an item; None when nothing came. A repeated `dispatch_key` gets the same item."""
         timeout_s = request.wait_ms / 1000 + _BEYOND_WAIT_S
         reply = await self._session.send("POST", "/v1/dispatch", body=msgspec.json.encode(request), timeout_s=timeout_s)
-        return None if reply.status == HTTPStatus.NO_CONTENT else msgspec.json.decode(reply.body, type=DispatchAnswer)
+        if reply.status == HTTPStatus.NO_CONTENT:
+            return None
+        try:
+            return msgspec.json.decode(reply.body, type=DispatchAnswer)
+        except msgspec.DecodeError as error:
+            raise Unreachable(f"{self._session.base_url} answers an offer with what no broker says: {error}") from error
 
     async def extend(
         self, dispatch: str, extend: DispatchExtend, *, patience: Patience | None = None
@@ -46,10 +51,10 @@ class DispatchClient:
             patience=patience,
         )
 
-    async def report(self, dispatch: str, event: VmEvent) -> DispatchExtended:
+    async def report(self, dispatch: str, event: VmEvent, *, patience: Patience | None = None) -> DispatchExtended:
         """Report a phase of the vm, and learn what to do with it."""
         return await self._session.call(
-            "POST", f"/v1/dispatches/{dispatch}/events", body=event, answer=DispatchExtended
+            "POST", f"/v1/dispatches/{dispatch}/events", body=event, answer=DispatchExtended, patience=patience
         )
 
     async def end(self, dispatch: str, end: EndVm, *, patience: Patience | None = None) -> VmEnded:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 
 from broker.client.session import ONCE, CallError
-from broker.wire.dispatches import DispatchAnswer, DispatchExtend, VmEvent
+from broker.wire.dispatches import DispatchAnswer, DispatchExtend, DispatchExtended, VmEvent
 from broker.wire.states import Instruction, ItemState, Phase, Verdict
 from launcher.node.node import Node
 from launcher.node.verdicts import TOLD, Ending
@@ -31,6 +31,7 @@ class Attendance:
         self._node = node
         self._answer = answer
         self._boot_ends_s: float | None = None
+        self._is_claim_reported = False
 
     def vm_booted(self) -> None:
         """Start the boot deadline, within which the guest must claim."""
@@ -40,9 +41,12 @@ class Attendance:
         """Return when the broker says that the vm is to end, or when the boot deadline has passed without a claim."""
         while True:
             await self._pause()
-            ending = await self._look()
-            if ending is not None:
-                return ending
+            told = await self._ask()
+            if told is None:
+                continue
+            if told.instruction is not Instruction.CONTINUE:
+                return TOLD[told.instruction]
+            await self._note_claim(told)
             if self._is_boot_over():
                 seconds = self._answer.limits.boot_ms // 1000
                 return Ending(
@@ -64,15 +68,22 @@ class Attendance:
             async with asyncio.timeout(self._answer.limits.heartbeat_ms / 1000):
                 await sooner.wait()
 
-    async def _look(self) -> Ending | None:
+    async def _ask(self) -> DispatchExtended | None:
+        """Show our presence and ask what to do; None when the broker does not answer.
+
+        The next heartbeat makes up for a missed one, and nothing is judged on silence: the vm goes on meanwhile.
+        """
+        extend = DispatchExtend(launcher=self._node.name)
         try:
-            extend = DispatchExtend(launcher=self._node.name)
-            told = await self._node.dispatches.extend(self._answer.dispatch, extend, patience=ONCE)
-            if told.state == ItemState.RUNNING and not self.was_claimed:
-                self.was_claimed = True
-                claimed = VmEvent(launcher=self._node.name, phase=Phase.CLAIMED)
-                await self._node.dispatches.report(self._answer.dispatch, claimed)
+            return await self._node.dispatches.extend(self._answer.dispatch, extend, patience=ONCE)
         except CallError:
-            # The next heartbeat makes up for a missed one; the vm goes on while the broker is away.
             return None
-        return None if told.instruction is Instruction.CONTINUE else TOLD[told.instruction]
+
+    async def _note_claim(self, told: DispatchExtended) -> None:
+        if told.state != ItemState.RUNNING or self._is_claim_reported:
+            return
+        self.was_claimed = True
+        claimed = VmEvent(launcher=self._node.name, phase=Phase.CLAIMED)
+        with contextlib.suppress(CallError):
+            await self._node.dispatches.report(self._answer.dispatch, claimed, patience=ONCE)
+            self._is_claim_reported = True

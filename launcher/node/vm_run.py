@@ -29,7 +29,7 @@ from launcher.hypervisor.private_daemon import PROXY_PORT
 from launcher.images import BadImage, ImageUnavailable
 from launcher.node.attendance import Attendance
 from launcher.node.console import Console, keep_small
-from launcher.node.draining import first_of, unless_drained
+from launcher.node.draining import Drain, first_of, unless_drained
 from launcher.node.node import Node
 from launcher.node.preparation import CONSOLE_LOG, PORT_SOCKET, prepare
 from launcher.node.verdicts import STOPPED, TOLD, Ending
@@ -59,34 +59,44 @@ class VmRun:
     def __init__(self, node: Node, answer: DispatchAnswer) -> None:
         self._node = node
         self._answer = answer
+        self._grant: Grant | None = None
+        self._console_tail = b""
         self._log = log.bind(dispatch=answer.dispatch, item=answer.item)
 
-    async def run(self, draining: asyncio.Event) -> Verdict | None:
-        """Run the vm to its end and report it; return the verdict that stands, None when no broker took it.
+    async def run(self, drain: Drain) -> Ending:
+        """Run the vm to its end and report it; return what was seen. Never raises for what concerns this vm alone.
 
-        When `draining` is set the vm is destroyed and the item given back.
+        When the drain is ordered the vm is destroyed and its item given back.
         """
         self._log.info("vm_taken", machine=self._answer.machine, vcpus=self._answer.vcpus)
-        with self._run_folder() as folder:
-            lived = await unless_drained(draining, self._live(folder))
-            ending, grant = lived or (TOLD[Instruction.DRAIN], None)
-            console = Console(folder / CONSOLE_LOG).tail(MAX_CONSOLE_BYTES)
-        patience = _DRAIN_PATIENCE if draining.is_set() else _REPORT_PATIENCE
-        return await self._report_end(ending, grant, console, patience)
+        try:
+            ending = await unless_drained(drain, self._live()) or drain.ending
+        except OSError as error:
+            ending = Ending(Verdict.HOST_ERROR, f"the node could not keep the vm's files: {error}")
+        except Exception:  # noqa: BLE001 - a bug met by one vm must not end the others of this launcher
+            self._log.exception("vm_run_crashed")
+            ending = Ending(Verdict.HOST_ERROR, "the launcher failed; its log has the reason")
+        end = self._end_of(ending)
+        if not await unless_drained(drain, self._report_end(end, _REPORT_PATIENCE)) and drain.is_ordered:
+            await self._report_end(end, _DRAIN_PATIENCE)
+        return ending
 
-    async def _live(self, folder: Path) -> tuple[Ending, Grant]:
-        with self._granted() as grant:
+    async def _live(self) -> Ending:
+        with self._run_folder() as folder, self._granted() as self._grant:
+            console = Console(folder / CONSOLE_LOG)
             attendance = Attendance(self._node, self._answer)
-            ending = await first_of(self._way(folder, grant, attendance), attendance.until_told())
-        return ending, grant
+            try:
+                return await first_of(self._way(folder, console, attendance), attendance.until_told())
+            finally:
+                self._console_tail = await asyncio.to_thread(console.tail, MAX_CONSOLE_BYTES)
 
-    async def _way(self, folder: Path, grant: Grant, attendance: Attendance) -> Ending:
+    async def _way(self, folder: Path, console: Console, attendance: Attendance) -> Ending:
         """Prepare, boot and watch; return what ended it, whatever that was."""
         try:
             await self._report(Phase.PREPARING)
             xml = await prepare(self._node, self._answer, folder)
             await self._report(Phase.PREPARED)
-            return await self._boot_and_watch(xml, folder, grant, attendance)
+            return await self._boot_and_watch(xml, folder, console, attendance)
         except _Told as told:
             return TOLD[told.instruction]
         except XmlRefused as error:
@@ -103,15 +113,14 @@ class VmRun:
         except CallError as error:
             return Ending(Verdict.HOST_ERROR, f"the broker could not be told that the vm goes on: {error}")
 
-    async def _boot_and_watch(self, xml: str, folder: Path, grant: Grant, attendance: Attendance) -> Ending:
+    async def _boot_and_watch(self, xml: str, folder: Path, console: Console, attendance: Attendance) -> Ending:
         hypervisor = self._node.hypervisor
         await self._report(Phase.BOOTING)
         try:
             await hypervisor.start_vm(xml)
             attendance.vm_booted()
-            await self._report_started()
             stopped = hypervisor.wait_stopped(self._answer.dispatch)
-            reason = await first_of(stopped, self._serve(folder, grant, attendance))
+            reason = await first_of(stopped, self._serve(folder, console, attendance))
             if attendance.was_claimed:
                 await asyncio.sleep(_COMPLETION_GRACE_S)
             return STOPPED[reason]
@@ -125,13 +134,17 @@ class VmRun:
             # A vm that runs goes on while the broker is away; its claim will say that it started.
             self._log.warning("phase_not_delivered", phase=Phase.STARTED.value, reason=str(error))
 
-    async def _serve(self, folder: Path, grant: Grant, attendance: Attendance) -> NoReturn:
+    async def _serve(self, folder: Path, console: Console, attendance: Attendance) -> NoReturn:
         """Serve what a running vm needs of its launcher, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._serve_port(folder, grant, attendance))
-            await keep_small(Console(folder / CONSOLE_LOG))
+            group.create_task(self._report_started())
+            group.create_task(self._serve_port(folder, attendance))
+            await keep_small(console)
 
-    async def _serve_port(self, folder: Path, grant: Grant, attendance: Attendance) -> None:
+    async def _serve_port(self, folder: Path, attendance: Attendance) -> None:
+        grant = self._grant
+        assert grant is not None, "a vm runs with its grant"
+
         def welcome() -> Welcome:
             attendance.greeted.set()
             return Welcome(
@@ -180,29 +193,30 @@ class VmRun:
         if answer.instruction is not Instruction.CONTINUE:
             raise _Told(answer.instruction)
 
-    async def _report_end(
-        self, ending: Ending, grant: Grant | None, console: bytes, patience: Patience
-    ) -> Verdict | None:
-        end = EndVm(
+    def _end_of(self, ending: Ending) -> EndVm:
+        return EndVm(
             launcher=self._node.name,
             verdict=ending.verdict,
-            sentence=_with_refusals(ending.sentence, grant),
-            facts=_facts(grant),
-            console=console,
+            sentence=_with_refusals(ending.sentence, self._grant),
+            facts=_facts(self._grant),
+            console=self._console_tail,
         )
+
+    async def _report_end(self, end: EndVm, patience: Patience) -> bool:
+        """Report the verdict; tell whether the broker took note of the vm's end, one way or the other."""
         try:
             ended = await self._node.dispatches.end(self._answer.dispatch, end, patience=patience)
         except ApiError as error:
-            self._log.warning("verdict_refused", verdict=ending.verdict.value, reason=str(error))
-            return None
+            self._log.warning("verdict_refused", verdict=end.verdict.value, reason=str(error))
+            return True
         except Unreachable as error:
-            self._log.warning("verdict_not_delivered", verdict=ending.verdict.value, reason=str(error))
-            return None
-        if ended.verdict is ending.verdict:
-            self._log.info("vm_ended", verdict=ended.verdict.value, sentence=ending.sentence)
+            self._log.warning("verdict_not_delivered", verdict=end.verdict.value, reason=str(error))
+            return False
+        if ended.verdict is end.verdict:
+            self._log.info("vm_ended", verdict=ended.verdict.value, sentence=end.sentence)
         else:
             self._log.info("vm_ended", verdict=ended.verdict.value, item_is=ended.state)
-        return ended.verdict
+        return True
 
 
 def _facts(grant: Grant | None) -> dict[str, str]:

@@ -36,10 +36,3 @@ def test_nothing_of_a_vm_is_left_on_the_node_when_it_ended(grid: Grid) -> None:
     scratch = next((grid.folder / "n").glob("vmb-*"))
     assert [path for path in scratch.iterdir() if re.fullmatch(r"[0-9a-f]{8}", path.name)] == []
     assert [line for line in processes_naming(str(scratch)) if "qemu-system" in line] == []
-
-
-def test_the_ticket_is_in_no_command_line_and_no_file_of_the_node(grid: Grid) -> None:
-    found = [path for path in grid.folder.glob("n/**/*") if path.is_file() and b"vt1." in path.read_bytes()]
-    assert found == []
-    assert "vt1." not in grid.launcher_log.read_text()
-    assert "vt1." not in grid.broker.log.read_text()

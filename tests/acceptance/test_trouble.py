@@ -50,6 +50,21 @@ def is_done_once(broker: Broker, boots: int) -> None:
     assert len([line for line in events if line.endswith("slow/1 done")]) == 1
 
 
+def places_of(secret: bytes, folder: Path) -> list[str]:
+    """Return where the secret is seen by others than its vm: in command lines, environments and the node's files."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    processes = [path for name in ("cmdline", "environ") for path in Path("/proc").glob(f"[0-9]*/{name}")]
+    assert any("console.log" in path.name for path in files), "there is a vm to look at"
+    return [str(path) for path in (*files, *processes) if secret in content_of(path)]
+
+
+def content_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return b""
+
+
 @pytest.mark.vm
 @pytest.mark.timeout(300)
 def test_a_killed_launcher_leaves_no_vm_and_its_item_runs_again_and_completes_once(
@@ -80,10 +95,25 @@ def test_a_broker_restarted_in_mid_run_takes_the_result_of_the_vm_that_went_on(
     with broker.serving() as first, launched(broker, broker.home.folder):
         push_one(broker, minimal_image)
         wait_for_state(broker, "running", timeout_s=90)
+        assert places_of(b"vt1.", broker.home.folder / "n") == []
         first.send_signal(signal.SIGTERM)
         first.wait(30)
         with broker.serving():
             is_done_once(broker, boots=1)
+
+
+@pytest.mark.vm
+@pytest.mark.timeout(300)
+def test_a_launcher_told_to_stop_gives_its_item_back_at_once(broker: Broker, minimal_image: Path) -> None:
+    folder = broker.home.folder
+    with broker.serving():
+        push_one(broker, minimal_image)
+        with launched(broker, folder):
+            wait_for_state(broker, "running", timeout_s=90)
+        item = broker.items("slow")[0]
+        assert (item["state"], item.get("attempts", 0), item["vm"]["verdict"]) == ("ready", 0, "drained")
+        assert processes_naming(str(folder / "n")) == []
+        assert list((folder / "n").iterdir()) == []
 
 
 def test_a_push_that_was_acknowledged_survives_the_stores_sudden_death(broker: Broker, minimal_image: Path) -> None:

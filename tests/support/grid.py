@@ -66,7 +66,7 @@ class Home:
 
     @contextmanager
     def running(self, log: Path, *command: str) -> Iterator["subprocess.Popen[bytes]"]:
-        """Run a command in the background; SIGTERM at the end, and it must obey."""
+        """Run a command in the background; SIGTERM at the end, and it must end well, unless a test killed it."""
         with log.open("ab") as file:
             process = subprocess.Popen(
                 [str(_BIN / command[0]), *command[1:]],
@@ -86,6 +86,7 @@ class Home:
                 process.kill()
                 process.wait()
                 raise
+        assert process.returncode in {0, -signal.SIGKILL}, log.read_text()
 
 
 @dataclass(frozen=True)
