@@ -20,6 +20,7 @@ from aiohttp import web
 from broker.auth.keys import BrokerKeys, load_keys, write_private
 from broker.auth.logins import write_logins
 from broker.domain.errors import Unavailable
+from broker.files.free_space import FreeSpace
 from broker.http.call import Services
 from broker.http.server import loops_of, make_app, make_services
 from broker.settings import Settings, config_home
@@ -27,6 +28,9 @@ from broker.store import EmbeddedStore, Store
 
 TICK_S = 1.0
 _SHUTDOWN_S = 10.0
+"""What is being answered at the stop has so long to end."""
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_MIB = 1_048_576
 _KEEPALIVE_S = 75.0
 _BACKLOG = 1_024
 
@@ -38,21 +42,33 @@ class CannotServe(Exception):
 
 
 async def serve(settings: Settings, ready_file: Path | None) -> None:
-    """Run a broker until SIGTERM or SIGINT.
+    """Run a broker until SIGTERM or SIGINT; a second one ends it at once.
 
     Raises:
         CannotServe, BadKeys, Unavailable: it cannot start; show the text.
     """
     stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    _stop_at_signals(stopping)
     async with running_broker(settings) as url:
         if ready_file is not None:
             write_private(ready_file, json.dumps({"url": url, "pid": os.getpid()}) + "\n")
         await stopping.wait()
         log.info("broker_stopping")
     log.info("broker_stopped")
+
+
+def _stop_at_signals(stopping: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        stopping.set()
+        for number in _STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+            # The store's server notices that its parent is gone, and stops by itself.
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, stop)
 
 
 @asynccontextmanager
@@ -95,10 +111,11 @@ async def tick_once(store: Store) -> int:
 
 
 async def _connected_store(settings: Settings, stack: AsyncExitStack) -> Store:
-    url = settings.store
-    if url is None:
-        url = (await stack.enter_async_context(EmbeddedStore(settings.data / "store"))).url
-    store = await Store.connect(url, deadlines=settings.deadlines)
+    if settings.store is not None:
+        store = await Store.connect(settings.store, deadlines=settings.deadlines)
+    else:
+        embedded = await stack.enter_async_context(EmbeddedStore(settings.data / "store"))
+        store = await Store.connect(embedded.url, deadlines=settings.deadlines, is_disk_short=_space(settings).is_short)
     stack.push_async_callback(store.close)
     return store
 
@@ -108,14 +125,21 @@ async def _listening(settings: Settings, keys: BrokerKeys, store: Store, stack: 
     listener = _bound_socket(settings)
     stack.callback(listener.close)
     url = settings.url_at(listener.getsockname()[1])
-    services = make_services(store, keys, settings.data / "files", url, settings.deadlines)
+    services = make_services(
+        store, keys, settings.data / "files", url, space=_space(settings), deadlines=settings.deadlines
+    )
+    # The runner waits this long twice: for handlers to end by themselves, and again after it told them to.
     runner = web.AppRunner(
-        make_app(services), access_log=None, shutdown_timeout=_SHUTDOWN_S, keepalive_timeout=_KEEPALIVE_S
+        make_app(services), access_log=None, shutdown_timeout=_SHUTDOWN_S / 2, keepalive_timeout=_KEEPALIVE_S
     )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.SockSite(runner, listener, ssl_context=_tls(settings), backlog=_BACKLOG).start()
     return url, services
+
+
+def _space(settings: Settings) -> FreeSpace:
+    return FreeSpace(settings.data, floor_bytes=settings.min_free_mib * _MIB)
 
 
 def _bound_socket(settings: Settings) -> socket.socket:

@@ -58,6 +58,14 @@ def config_home() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "vmbroker"
 
 
+def _own_name() -> str:
+    """Return the name of whoever runs this; empty where the operating system knows none, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
 class Settings(BaseSettings):
     """What an operator may set."""
 
@@ -71,7 +79,13 @@ class Settings(BaseSettings):
     public_url: str | None = Field(None, description="address under which others reach the broker; default: listen's")
     tls_cert: Path | None = Field(None, description="PEM file of the certificate and its chain")
     tls_key: Path | None = Field(None, description="PEM file of the certificate's key")
-    user: str = Field(default_factory=getpass.getuser, description="user who is logged in on this machine at start")
+    user: str = Field(default_factory=_own_name, description="user who is logged in on this machine at start")
+    min_free_mib: int = Field(
+        256,
+        ge=0,
+        le=1_073_741_824,
+        description="free space on the data folder's disk, in MiB, below which no push, file or image is accepted",
+    )
     heartbeat_s: int = Field(20, ge=1, le=3_600, description="how often guests and launchers show that they are there")
     lease_s: int = Field(
         120, ge=3, le=86_400, description="how long a guest may be silent before its item is taken back"
@@ -79,6 +93,12 @@ class Settings(BaseSettings):
     launcher_grace_s: int = Field(60, ge=3, le=86_400, description="after how much silence a launcher counts as gone")
     log_format: LogFormat = Field("text", description="text or json")
     log_level: LogLevel = Field("info", description="debug, info, warning or error")
+
+    @field_validator("data")
+    @classmethod
+    def _data_is_absolute(cls, value: Path) -> Path:
+        # The store's server runs in a folder of its own, where a relative path would mean another one.
+        return value.absolute()
 
     @field_validator("listen")
     @classmethod
@@ -88,6 +108,8 @@ class Settings(BaseSettings):
     @field_validator("user")
     @classmethod
     def _user_is_a_name(cls, value: str) -> str:
+        if not value:
+            raise ValueError("the operating system has no name for you: give --user NAME")
         return check_name(value, "user")
 
     @field_validator("public_url")

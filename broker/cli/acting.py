@@ -23,6 +23,7 @@ _PATIENCE = Patience(attempts=5, total_s=15.0)
 """A person waits: less than a program does."""
 _UNAVAILABLE = 503
 _SERVER_ERROR = 500
+_SHOWN_CHARS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,14 @@ def _run(work: Callable[[Acting], Coroutine[Any, Any, int | None]]) -> int:
         return asyncio.run(_logged_in(work)) or Exit.DONE
     except (BadUsage, BadName, NoLogin) as error:
         return fail(str(error), Exit.USAGE)
+    except UnicodeEncodeError as error:
+        return fail(_unwritable(error), Exit.USAGE)
     except ApiError as error:
-        tell(error.problem.detail, *_more(error.problem))
+        tell(error.problem.detail, *_more(error.problem), *_notes(error))
         return Exit.UNREACHABLE if error.status == _UNAVAILABLE else Exit.REFUSED
     except CallError as error:
-        return fail(f"{error}; is the broker running there?", Exit.UNREACHABLE)
+        tell(f"{error}; is the broker running there?", *_notes(error))
+        return Exit.UNREACHABLE
     except (Failed, DownloadDiffers) as error:
         return fail(str(error), Exit.FAILED)
     except BrokenPipeError:
@@ -69,7 +73,7 @@ def _run(work: Callable[[Acting], Coroutine[Any, Any, int | None]]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
     except OSError as error:
-        return fail(f"{error.filename or 'the local disk'}: {error.strerror}", Exit.FAILED)
+        return fail(f"{error.filename2 or error.filename or 'the local disk'}: {error.strerror}", Exit.FAILED)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
 
@@ -90,6 +94,18 @@ async def _session() -> AsyncIterator[Acting]:
         researcher = Researcher(session)
         who = await researcher.whoami()
         yield Acting(session, researcher, Files(session), who.user)
+
+
+def _unwritable(error: UnicodeEncodeError) -> str:
+    shown = error.object[max(0, error.start - _SHOWN_CHARS) : error.end + _SHOWN_CHARS]
+    if error.encoding.lower().startswith("utf"):
+        return f"{shown!r} is no UTF-8 text: write it as such; a file with such a name must be renamed"
+    return f"this terminal's encoding, {error.encoding}, cannot show {shown!r}: set LC_ALL=C.UTF-8"
+
+
+def _notes(error: Exception) -> list[str]:
+    """Return what the command added: how far it came, and how to go on."""
+    return list(getattr(error, "__notes__", []))
 
 
 def _more(problem: Problem) -> list[str]:

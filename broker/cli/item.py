@@ -39,7 +39,7 @@ async def _log(acting: Acting, item: str, raw: bool) -> None:
 async def _why(acting: Acting, item: str) -> None:
 
     view = await acting.researcher.item(acting.item(item))
-    showing.stdout().print(showing.plain(reason_of(view)), markup=False)
+    showing.stdout().print(showing.plain(reason_of(view)))
 
 
 def reason_of(view: ItemView) -> str:

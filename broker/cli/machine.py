@@ -61,7 +61,6 @@ async def _add(acting: Acting, name: str, xml_file: str, given: list[str]) -> No
         console.print(
             f"  not given to a vm: {showing.plain(', '.join(dropped))} ({showing.plain(why)})",
             style="dim",
-            markup=False,
         )
 
 
@@ -109,7 +108,9 @@ def _size(view: MachineView) -> str:
 
 def _read_xml(file: str) -> str:
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        # As bytes: in the C locale, text from stdin would hide what is no UTF-8.
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadUsage(f"{file} is no UTF-8 text: export it with `virsh dumpxml`") from error
 
@@ -119,7 +120,7 @@ def _disks(xml: str, given: list[str]) -> dict[str, Path]:
 
     Only a file with the name of an image is taken from the XML: somebody else's XML must not choose what is uploaded.
     """
-    named = dict(_parse_disk(text) for text in given)
+    named = _parse_disks(given)
     facts = examine(xml.encode(), set(named)).facts
     for disk in facts.disks if facts else ():
         source = Path(disk.source or "")
@@ -132,6 +133,15 @@ def _disks(xml: str, given: list[str]) -> dict[str, Path]:
     for target, path in named.items():
         if not path.is_file():
             raise BadUsage(f"disk {target}: there is no file {path}; give the image with --disk {target}=PATH")
+    return named
+
+
+def _parse_disks(given: list[str]) -> dict[str, Path]:
+    named: dict[str, Path] = {}
+    for target, path in map(_parse_disk, given):
+        if target in named:
+            raise BadUsage(f"--disk {target} is given twice, {named[target]} and {path}: leave one of them out")
+        named[target] = path
     return named
 
 

@@ -24,6 +24,6 @@ class Bars:
 def progress() -> Iterator[Bars]:
     """Show bars while the block runs; they are gone at its end."""
     console = showing.stderr()
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
         yield Bars(shown)

@@ -2,37 +2,30 @@
 
 import asyncio
 import re
-import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import msgspec
 import typer
 
 from broker.cli import showing
 from broker.cli.acting import Acting, act
-from broker.cli.exits import BadUsage
+from broker.cli.exits import BadUsage, tell
 from broker.cli.progress import Bars, progress
+from broker.cli.sources import Source, listed, named
+from broker.client.errors import ApiError, Unreachable
 from broker.client.files import read_content
 from broker.wire.items import NewItem, Pushed
 from broker.wire.names import OwnedName
+from broker.wire.problems import Problem, ProblemCode
 
 _UPLOADS = 4
 _MAX_ITEMS = 1_000_000
-_MAX_LINE_CHARS = 131_072
 _RANGE = re.compile(r"\{(-?[0-9]{1,15})\.\.(-?[0-9]{1,15})\}")
-_SCHEMES = ("http://", "https://", "file:")
 _DIGEST_CHARS = 16
-
-
-class _Source(NamedTuple):
-    """One item to be: a URL, a local file, a whole item as JSON, or nothing but parameters."""
-
-    url: str | None = None
-    file: Path | None = None
-    json: str | None = None
+_SERVER_ERROR = 500
 
 
 def push(
@@ -54,15 +47,18 @@ def push(
         str | None, typer.Option(metavar="KEY", help="Pushed again with the same key, nothing is added twice.")
     ] = None,
 ) -> None:
-    """Push items into a stream. Each is one vm, one run of the stream's program, one result."""
-    sources = [*map(_source, inputs or []), *(_read_sources(from_file) if from_file else ())]
+    """Push items into a stream. Each is one vm, one run of the stream's program, one result.
+
+    Many items go up in chunks, each accepted as a whole. A push that stops half-way tells the key to go on with.
+    """
+    sources = [*map(named, inputs or []), *(listed(from_file) if from_file else ())]
     act(lambda acting: _push(acting, stream, sources, count, param or [], name, key))
 
 
 async def _push(
     acting: Acting,
     stream: str,
-    sources: list[_Source],
+    sources: list[Source],
     count: int | None,
     params: list[str],
     name: str | None,
@@ -74,29 +70,78 @@ async def _push(
     if not sources:
         if count is None and not params:
             raise BadUsage("there is nothing to push: name files or URLs, or give --from, --count or --param")
-        sources = [_Source()] * (count or max((len(column) for column in values.values()), default=1))
+        sources = [Source()] * (count or max((len(column) for column in values.values()), default=1))
     elif count is not None:
         raise BadUsage("--count is for items without an input: leave it out, or the files and URLs")
     if name is not None and len(sources) != 1:
         raise BadUsage("--name is for one item; in a --from file each line may be JSON with a name")
     await acting.researcher.stream(ref)  # before anything is uploaded for it
     items = await _items(acting, ref, sources, values, name)
-    pushed = [chunk async for chunk in acting.researcher.push(ref, items, key or uuid.uuid4().hex)]
-    showing.stdout().print(_sentence(pushed), markup=False)
+    places = [source.place or f"item {number}" for number, source in enumerate(sources, 1)]
+    pushed = await _push_all(acting, ref, items, places, key or uuid.uuid4().hex)
+    showing.stdout().print(_sentence(pushed, is_asked_again=key is not None))
 
 
-def _sentence(pushed: list[Pushed]) -> str:
-    first, last = pushed[0].first, pushed[-1].last
-    stream = pushed[0].stream
-    total = sum(chunk.accepted for chunk in pushed)
+async def _push_all(acting: Acting, ref: OwnedName, items: list[NewItem], places: list[str], key: str) -> list[Pushed]:
+    """Push chunk by chunk; whatever stops it half-way is told together with how to go on."""
+    pushed: list[Pushed] = []
+    try:
+        async for chunk in acting.researcher.push(ref, items, key):
+            pushed.append(chunk)  # noqa: PERF401 # a comprehension would lose what came before an error
+    except ApiError as error:
+        refusal = ApiError(_placed(error.problem, places[_accepted(pushed) :]), error.reason)
+        if pushed or error.status >= _SERVER_ERROR:
+            refusal.add_note(_half_way(pushed, len(items), key))
+        raise refusal from error
+    except Unreachable as error:
+        error.add_note(_half_way(pushed, len(items), key))
+        raise
+    except asyncio.CancelledError:
+        tell(_half_way(pushed, len(items), key))
+        raise
+    return pushed
+
+
+def _accepted(pushed: list[Pushed]) -> int:
+    return sum(chunk.accepted for chunk in pushed)
+
+
+def _half_way(pushed: list[Pushed], total: int, key: str) -> str:
+    """Say what was accepted for certain; the chunk on its way may have been too, which the key takes care of."""
+    if not pushed:
+        return f"it is not known whether items were pushed; push again with --key {key}, which adds none twice"
+    range_ = f"{pushed[0].stream}/{pushed[0].first} to {pushed[-1].stream}/{pushed[-1].last}"
+    return f"{_accepted(pushed)} of {total} items were pushed ({range_}); push again with --key {key} to go on"
+
+
+def _placed(problem: Problem, places: Sequence[str]) -> Problem:
+    """Name each fault by where its item was given; the broker counts the lines of a chunk."""
+    if problem.code is not ProblemCode.BAD_ITEMS or not problem.refusals:
+        return problem
+    refusals = []
+    for refusal in problem.refusals:
+        line = refusal.get("line", "")
+        is_known = line.isascii() and line.isdecimal() and 1 <= int(line) <= len(places)
+        refusals.append({**refusal, "path": places[int(line) - 1]} if is_known else refusal)
+    return msgspec.structs.replace(problem, detail="some items are not valid", refusals=refusals)
+
+
+def _sentence(pushed: list[Pushed], *, is_asked_again: bool) -> str:
+    """Say what was pushed; that some was there already is of interest to whoever chose the key."""
+    first, last, stream = pushed[0].first, pushed[-1].last, pushed[0].stream
+    total, before = _accepted(pushed), _accepted([chunk for chunk in pushed if chunk.repeated])
+    what = f"{stream}/{first}" if total == 1 else f"{stream}/{first} to {stream}/{last}"
     disk = "" if pushed[0].durability == "fsync" else f" (durability: {pushed[0].durability})"
-    if total == 1:
-        return f"1 item pushed: {stream}/{first}{disk}"
-    return f"{total} items pushed: {stream}/{first} to {stream}/{last}{disk}"
+    items = "1 item" if total == 1 else f"{total} items"
+    if not is_asked_again or not before:
+        return f"{items} pushed: {what}{disk}"
+    if before == total:
+        return f"nothing was added, this key has pushed before: {what}{disk}"
+    return f"{total - before} of {items} pushed, the others were before: {what}{disk}"
 
 
 async def _items(
-    acting: Acting, ref: OwnedName, sources: list[_Source], values: dict[str, list[str]], name: str | None
+    acting: Acting, ref: OwnedName, sources: list[Source], values: dict[str, list[str]], name: str | None
 ) -> list[NewItem]:
 
     uploads: dict[Path, str] = {}
@@ -125,38 +170,17 @@ async def _upload(acting: Acting, ref: OwnedName, path: Path, bars: Bars) -> str
     return view.file
 
 
-def _item(source: _Source, uploads: dict[Path, str], params: dict[str, str], name: str | None) -> NewItem:
+def _item(source: Source, uploads: dict[Path, str], params: dict[str, str], name: str | None) -> NewItem:
 
     if source.json is not None:
         try:
             given = msgspec.json.decode(source.json, type=NewItem)
         except msgspec.DecodeError as error:
-            raise BadUsage(f"{source.json[:80]!r} is no item: {error}") from error
+            raise BadUsage(f"{source.place}: {source.json[:80]!r} is no item: {error}") from error
         return msgspec.structs.replace(given, params={**params, **given.params})
     if source.file is not None:
         return NewItem(url=uploads[source.file], name=name or source.file.name, params=params)
     return NewItem(url=source.url, name=name, params=params)
-
-
-def _source(text: str) -> _Source:
-    if text.startswith(_SCHEMES):
-        return _Source(url=text)
-    if not Path(text).is_file():
-        raise typer.BadParameter(f"{text!r} is neither a file here nor a URL (http:, https:, file:)")
-    return _Source(file=Path(text))
-
-
-def _read_sources(file: str) -> Iterator[_Source]:
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{file} cannot be read: {error}") from error
-    for line in text.splitlines():
-        stripped = line.strip()
-        if len(stripped) > _MAX_LINE_CHARS:
-            raise typer.BadParameter(f"{file} has a line of more than {_MAX_LINE_CHARS} characters")
-        if stripped:
-            yield _Source(json=stripped) if stripped.startswith("{") else _source(stripped)
 
 
 def _params(params: list[str], count: int | None) -> dict[str, list[str]]:

@@ -14,12 +14,15 @@ from broker.cli import showing
 from broker.cli.acting import Acting, act
 from broker.cli.exits import Exit, Failed, tell
 from broker.cli.progress import progress
-from broker.client.files import Content, read_content
+from broker.client.errors import CallError
+from broker.client.files import Content, DownloadDiffers, read_content
 from broker.wire.files import ResultLine
 from broker.wire.items import OutputFile
-from broker.wire.names import check_digest
+from broker.wire.names import BadName, check_digest
 
 _DOWNLOADS = 4
+_FAILURES = 20
+"""Files told of that were not downloaded; nobody reads a thousand lines."""
 
 
 class OutputFormat(StrEnum):
@@ -63,7 +66,7 @@ async def _results(acting: Acting, stream: str, folder: Path | None, output: Out
 def _print_table(console: Console, stream: str, lines: list[ResultLine]) -> None:
 
     if not lines:
-        console.print(f"no results of {stream} yet: follow it with `broker watch {stream}`", markup=False)
+        console.print(f"no results of {stream} yet: follow it with `broker watch {stream}`")
         return
     table = showing.table("item", "state", "name", "exit", "output", "size", "sha256", right=("exit", "size"))
     for line in lines:
@@ -77,7 +80,7 @@ def _print_table(console: Console, stream: str, lines: list[ResultLine]) -> None
     console.print(table)
     for line in lines:
         if line.reason:
-            console.print(f"{line.item.partition('/')[2]}: {showing.plain(line.reason.sentence)}", markup=False)
+            console.print(f"{line.item.partition('/')[2]}: {showing.plain(line.reason.sentence)}")
 
 
 def _exit_code(line: ResultLine) -> str:
@@ -91,28 +94,36 @@ def _print_json(console: Console, value: object) -> None:
 
 async def _download_all(acting: Acting, lines: list[ResultLine], folder: Path, force: bool) -> int:
 
-    files = [(local_path(folder, line.item, file.name), file) for line in lines for file in line.outputs]
+    files = [(line.item, file) for line in lines for file in line.outputs]
+    failed: list[str] = []
     with progress() as bars:
-        bar = bars.bar(f"downloading to {folder}", sum(file.size_bytes for _, file in files))
+        bar = bars.bar(f"downloading to {folder}", sum(max(file.size_bytes, 0) for _, file in files))
         waiting = asyncio.Semaphore(_DOWNLOADS)
 
-        async def download(path: Path, file: OutputFile) -> bool:
+        async def download(item: str, file: OutputFile) -> bool | None:
             async with waiting:
-                return await _download(acting, path, file, force, bar)
+                try:
+                    return await _download(acting, local_path(folder, item, file.name), file, force, bar)
+                except (Failed, CallError, DownloadDiffers, BadName, OSError) as error:
+                    failed.append(_failure(item, file, error))
+                    return None
 
-        outcomes = await asyncio.gather(*(download(path, file) for path, file in files), return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException) and not isinstance(outcome, Failed):
-            raise outcome
-    refused = [str(outcome) for outcome in outcomes if isinstance(outcome, Failed)]
-    fetched = sum(outcome is True for outcome in outcomes)
-    kept = sum(outcome is False for outcome in outcomes)
+        outcomes = await asyncio.gather(*(download(item, file) for item, file in files))
+    kept = outcomes.count(False)
     already = f", {kept} already there" if kept else ""
-    showing.stderr().print(f"{fetched} files downloaded to {folder}{already}, sizes and digests verified", markup=False)
-    if refused:
-        tell(f"{len(refused)} files were not downloaded", *refused)
+    done = f"{outcomes.count(True)} files downloaded to {folder}{already}, sizes and digests verified"
+    showing.stderr().print(done, soft_wrap=True)
+    if failed:
+        more = [f"and {len(failed) - _FAILURES} more"] if len(failed) > _FAILURES else []
+        tell(f"{len(failed)} files were not downloaded", *failed[:_FAILURES], *more)
         return Exit.FAILED
     return Exit.DONE
+
+
+def _failure(item: str, file: OutputFile, error: Exception) -> str:
+    """Say what is wrong with one file: the others are downloaded all the same."""
+    what = f"{error.filename2 or error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+    return f"{item}, {showing.plain(file.name)}: {showing.plain(what)}"
 
 
 async def _download(acting: Acting, path: Path, file: OutputFile, force: bool, bar: Callable[[int], None]) -> bool:

@@ -24,15 +24,18 @@ _VISIBLE_CONTROLS = frozenset("\n\t")
 
 
 def stdout() -> Console:
-    """Return the console of stdout; a pipe gets whole lines, however long."""
-    console = Console(highlight=False)
+    """Return the console of stdout; a pipe gets whole lines, however long.
+
+    Text is shown as it is: `[/x]` and `:fire:` are what somebody wrote, not an order to Rich.
+    """
+    console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=10_000, soft_wrap=True)
+        console = Console(markup=False, emoji=False, highlight=False, width=10_000, soft_wrap=True)
     return console
 
 
 def stderr() -> Console:
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 def table(*headings: str, right: tuple[str, ...] = ()) -> Table:

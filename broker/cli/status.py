@@ -1,5 +1,6 @@
 """`broker status`."""
 
+import re
 from typing import Annotated
 
 import typer
@@ -8,12 +9,15 @@ from rich.table import Table
 from broker.cli import showing
 from broker.cli.acting import Acting, act
 from broker.cli.item import reason_of
+from broker.client.errors import ApiError
 from broker.wire.items import ItemView, VmView
-from broker.wire.names import ItemRef
+from broker.wire.problems import ProblemCode
 from broker.wire.states import ItemState
+from broker.wire.streams import StreamView
 
 _TROUBLED = 10
 """Held and delayed items shown with their reason."""
+_ITEM = re.compile(r".+/[1-9][0-9]{0,14}")
 
 
 def status(
@@ -24,23 +28,30 @@ def status(
 
 
 async def _status(acting: Acting, what: str) -> None:
-    item = _item(acting, what)
-    if item is not None:
-        await _show_item(acting, item)
+    view = await _find(acting, what)
+    if isinstance(view, ItemView):
+        _show_item(view)
     else:
-        await _show_stream(acting, what)
+        await _show_stream(acting, view)
 
 
-def _item(acting: Acting, what: str) -> ItemRef | None:
-    """Return the item that is meant: a name ending in a number, unless it can only be a stream."""
-    _, slash, last = what.rpartition("/")
-    return acting.item(what) if slash and last.isdecimal() else None
+async def _find(acting: Acting, what: str) -> ItemView | StreamView:
+    """Return what is meant: `X/17` is an item of one's own stream X; only when there is none, it is X's stream 17."""
+    if not _ITEM.fullmatch(what):
+        return await acting.researcher.stream(acting.stream(what))
+    try:
+        return await acting.researcher.item(acting.item(what))
+    except ApiError as no_item:
+        if what.count("/") > 1 or no_item.code is not ProblemCode.NOT_FOUND:
+            raise
+        try:
+            return await acting.researcher.stream(acting.stream(what))
+        except ApiError as no_stream:
+            raise no_item from no_stream
 
 
-async def _show_stream(acting: Acting, name: str) -> None:
+async def _show_stream(acting: Acting, view: StreamView) -> None:
 
-    ref = acting.stream(name)
-    view = await acting.researcher.stream(ref)
     console = showing.stdout()
     console.print(f"{view.stream} on machine {view.spec.machine}, {sum(view.counts.values())} items", style="bold")
     table = showing.table("state", "items", right=("items",))
@@ -51,7 +62,7 @@ async def _show_stream(acting: Acting, name: str) -> None:
         console.print(table)
     for state in (ItemState.HELD, ItemState.DELAYED):
         if view.counts.get(state):
-            console.print(await _troubled(acting, name, state))
+            console.print(await _troubled(acting, view.stream, state))
 
 
 async def _troubled(acting: Acting, name: str, state: str) -> Table:
@@ -66,9 +77,8 @@ async def _troubled(acting: Acting, name: str, state: str) -> Table:
     return table
 
 
-async def _show_item(acting: Acting, ref: ItemRef) -> None:
+def _show_item(view: ItemView) -> None:
 
-    view = await acting.researcher.item(ref)
     table = showing.pairs()
     table.add_row("item", view.item)
     table.add_row("state", showing.state(view.state))

@@ -92,7 +92,7 @@ async def _show(acting: Acting, name: str) -> None:
 
     view = await acting.researcher.stream(acting.stream(name))
     text = msgspec.json.format(msgspec.json.encode(msgspec.to_builtins(view)), indent=2).decode()
-    showing.stdout().print(showing.visible(text), markup=False)
+    showing.stdout().print(showing.visible(text))
 
 
 def _spec(given: dict[str, Any]) -> StreamSpec:

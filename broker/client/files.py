@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ T = TypeVar("T")
 CHUNK_BYTES = 1_048_576
 TRANSFER_PATIENCE = Patience(attempts=6, total_s=600.0)
 _NOT_FOUND = 404
+_SHA_256 = re.compile(r"(?:^|,)[ \t]*sha-256=:([A-Za-z0-9+/]{43}=):[ \t]*(?=,|$)")
 
 Progress = Callable[[int], None]
 """Told the bytes that went by since it was last told."""
@@ -98,8 +100,10 @@ class Files:
     async def get_file(self, url: str, path: Path, expected: Content | None, progress: Progress = silent) -> Content:
         """Download an address, or a path of the broker, to `path`: whole and as expected, or not at all.
 
+        Without an expectation it is the digest that the broker sends along which must match.
+
         Raises:
-            DownloadDiffers: size or digest are not what was expected.
+            DownloadDiffers: size or digest are not what was expected, or the digest to expect was not sent.
         """
         for attempt in range(1, TRANSFER_PATIENCE.attempts + 1):
             try:
@@ -133,29 +137,43 @@ class Files:
         raise AssertionError("a patience has at least one attempt")
 
     async def _download(self, url: str, path: Path, expected: Content | None, progress: Progress) -> Content:
-        beside = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}")
+        beside = path.with_name(f".{secrets.token_hex(8)}")  # beside a name of any length, its own has room
         try:
-            content = await self._receive(url, beside, progress)
+            content, announced = await self._receive(url, beside, progress)
+            if expected is None and announced is None:
+                raise DownloadDiffers(f"{path.name} was sent without a SHA-256 to check it by: nothing was kept")
             if expected is not None and content != expected:
                 raise DownloadDiffers(
                     f"{path.name} arrived with {content.size_bytes} bytes and {content.digest}, expected were "
                     f"{expected.size_bytes} bytes and {expected.digest}: nothing was kept"
+                )
+            if expected is None and content.digest != announced:
+                raise DownloadDiffers(
+                    f"{path.name} arrived with {content.digest}, the broker named {announced}: nothing was kept"
                 )
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
         return content
 
-    async def _receive(self, url: str, path: Path, progress: Progress) -> Content:
+    async def _receive(self, url: str, path: Path, progress: Progress) -> tuple[Content, Digest | None]:
+        """Write what comes to a new file; return what it is, and the digest that was announced with it."""
         hasher, size_bytes = hashlib.sha256(), 0
         async with self._session.open("GET", url) as answer:
+            announced = _announced(answer.headers.get("Repr-Digest", ""))
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
                 async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
                     file.write(chunk)
                     hasher.update(chunk)
                     size_bytes += len(chunk)
                     progress(len(chunk))
-        return Content(Digest(f"sha256:{hasher.hexdigest()}"), size_bytes)
+        return Content(Digest(f"sha256:{hasher.hexdigest()}"), size_bytes), announced
+
+
+def _announced(field: str) -> Digest | None:
+    """Read the SHA-256 of a `Repr-Digest`; None when there is none that can be read. Source: RFC 9530."""
+    match = _SHA_256.search(field)
+    return Digest(f"sha256:{base64.b64decode(match[1]).hex()}") if match else None
 
 
 def digest_field(digest: str) -> str:

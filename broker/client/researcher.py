@@ -1,6 +1,6 @@
 """The researcher's calls: machines, streams, items, results."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TypeVar
 
 import aiohttp
@@ -20,6 +20,8 @@ T = TypeVar("T")
 NDJSON = "application/x-ndjson"
 _PAGE_ITEMS = 500
 _LINE_BYTES = 4_194_304
+_PUSH_BYTES = 3_145_728
+"""Where a chunk of a push is cut at the latest: well below what the broker takes as one request."""
 
 
 class Researcher:
@@ -57,12 +59,13 @@ class Researcher:
         return await self._get("/v1/streams", list[StreamView], user=user)
 
     async def push(self, ref: StreamRef, items: Sequence[NewItem], key: str) -> AsyncIterator[Pushed]:
-        """Push any number of items in chunks of `CHUNK_ITEMS`, each acknowledged by one answer.
+        """Push any number of items in chunks, each accepted as a whole or not at all, and acknowledged by one answer.
 
-        Chunk `i` carries the idempotency key `key/i`: pushed again with the same key, nothing is added twice.
+        Chunk `i` carries the idempotency key `key/i`: pushed again with the same key, nothing is added twice, and a
+        push that stopped goes on. The answers before an error tell what was accepted; the lines that a refusal names
+        count from the first item after those.
         """
-        for number, start in enumerate(range(0, len(items), CHUNK_ITEMS)):
-            lines = b"".join(msgspec.json.encode(item) + b"\n" for item in items[start : start + CHUNK_ITEMS])
+        for number, lines in enumerate(_chunks(items)):
             headers = {"Content-Type": NDJSON, "Idempotency-Key": f"{key}/{number}"}
             reply = await self._session.send("POST", f"/v1/streams/{ref}/items", body=lines, headers=headers)
             yield msgspec.json.decode(reply.body, type=Pushed)
@@ -97,6 +100,21 @@ class Researcher:
 
     async def _get(self, path: str, answer: type[T], **query: str) -> T:
         return await self._session.call("GET", path, answer=answer, query=query or None)
+
+
+def _chunks(items: Sequence[NewItem]) -> Iterator[bytes]:
+    """Cut a push into request bodies: always the same for the same items, so that each keeps its key."""
+    lines: list[bytes] = []
+    size_bytes = 0
+    for item in items:
+        line = msgspec.json.encode(item) + b"\n"
+        if lines and (len(lines) == CHUNK_ITEMS or size_bytes + len(line) > _PUSH_BYTES):
+            yield b"".join(lines)
+            lines, size_bytes = [], 0
+        lines.append(line)
+        size_bytes += len(line)
+    if lines:
+        yield b"".join(lines)
 
 
 def _item_path(ref: ItemRef) -> str:

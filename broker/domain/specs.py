@@ -187,10 +187,12 @@ def _url(url: str | None) -> Iterator[Fault]:
 def _http_fault(url: str) -> str | None:
     try:
         parts = urlsplit(url)
-        port_is_good = parts.port is None or 1 <= parts.port <= 65_535
+        targets.origin_of(url)
+    except targets.BadTarget:
+        return "is no address that a guest can fetch: its host or port is none"
     except ValueError as error:
         return f"is no address: {error}"
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_good:
+    if parts.scheme not in {"http", "https"}:
         return "is no address that a guest can fetch"
     if parts.username is not None or parts.password is not None:
         return "carries a user or password, which would be shown to everybody who sees the item"

@@ -17,6 +17,8 @@ PLACEHOLDERS = ("user", "job", "item", "name", "stem", "suffix", "run", "input.p
 MAX_TEMPLATE_BYTES = 1_024
 _OF_A_STREAM = {"user", "job"}
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_MAX_HOST_CHARS = 253
+"""Source: RFC 1035 section 2.3.4, without the final dot."""
 _HTTP = re.compile(r"(https?://[A-Za-z0-9.\-]+(?::[0-9]{1,5})?)(/[^?#]*)(\?[^#]*)?")
 
 
@@ -61,6 +63,8 @@ def check_template(template: str, stream: StreamRef) -> None:
         raise BadTarget(f"{template!r}: a brace has no partner")
     if not origin and not path.startswith(("{user}/", f"{stream.user}/")):
         raise BadTarget(f"{template!r}: a target in our file service begins with file:{{user}}/")
+    if origin:
+        origin_of(origin)
     # The proof that the shape works: a target made with ordinary values.
     target_url(
         template, TargetOf(ItemRef(stream, 1), 1, DispatchId("0" * 36), "out.txt", "https://host.example/in.txt")
@@ -86,13 +90,24 @@ def written_below(template: str, stream: StreamRef) -> Segments | None:
 
 
 def origin_of(url: str) -> str | None:
-    """Return `HOST:PORT` of an http(s) address or template, or None for a file of the broker."""
+    """Return `HOST:PORT` of an http(s) address or template, or None for a file of the broker.
+
+    Raises:
+        BadTarget: it names no host, or a port that is none.
+    """
     if url.startswith(FILE_SCHEME):
         return None
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{host}:{port}"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise BadTarget(f"{url[:200]!r} is no address: {error}") from error
+    host = parts.hostname or ""
+    if port == 0 or not 0 < len(host.rstrip(".")) <= _MAX_HOST_CHARS:
+        raise BadTarget(f"{url[:200]!r} names no host and port that a guest could reach")
+    if port is None:
+        port = 443 if parts.scheme == "https" else 80
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def target_url(template: str, of: TargetOf) -> str:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from broker.files.folders import make_private
+from broker.files.free_space import FreeSpace
 from broker.files.incoming import clear_abandoned, receive, sync_folder
 from broker.wire.names import Digest
 
@@ -11,12 +13,13 @@ from broker.wire.names import Digest
 class Images:
     """All images below one folder. Who may see one is not known here: the store keeps the grants."""
 
-    def __init__(self, folder: Path, *, limit_bytes: int) -> None:
+    def __init__(self, folder: Path, *, limit_bytes: int, space: FreeSpace) -> None:
         self._folder = folder / "images"
         self._incoming = folder / "incoming"
         self._limit_bytes = limit_bytes
+        self._space = space
         for part in (self._folder, self._incoming):
-            part.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(part)
         clear_abandoned(self._incoming)
 
     async def put(self, digest: Digest, chunks: AsyncIterator[bytes]) -> int:
@@ -27,7 +30,9 @@ class Images:
             Rejected: `digest_mismatch` or `too_large`; nothing is kept.
             Unavailable: `store_disk_full`.
         """
-        async with receive(self._incoming, chunks, limit_bytes=self._limit_bytes, expected=digest) as received:
+        async with receive(
+            self._incoming, chunks, limit_bytes=self._limit_bytes, expected=digest, space=self._space
+        ) as received:
             await asyncio.to_thread(self._keep, digest, received.path)
             return received.size_bytes
 
@@ -43,7 +48,7 @@ class Images:
         location = self.location(digest)
         if location.exists():
             return
-        location.parent.mkdir(mode=0o700, exist_ok=True)
+        make_private(location.parent)
         received.chmod(0o400)
         received.rename(location)
         sync_folder(location.parent)

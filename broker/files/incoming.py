@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from broker.domain.errors import Rejected, Unavailable
+from broker.domain.errors import Rejected
+from broker.files.free_space import FreeSpace, disk_full
 from broker.wire.names import Digest
 from broker.wire.problems import ProblemCode
 
@@ -29,7 +30,7 @@ class Received(NamedTuple):
 
 @asynccontextmanager
 async def receive(
-    folder: Path, chunks: AsyncIterator[bytes], *, limit_bytes: int, expected: Digest | None
+    folder: Path, chunks: AsyncIterator[bytes], *, limit_bytes: int, expected: Digest | None, space: FreeSpace
 ) -> AsyncIterator[Received]:
     """Take a body in; give it a name inside of the context, or it is gone at its end.
 
@@ -39,7 +40,7 @@ async def receive(
     """
     path = folder / secrets.token_hex(16)
     try:
-        received = await _write(path, chunks, limit_bytes)
+        received = await _write(path, chunks, limit_bytes, space)
         if expected is not None and received.digest != expected:
             raise Rejected(
                 ProblemCode.DIGEST_MISMATCH,
@@ -48,16 +49,10 @@ async def receive(
         yield received
     except OSError as error:
         if error.errno in _DISK_FULL:
-            raise _disk_full() from error
+            raise disk_full() from error
         raise
     finally:
         await asyncio.to_thread(path.unlink, missing_ok=True)
-
-
-def _disk_full() -> Unavailable:
-    return Unavailable(
-        ProblemCode.STORE_DISK_FULL, "the disk of the broker's files is full: nothing was kept", retry_after_s=60
-    )
 
 
 def clear_abandoned(folder: Path) -> None:
@@ -77,8 +72,9 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-async def _write(path: Path, chunks: AsyncIterator[bytes], limit_bytes: int) -> Received:
+async def _write(path: Path, chunks: AsyncIterator[bytes], limit_bytes: int, space: FreeSpace) -> Received:
     size_bytes = 0
+    space.check()
     hasher = hashlib.sha256()
     file = await asyncio.to_thread(_create, path)
     try:
@@ -86,6 +82,7 @@ async def _write(path: Path, chunks: AsyncIterator[bytes], limit_bytes: int) -> 
             size_bytes += len(chunk)
             if size_bytes > limit_bytes:
                 raise Rejected(ProblemCode.TOO_LARGE, f"the body is larger than {limit_bytes} bytes: nothing was kept")
+            space.check()
             await asyncio.to_thread(_append, file, hasher, chunk)
         await asyncio.to_thread(os.fsync, file.fileno())
     finally:

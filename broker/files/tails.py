@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from pathlib import Path
 
+from broker.files.folders import make_private
 from broker.wire.dispatches import MAX_CONSOLE_BYTES
 from broker.wire.leases import MAX_LOG_BYTES
 from broker.wire.names import DispatchId, ItemRef
@@ -39,10 +40,14 @@ class Tails:
 
 
 def _write(path: Path, tail: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(path.parent)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    beside.write_bytes(tail)
-    beside.replace(path)
+    try:
+        beside.write_bytes(tail)
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def _read(path: Path) -> bytes | None:

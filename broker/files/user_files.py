@@ -19,6 +19,8 @@ import msgspec
 
 from broker.domain.errors import Rejected
 from broker.domain.paths import FilePath
+from broker.files.folders import make_private
+from broker.files.free_space import FreeSpace
 from broker.files.incoming import Received, clear_abandoned, receive, sync_folder
 from broker.wire.names import Digest, check_digest
 from broker.wire.problems import ProblemCode
@@ -44,15 +46,16 @@ class StoredFile(NamedTuple):
 class UserFiles:
     """Files of all users below one folder of the broker's disk."""
 
-    def __init__(self, folder: Path, *, limit_bytes: int) -> None:
+    def __init__(self, folder: Path, *, limit_bytes: int, space: FreeSpace) -> None:
         self._records = folder / "records"
         self._objects = folder / "objects"
         self._incoming = folder / "incoming"
         self._limit_bytes = limit_bytes
+        self._space = space
         # A record is read and replaced as one step; both are short.
         self._swap = threading.Lock()
         for part in (self._records, self._objects, self._incoming):
-            part.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(part)
         clear_abandoned(self._incoming)
 
     async def put(
@@ -68,7 +71,9 @@ class UserFiles:
         """
         if create_only and expected is not None:
             await asyncio.to_thread(self._refuse_other, path, expected)
-        async with receive(self._incoming, chunks, limit_bytes=self._limit_bytes, expected=expected) as received:
+        async with receive(
+            self._incoming, chunks, limit_bytes=self._limit_bytes, expected=expected, space=self._space
+        ) as received:
             return await asyncio.to_thread(self._keep, path, received, create_only)
 
     async def find(self, path: FilePath) -> StoredFile | None:
@@ -114,7 +119,7 @@ class UserFiles:
             if old is not None and create_only:
                 raise _exists(path)
             location = self._object(record.object_id)
-            location.parent.mkdir(mode=0o700, exist_ok=True)
+            make_private(location.parent)
             received.path.rename(location)
             sync_folder(location.parent)
             self._write_record(path, record)
@@ -124,7 +129,7 @@ class UserFiles:
 
     def _write_record(self, path: FilePath, record: Record) -> None:
         target = self._record(path)
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(target.parent)
         beside = target.with_suffix(f".{record.object_id}")
         with beside.open("xb") as file:
             file.write(msgspec.json.encode(record))

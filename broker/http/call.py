@@ -128,6 +128,8 @@ def decode(body: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Rejected(ProblemCode.BAD_REQUEST, f"the body is not what this address takes: {error}") from error
+    except RecursionError as error:
+        raise Rejected(ProblemCode.BAD_REQUEST, "the body is nested too deeply for what this address takes") from error
 
 
 def json_answer(body: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -4,11 +4,12 @@ Nothing a guest says of its outputs is believed: what it names must be the targe
 and those in our own file service must be there, with that size and digest.
 """
 
+import structlog
 from aiohttp import web
 
 from broker.auth import tickets
 from broker.domain import targets
-from broker.domain.errors import Conflict, Rejected
+from broker.domain.errors import Conflict, Rejected, Unavailable
 from broker.domain.paths import FILE_SCHEME, parse_file_url
 from broker.http.call import Call, bounded, bounded_facts, json_answer
 from broker.http.doors import bearer
@@ -28,10 +29,12 @@ from broker.wire.leases import (
     UrlsAnswer,
     UrlsRequest,
 )
-from broker.wire.names import parse_item
+from broker.wire.names import check_digest, parse_item
 from broker.wire.problems import ProblemCode
 
 _MIB = 1_048_576
+
+log = structlog.get_logger(__name__)
 
 
 async def claim(call: Call) -> web.Response:
@@ -73,7 +76,7 @@ async def complete(call: Call) -> web.Response:
     await _verify_outputs(call, lease, body.outputs)
     kept = CompleteRequest(outputs=body.outputs, exit_code=body.exit_code, facts=bounded_facts(body.facts))
     settled = await call.services.store.complete(lease, kept)
-    await call.services.tails.keep_log(lease.item, body.log)
+    await _keep_log(call, lease, body.log)
     return json_answer(settled)
 
 
@@ -89,7 +92,7 @@ async def fail(call: Call) -> web.Response:
         facts=bounded_facts(body.facts),
     )
     settled = await call.services.store.fail(lease, kept)
-    await call.services.tails.keep_log(lease.item, body.log)
+    await _keep_log(call, lease, body.log)
     return json_answer(settled)
 
 
@@ -154,18 +157,26 @@ def _put(call: Call, target: str) -> SignedUrl:
     return SignedUrl(url=url, target=target, method="PUT", headers={"If-None-Match": "*"})
 
 
-async def _verify_outputs(call: Call, lease: Lease, outputs: list[OutputFile]) -> None:
+def _check_outputs(outputs: list[OutputFile]) -> None:
+    """Check what can be said of outputs wherever they are: nobody verifies those at other servers."""
     if len(outputs) > MAX_OUTPUTS:
         raise Rejected(ProblemCode.TOO_LARGE, f"an item has at most {MAX_OUTPUTS} outputs")
-    names = [output.name for output in outputs]
-    if len(set(names)) < len(names):
+    if len({output.name for output in outputs}) < len(outputs):
         raise Rejected(ProblemCode.BAD_REQUEST, "two outputs have one name")
+    for output in outputs:
+        check_digest(output.digest)
+        if output.size_bytes < 0:
+            raise Rejected(ProblemCode.BAD_REQUEST, f"{output.name!r} cannot have {output.size_bytes} bytes")
+
+
+async def _verify_outputs(call: Call, lease: Lease, outputs: list[OutputFile]) -> None:
+    _check_outputs(outputs)
     try:
         claimed = await call.services.store.leased(lease, or_late=True)
     except Conflict:
         # All that the store may still answer with "done" then is a completion that was verified and accepted before.
         return
-    computed = _targets(claimed, names)
+    computed = _targets(claimed, [output.name for output in outputs])
     allowed_mib = claimed.spec.limits.output_mib
     if sum(output.size_bytes for output in outputs) > allowed_mib * _MIB:
         raise _unverified(f"the outputs are larger than the {allowed_mib} MiB that the stream allows")
@@ -189,6 +200,18 @@ def _unverified(detail: str) -> Conflict:
     return Conflict(ProblemCode.OUTPUT_NOT_VERIFIED, detail)
 
 
-def _check_log(log: bytes) -> None:
-    if len(log) > MAX_LOG_BYTES:
+async def _keep_log(call: Call, lease: Lease, program_log: bytes) -> None:
+    """Keep the program's log, after the store, whose answer stands whatever becomes of the log.
+
+    Not when the item went on since: a word said again would replace the log of the attempt after it.
+    """
+    try:
+        if await call.services.store.is_last(lease):
+            await call.services.tails.keep_log(lease.item, program_log)
+    except (OSError, Unavailable) as error:
+        log.warning("log_not_kept", item=str(lease.item), reason=str(error))
+
+
+def _check_log(program_log: bytes) -> None:
+    if len(program_log) > MAX_LOG_BYTES:
         raise Rejected(ProblemCode.TOO_LARGE, f"a log is at most {MAX_LOG_BYTES} bytes: send its end")

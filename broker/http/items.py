@@ -1,5 +1,6 @@
 """Items: listed, one by one, and what their vms said."""
 
+import re
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -18,6 +19,7 @@ from broker.wire.states import ItemState
 
 _PAGE_ITEMS = 100
 _RESULTS_PAGE = 500
+_COUNT = re.compile(r"[0-9]{1,9}")
 _WITH_RESULT = (ItemState.DONE, ItemState.HELD)
 
 
@@ -25,7 +27,7 @@ async def list_items(call: Call) -> web.Response:
     query = call.query("state", "cursor", "limit")
     await known_stream(call)
     wanted = query.get("limit", str(_PAGE_ITEMS))
-    if not wanted.isdecimal() or not 1 <= int(wanted) <= limit("page_items"):
+    if not _COUNT.fullmatch(wanted) or not 1 <= int(wanted) <= limit("page_items"):
         raise Rejected(ProblemCode.BAD_REQUEST, f"limit is a number from 1 to {limit('page_items')}")
     return json_answer(
         await call.services.store.list_items(call.stream, _state(query.get("state")), query.get("cursor"), int(wanted))

@@ -9,6 +9,7 @@ import re
 from urllib.parse import urlsplit
 
 import msgspec
+import structlog
 from aiohttp import web
 
 from broker.auth.tickets import make_ticket
@@ -31,6 +32,8 @@ from broker.wire.dispatches import (
 )
 from broker.wire.names import DispatchId, check_name
 from broker.wire.problems import ProblemCode
+
+log = structlog.get_logger(__name__)
 
 _DISPATCH_KEY = re.compile(r"[\x21-\x7e]{16,128}")
 _DISPATCH = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -76,8 +79,16 @@ async def end(call: Call) -> web.Response:
     ended = await call.services.store.end(dispatch, launcher, kept, has_console=bool(body.console))
     # After the store, which knows whether this launcher may speak of that vm; lost in between, a retry brings it again.
     if body.console:
-        await call.services.tails.keep_console(dispatch, body.console)
+        await _keep_console(call, dispatch, body.console)
     return json_answer(ended)
+
+
+async def _keep_console(call: Call, dispatch: DispatchId, console: bytes) -> None:
+    """Keep the console's tail; the store's answer stands whatever becomes of it."""
+    try:
+        await call.services.tails.keep_console(dispatch, console)
+    except OSError as error:
+        log.warning("console_not_kept", dispatch=dispatch, reason=str(error))
 
 
 def is_connected(request: web.Request) -> bool:

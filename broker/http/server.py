@@ -11,6 +11,7 @@ from broker.auth.urls import SignedUrls
 from broker.domain import limits
 from broker.domain.deadlines import DEFAULT, Deadlines
 from broker.domain.scopes import Authority
+from broker.files.free_space import FreeSpace
 from broker.files.images import Images
 from broker.files.tails import Tails
 from broker.files.user_files import UserFiles
@@ -23,9 +24,15 @@ from broker.store import Dispatched, Store
 
 
 def make_services(
-    store: Store, keys: BrokerKeys, folder: Path, public_url: str, deadlines: Deadlines = DEFAULT
+    store: Store,
+    keys: BrokerKeys,
+    folder: Path,
+    public_url: str,
+    *,
+    space: FreeSpace,
+    deadlines: Deadlines = DEFAULT,
 ) -> Services:
-    """Put together what handlers act with; blobs are kept below `folder`."""
+    """Put together what handlers act with; blobs are kept below `folder`, while there is `space`."""
 
     async def take(offer: Offer) -> Dispatched | None:
         return await store.dispatch(offer.request, lambda user: offer.scopes.permit(Authority.DISPATCH, (user,)))
@@ -35,8 +42,8 @@ def make_services(
         tokens=Tokens(keys),
         keys=keys.mac,
         urls=SignedUrls(keys.mac, public_url),
-        files=UserFiles(folder / "users", limit_bytes=limits.default("file_bytes")),
-        images=Images(folder, limit_bytes=limits.default("image_bytes")),
+        files=UserFiles(folder / "users", limit_bytes=limits.default("file_bytes"), space=space),
+        images=Images(folder, limit_bytes=limits.default("image_bytes"), space=space),
         tails=Tails(folder),
         bells=Bells(store),
         waiting=WaitingRoom(take, capacity=limits.default("waiting_dispatches")),

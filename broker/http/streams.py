@@ -44,14 +44,16 @@ async def list_streams(call: Call) -> web.Response:
 async def push(call: Call) -> web.Response:
     """Add items, all or none. With an `Idempotency-Key` the same body gets the first answer again."""
     body = await call.request.read()
-    items = _decode_items(body, call.request.content_type)
+    key = _key(call)
+    digest = hashlib.sha256(body).hexdigest()
     view = await known_stream(call)
+    # Before anything is checked: what was right when it was accepted may have changed since.
+    known = await call.services.store.first_answer(call.stream, key, digest) if key is not None else None
+    if known is not None:
+        return json_answer(known, status=201)
+    items = _decode_items(body, call.request.content_type)
     specs.check_items(view.spec, call.stream, items)
     await _check_inputs(call, items)
-    key = call.request.headers.get("Idempotency-Key")
-    if key is not None and not (0 < len(key) <= _MAX_KEY and key.isascii() and key.isprintable()):
-        raise Rejected(ProblemCode.BAD_REQUEST, f"Idempotency-Key is 1 to {_MAX_KEY} printable ASCII characters")
-    digest = hashlib.sha256(body).hexdigest()
     pushed = await call.services.store.push(call.stream, items, idempotency_key=key, body_digest=digest)
     return json_answer(pushed, status=201)
 
@@ -79,6 +81,13 @@ async def _check_machine(call: Call, spec: StreamSpec) -> None:
         raise Rejected(
             ProblemCode.BAD_SPEC, f"machine: there is no machine {machine}; add it with `broker machine add` first"
         )
+
+
+def _key(call: Call) -> str | None:
+    key = call.request.headers.get("Idempotency-Key")
+    if key is not None and not (0 < len(key) <= _MAX_KEY and key.isascii() and key.isprintable()):
+        raise Rejected(ProblemCode.BAD_REQUEST, f"Idempotency-Key is 1 to {_MAX_KEY} printable ASCII characters")
+    return key
 
 
 def _decode_items(body: bytes, content_type: str) -> list[NewItem]:

@@ -37,7 +37,10 @@ class Dispatched:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Whose word it is: the item, its fence, and the SHA-256 of the lease token's secret part in hexadecimal."""
+    """Whose word it is, as a lease token says: item, fence, and the SHA-256 of its secret part in hexadecimal.
+
+    The store compares all three: only the last one cannot be made up.
+    """
 
     item: ItemRef
     fence: int

@@ -90,6 +90,7 @@ class Extend(NamedTuple):
     user: str
     job: str
     number: str
+    fence: int
     nonce: str
     lease_ms: int
     progress: str

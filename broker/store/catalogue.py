@@ -17,14 +17,13 @@ class Catalogue(Reading):
     async def put_machine(self, ref: MachineRef, definition: MachineDefinition, facts: MachineFacts) -> MachineView:
         """Keep a machine's definition as its next revision; earlier ones stay for what was dispatched with them.
 
-        Raises:
-            Unavailable: try again; at worst there is one more revision of the same.
+        The same definition again keeps the revision.
         """
         view = MachineView(
             machine=str(ref),
             revision=_UNNUMBERED,
             domain_xml=definition.domain_xml,
-            disks=definition.disks,
+            disks=dict(sorted(definition.disks.items())),
             vcpus=facts.vcpus,
             memory_mib=facts.memory_mib,
             firmware=facts.firmware,

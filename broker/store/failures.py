@@ -1,7 +1,7 @@
 """What the client library raises, as the broker's own errors: one table, used at the one place that calls the store."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -47,9 +47,18 @@ def meaning_of(error: Exception) -> Unavailable | None:
     return None
 
 
+def disk_full() -> Unavailable:
+    """Return what is said when the store's disk is so full that it takes nothing more in."""
+    return Unavailable(
+        _DISK, "the disk of the store is full, and nothing was accepted: free some space", retry_after_s=60
+    )
+
+
 @asynccontextmanager
-async def translated(timeout_s: float) -> AsyncIterator[None]:
+async def translated(timeout_s: float, is_disk_short: Callable[[], bool] = lambda: False) -> AsyncIterator[None]:
     """Bound what runs inside by `timeout_s` and translate what the client library raises.
+
+    A durable server that cannot write dies: one that is away while `is_disk_short` died of that.
 
     Raises:
         Unavailable: the store is away, full or slow. Whether a write inside was done is then unknown.
@@ -61,4 +70,8 @@ async def translated(timeout_s: float) -> AsyncIterator[None]:
         meaning = meaning_of(error)
         if meaning is None:
             raise
+        if meaning.code is _AWAY and is_disk_short():
+            raise Unavailable(
+                _DISK, "the store is away, and its disk is full: free some space", retry_after_s=60
+            ) from error
         raise meaning from error

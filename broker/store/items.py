@@ -1,5 +1,6 @@
 """Push items, look at them, list them."""
 
+import re
 from collections.abc import Sequence
 
 from broker.domain.errors import Rejected
@@ -17,6 +18,8 @@ from broker.wire.states import ItemState
 _SCAN_PAGES = 10
 """A page looked for by number reads at most so many times its size; a short page with a cursor says: go on."""
 
+_CURSOR = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
+
 
 class Items(Reading):
     async def push(
@@ -28,11 +31,13 @@ class Items(Reading):
 
         Raises:
             Rejected: too many items, no such stream (NOT_FOUND), or the key came with another body (KEY_REUSED).
-            Unavailable: try again with the same key; without one, items may be pushed twice.
+            Unavailable: try again with the same key; without one, items may be pushed twice. STORE_DISK_FULL: the disk
+                is so full that nothing more is taken in.
         """
         limit = LIMITS["push_items"]
         if not 0 < len(items) <= limit.default:
             raise Rejected(limit.problem, f"push 1 to {limit.default} items in one request; these are {len(items)}")
+        self._server.check_disk()
         reply = await self._server.act(
             Push(
                 user=ref.user,
@@ -49,14 +54,23 @@ class Items(Reading):
             case Word.MISSING:
                 raise no_stream(ref)
             case Word.REUSED:
-                raise Rejected(
-                    ProblemCode.KEY_REUSED,
-                    "this idempotency key was used for other items: use a new key for each push",
-                )
+                raise _reused()
         first, last = (int(value) for value in reply.values)
-        return Pushed(
-            stream=str(ref), accepted=last - first + 1, first=first, last=last, durability=self._server.durability
-        )
+        return self._pushed(ref, first, last, repeated=reply.word == Word.REPEATED)
+
+    async def first_answer(self, ref: StreamRef, idempotency_key: str, body_digest: str) -> Pushed | None:
+        """Return what a push with this key was answered, or None when there was none: then push.
+
+        Raises:
+            Rejected: the key came with another body (KEY_REUSED).
+        """
+        known = await self._server.command("GET", self._keys.push_key(ref, idempotency_key))
+        if known is None:
+            return None
+        known_digest, first, last = known.split(" ")
+        if known_digest != body_digest:
+            raise _reused()
+        return self._pushed(ref, int(first), int(last), repeated=True)
 
     async def get_item(self, ref: ItemRef) -> ItemView | None:
         """Return an item with its last vm, or None when there is none."""
@@ -86,6 +100,16 @@ class Items(Reading):
             return ItemPage(items=[])
         assert state is not None
         return await self._page_by_time(ref, keys, state, _position(cursor), limit)
+
+    def _pushed(self, ref: StreamRef, first: int, last: int, *, repeated: bool) -> Pushed:
+        return Pushed(
+            stream=str(ref),
+            accepted=last - first + 1,
+            first=first,
+            last=last,
+            durability=self._server.durability,
+            repeated=repeated,
+        )
 
     async def _page_by_number(
         self, ref: StreamRef, state: ItemState | None, after: int, last: int, limit: int
@@ -132,10 +156,16 @@ def no_stream(ref: StreamRef) -> Rejected:
     return Rejected(ProblemCode.NOT_FOUND, f"there is no stream {ref}: add it first")
 
 
+def _reused() -> Rejected:
+    return Rejected(
+        ProblemCode.KEY_REUSED, "this idempotency key was used for other items: use a new key for each push"
+    )
+
+
 def _position(cursor: str | None) -> tuple[int, int]:
     if cursor is None:
         return 0, 0
-    score, dash, number = cursor.partition("-")
-    if not (dash and score.isascii() and score.isdigit() and number.isascii() and number.isdigit()):
-        raise Rejected(ProblemCode.BAD_REQUEST, f"{cursor!r} is no cursor: pass next_cursor of the page before")
-    return int(score), int(number)
+    match = _CURSOR.fullmatch(cursor)
+    if match is None:
+        raise Rejected(ProblemCode.BAD_REQUEST, f"{cursor[:64]!r} is no cursor: pass next_cursor of the page before")
+    return int(match[1]), int(match[2])

@@ -86,7 +86,11 @@ class Leases(Reading):
         deadline_in_ms = max(0, int(float(deadline or 0)) - int(now[0]) * 1000 - int(now[1]) // 1000)
         [view] = await self._views([(lease.item, item)])
         spec = await self._spec(lease.item.stream, view.revision)
-        return Claimed(DispatchId(item["last"]), view, lease.fence, spec, deadline_in_ms)
+        return Claimed(DispatchId(item["last"]), view, int(item["fence"]), spec, deadline_in_ms)
+
+    async def is_last(self, lease: Lease) -> bool:
+        """Tell whether the item was given to nobody since this lease, which may be over."""
+        return bool(await self._server.command("HGET", self._keys.item(lease.item), "fence") == str(lease.fence))
 
     async def extend(self, lease: Lease, progress: str) -> LeaseExtended:
         """Push the lease's deadline back, never past the run limit; `progress` is shown with the vm.
@@ -101,6 +105,7 @@ class Leases(Reading):
                 user=ref.stream.user,
                 job=ref.stream.name,
                 number=str(ref.number),
+                fence=lease.fence,
                 nonce=lease.nonce_hash,
                 lease_ms=self._deadlines.lease_ms,
                 progress=progress[:MAX_FACT_CHARS],
@@ -156,7 +161,7 @@ class Leases(Reading):
         ref = lease.item
         for _ in range(TRIES):
             item = await self._item(ref)
-            if item.get("closed") == lease.nonce_hash and item["closed_act"] in _GUESTS_WORDS:
+            if _ended_by_guest(lease, item):
                 return Settled(item=str(ref), state=item["closed_state"])
             if not _holds(lease, item):
                 raise lease_lost()
@@ -207,7 +212,13 @@ class Leases(Reading):
 
 
 def _holds(lease: Lease, item: Hash) -> bool:
-    return item.get("nonce") == lease.nonce_hash and item["state"] == ItemState.RUNNING
+    is_its_own = item.get("nonce") == lease.nonce_hash and item["fence"] == str(lease.fence)
+    return is_its_own and item["state"] == ItemState.RUNNING
+
+
+def _ended_by_guest(lease: Lease, item: Hash) -> bool:
+    is_its_own = item.get("closed") == lease.nonce_hash and item.get("closed_fence") == str(lease.fence)
+    return is_its_own and item["closed_act"] in _GUESTS_WORDS
 
 
 def _held_last(lease: Lease, item: Hash) -> bool:

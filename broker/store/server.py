@@ -4,7 +4,8 @@ Nothing is sent twice behind the caller's back. A lost answer leaves it unknown 
 another party may repeat has a key that makes repeating safe, so the repeating is theirs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -16,7 +17,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from broker.domain.errors import Unavailable
 from broker.store import scripts
 from broker.store.arguments import SCRIPTS, Arguments, flatten
-from broker.store.failures import translated
+from broker.store.failures import disk_full, translated
 from broker.store.keys import StreamKeys
 from broker.store.scripts import Script, Word
 from broker.wire.problems import ProblemCode
@@ -38,9 +39,13 @@ class Reply(NamedTuple):
 
 
 class Server:
-    """A connected store. The scripts are loaded, and loaded again when the store forgot them."""
+    """A connected store. The scripts are loaded, and loaded again when the store forgot them.
 
-    def __init__(self, url: str) -> None:
+    `is_disk_short` tells whether the disk of a store on this machine is about to be full.
+    """
+
+    def __init__(self, url: str, is_disk_short: Callable[[], bool] = lambda: False) -> None:
+        self._is_disk_short = is_disk_short
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=CONNECTIONS,
@@ -73,8 +78,17 @@ class Server:
         for name in scripts.names():
             await self.command("SCRIPT", "LOAD", scripts.load(name).source)
 
+    def check_disk(self) -> None:
+        """Return when there is room for more.
+
+        Raises:
+            Unavailable: STORE_DISK_FULL.
+        """
+        if self._is_disk_short():
+            raise disk_full()
+
     async def close(self) -> None:
-        async with translated(CALL_TIMEOUT_S):
+        async with self._translated():
             await self._redis.aclose()
 
     async def command(self, *parts: Arg) -> Any:
@@ -83,7 +97,7 @@ class Server:
         Raises:
             Unavailable: the store is away, full or slow; a write may or may not have been done.
         """
-        async with translated(CALL_TIMEOUT_S):
+        async with self._translated():
             return await self._call(*parts)
 
     async def commands(self, batch: Sequence[tuple[Arg, ...]], *, atomic: bool = False) -> list[Any]:
@@ -94,7 +108,7 @@ class Server:
         """
         if not batch:
             return []
-        async with translated(CALL_TIMEOUT_S), self._redis.pipeline(transaction=atomic) as pipeline:
+        async with self._translated(), self._redis.pipeline(transaction=atomic) as pipeline:
             for parts in batch:
                 pipeline.execute_command(*parts)
             return list(await pipeline.execute())
@@ -108,7 +122,7 @@ class Server:
         script = scripts.load(SCRIPTS[type(arguments)])
         named = {**(keys._asdict() if keys is not None else {}), **more_keys}
         parts: list[Arg] = [len(script.keys), *(named[name] for name in script.keys), *flatten(arguments)]
-        async with translated(CALL_TIMEOUT_S):
+        async with self._translated():
             word, *values = await self._evaluate(script, parts)
         answered = Word(word)
         assert answered in script.words, f"{script.name} answered {word!r}, which its header does not list"
@@ -117,6 +131,9 @@ class Server:
     def pubsub(self) -> PubSub:
         """Return a subscriber; what it raises is the caller's to translate."""
         return self._redis.pubsub(ignore_subscribe_messages=True)
+
+    def _translated(self) -> AbstractAsyncContextManager[None]:
+        return translated(CALL_TIMEOUT_S, self._is_disk_short)
 
     async def _call(self, *parts: Arg) -> Any:
         return await self._redis.execute_command(*parts)  # type: ignore[no-untyped-call]
@@ -131,7 +148,7 @@ class Server:
 
     async def _read_durability(self) -> str:
         """Return what a 2xx means: `fsync` on disk, `second` within a second, `memory` not at all, or `unknown`."""
-        async with translated(CALL_TIMEOUT_S):
+        async with self._translated():
             try:
                 flat = await self._call("CONFIG", "GET", "append*")
             except ResponseError:

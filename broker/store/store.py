@@ -5,6 +5,7 @@ script checks that it still applies, moves the item, writes the event, and answe
 meanwhile it is read and decided again, a bounded number of times.
 """
 
+from collections.abc import Callable
 from typing import Self
 
 from broker.domain.deadlines import DEFAULT, Deadlines
@@ -21,13 +22,22 @@ class Store(Items, Dispatches, Leases, Clock, EventLog):
     """A connected store. Every method raises `Unavailable` when the store is away, full or slow."""
 
     @classmethod
-    async def connect(cls, url: str, *, prefix: str = "vmb", deadlines: Deadlines = DEFAULT) -> Self:
+    async def connect(
+        cls,
+        url: str,
+        *,
+        prefix: str = "vmb",
+        deadlines: Deadlines = DEFAULT,
+        is_disk_short: Callable[[], bool] = lambda: False,
+    ) -> Self:
         """Connect to `redis://…`, `rediss://…` or `unix://PATH`; all names begin with `prefix`.
+
+        While `is_disk_short` no items are pushed; everything else is still tried, so that running ones can settle.
 
         Raises:
             Unavailable: it cannot be reached, or is older than Redis 7.0.
         """
-        server = Server(url)
+        server = Server(url, is_disk_short)
         try:
             await server.open()
         except BaseException:

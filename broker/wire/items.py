@@ -18,13 +18,17 @@ class NewItem(FromPerson, frozen=True, kw_only=True):
 
 
 class Pushed(Message, frozen=True, kw_only=True):
-    """The answer to a push: every accepted item is on disk when `durability` is `fsync`."""
+    """The answer to a push: every accepted item is on disk when `durability` is `fsync`.
+
+    `repeated`: nothing was added now; this is what the same push was answered when it first came.
+    """
 
     stream: str
     accepted: int
     first: int
     last: int
     durability: str
+    repeated: bool = False
 
 
 class OutputFile(Message, frozen=True, kw_only=True):

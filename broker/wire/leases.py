@@ -1,11 +1,19 @@
 """Between guest and broker: claim, extend, urls, complete, fail. The guest's protocol; additive for the life of /v1."""
 
+from typing import Annotated
+
+import msgspec
+
 from broker.wire.items import OutputFile
 from broker.wire.kinds import Message
 from broker.wire.states import FailureCode, Instruction
 
 MAX_LOG_BYTES = 65_536
 MAX_OUTPUTS = 1_000
+
+ExitCode = Annotated[int, msgspec.Meta(ge=-255, le=255)]
+"""A program's exit status; negative where a signal ended it. A larger number would not survive the store's scripts,
+whose numbers are doubles."""
 
 
 class ClaimRequest(Message, frozen=True, kw_only=True):
@@ -81,7 +89,7 @@ class CompleteRequest(Message, frozen=True, kw_only=True):
     """`POST /v1/lease/complete`: repeated with the same outputs it is answered the same, with others 409."""
 
     outputs: list[OutputFile]
-    exit_code: int = 0
+    exit_code: ExitCode = 0
     facts: dict[str, str] = {}
     log: bytes = b""
     """The program's stdout and stderr, the last `MAX_LOG_BYTES`."""
@@ -92,7 +100,7 @@ class FailRequest(Message, frozen=True, kw_only=True):
 
     code: FailureCode
     sentence: str
-    exit_code: int | None = None
+    exit_code: ExitCode | None = None
     facts: dict[str, str] = {}
     log: bytes = b""
 

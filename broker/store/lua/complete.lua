@@ -16,9 +16,9 @@
 -- EMITS    item.completed
 -- COST     O(log running)
 -- An item that expired and that nobody was given since may still be settled, late. `rest`: names, values of facts.
-if is.nonce ~= nonce and is.closed ~= nonce then return {'lost'} end
+if tonumber(is.fence) ~= fence or (is.nonce ~= nonce and is.closed ~= nonce) then return {'lost'} end
 if is.nonce ~= nonce and is.closed_act == 'complete' then return {is.result == result and 'repeated' or 'differs'} end
-local is_late = is.nonce ~= nonce and is.closed_act == 'expire' and tonumber(is.fence) == fence
+local is_late = is.nonce ~= nonce and is.closed_act == 'expire'
 if is_late and is.state ~= 'ready' and is.state ~= 'delayed' then return {'lost'} end
 if is.nonce ~= nonce and not is_late then return {'lost'} end
 

@@ -5,6 +5,7 @@
 -- ARGV     user      text
 --          job       text
 --          number    text
+--          fence     int
 --          nonce     hex
 --          lease_ms  ms
 --          progress  text
@@ -14,7 +15,7 @@
 -- COST     O(log deadlines)
 -- Answers  done and the milliseconds to the deadline. A lease that was extended once has lasted: give backs in a row
 --          are counted anew, and the claim cannot be repeated any more.
-if is.nonce ~= nonce then return {'lost'} end
+if is.nonce ~= nonce or tonumber(is.fence) ~= fence then return {'lost'} end
 
 local deadline = math.min(now + lease_ms, tonumber(is.run_until_ms))
 redis.call('ZADD', deadlines, deadline, ref)

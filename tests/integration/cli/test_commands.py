@@ -4,8 +4,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import redis
 
-from tests.support.api import IMAGE, Api, claim, digest_of, offer, run_item
+from tests.support.api import IMAGE, XML, Api, claim, digest_of, offer, run_item
 from tests.support.grid import Broker, Home, free_port
 from tests.support.waiting import wait_until
 
@@ -76,6 +77,22 @@ async def test_watch_ends_with_1_when_an_item_is_held(home: Home, stream: str, l
     assert "the program exited with status 3" in home.ok("broker", "why", f"{stream}/1")
 
 
+async def test_watch_ends_though_the_log_no_longer_tells_of_all_items(
+    home: Home, broker: Broker, stream: str, launcher: Api
+) -> None:
+    home.ok("broker", "push", stream, "--count", "2")
+    for _ in range(2):
+        await run_item(launcher)
+    with redis.Redis(unix_socket_path=str(next(broker.data.rglob("store.sock")))) as store:
+        [log] = store.keys(f"*events:alice/{stream}")
+        assert store.xtrim(log, maxlen=1, approximate=False)
+
+    watched = home.ok("broker", "watch", stream, timeout_s=30).splitlines()
+
+    assert watched[0] == "… earlier events are no longer kept"
+    assert watched[-1] == f"alice/{stream}: 2 done"
+
+
 async def test_watch_follows_what_happens_until_its_end(home: Home, stream: str, launcher: Api, tmp_path: Path) -> None:
     home.ok("broker", "push", stream, "--count", "1")
     log = tmp_path / "watched"
@@ -89,11 +106,71 @@ async def test_watch_follows_what_happens_until_its_end(home: Home, stream: str,
     assert text.index("dispatched to n1") < text.index("claimed, runs") < text.index("/1 done")
 
 
+async def test_what_others_wrote_is_shown_as_it_is(home: Home, stream: str, launcher: Api) -> None:
+    home.ok("broker", "stream", "add", stream, "--machine", "m", "--run", "/opt/app/run", "--attempts", "1")
+    home.ok("broker", "push", stream, "--count", "1", "--name", "[b]bold", "--param", "k=[/b] :fire:")
+    dispatched = await launcher.ok("POST", "/v1/dispatch", json=offer())
+    guest = launcher.bearing((await claim(launcher, dispatched["ticket"])).json["lease"])
+    sentence = "[/tmp/x] [error] bad :fire:"
+    await guest.ok("POST", "/v1/lease/fail", json={"code": "program_failed", "sentence": sentence, "exit_code": 3})
+
+    assert sentence in home.ok("broker", "status", stream)
+    item = home.ok("broker", "status", f"{stream}/1")
+    assert sentence in item
+    assert "[b]bold" in item
+    assert "k=[/b] :fire:" in item
+    results = home.ok("broker", "results", stream)
+    assert sentence in results
+    assert "[b]bold" in results
+    watched = home.run("broker", "watch", stream)
+    assert (watched.status, sentence in watched.out) == (1, True)
+
+
+async def test_a_result_that_is_gone_keeps_no_other_from_being_downloaded(
+    home: Home, broker: Broker, stream: str, launcher: Api, tmp_path: Path
+) -> None:
+    home.ok("broker", "push", stream, "--count", "2")
+    for content in (b"first", b"second"):
+        await run_item(launcher, content)
+    results = json.loads(home.ok("broker", "results", stream, "-o", "json"))
+    [url] = [line["outputs"][0]["url"] for line in results if line["item"].endswith("/1")]
+    answer = await launcher.bearing(broker.token()).call("DELETE", url)
+    assert answer.status == 204
+
+    said = home.run("broker", "results", stream, "--download", str(tmp_path))
+
+    assert said.status == 1
+    assert "1 files downloaded to" in said.err
+    assert f"1 files were not downloaded\n  alice/{stream}/1, out.txt: there is no file" in said.err
+    assert (tmp_path / "2/out.txt").read_bytes() == b"second"
+
+
+def test_a_stream_whose_name_is_a_number_is_found_by_its_full_name(home: Home, broker: Broker) -> None:
+    home.ok("broker", "stream", "add", "2024", "--machine", "m", "--run", "/opt/app/run")
+
+    for name in ("2024", "alice/2024"):
+        assert "alice/2024 on machine m, 0 items" in home.ok("broker", "status", name)
+    neither = home.run("broker", "status", "alice/2025")
+    assert (neither.status, "there is no stream alice/alice" in neither.err) == (4, True)
+
+
+def test_a_disk_given_twice_is_refused(home: Home, broker: Broker, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(IMAGE)
+    disks = [word for name in ("a", "b") for word in ("--disk", f"vda={tmp_path / name}")]
+
+    said = home.run("broker", "machine", "add", "twice", "-", *disks, stdin=XML)
+
+    assert said.status == 2
+    assert f"--disk vda is given twice, {tmp_path}/a and {tmp_path}/b" in said.err
+
+
 def test_items_are_pushed_from_lines_with_params_and_once_for_a_key(home: Home, stream: str) -> None:
     lines = 'https://host.example/a.txt\n{"name": "second", "params": {"k": "own"}}\n'
     push = ("broker", "push", stream, "--from", "-", "--param", "k=v", "--param", "seed={1..2}", "--key", "once")
 
-    assert home.ok(*push, stdin=lines) == home.ok(*push, stdin=lines)
+    assert home.ok(*push, stdin=lines) == f"2 items pushed: alice/{stream}/1 to alice/{stream}/2\n"
+    home.ok(*push, stdin=lines)
 
     home.ok("broker", "push", stream, "--count", "1201")
     counted = home.ok("broker", "status", stream)
@@ -171,10 +248,15 @@ def test_a_wrong_token_no_broker_and_no_login_are_told_apart(home: Home, broker:
     wrong = Home(home.folder, {"BEARER_TOKEN": "wrong"}).run("broker", "whoami")
     assert wrong.status == 4
     assert "the token is not accepted" in wrong.err
-    away = Home(home.folder, {"VMBROKER_URL": f"http://127.0.0.1:{free_port()}"})
-    said = away.run("broker", "whoami")
-    assert said.status == 3
-    assert "cannot be reached" in said.err
+    elsewhere = f"http://127.0.0.1:{free_port()}"
+    away = Home(home.folder, {"VMBROKER_URL": elsewhere, "BEARER_TOKEN": "given"}).run("broker", "whoami")
+    assert away.status == 3
+    assert "cannot be reached" in away.err
+    foreign = Home(home.folder, {"VMBROKER_URL": elsewhere}).run("broker", "whoami")
+    assert foreign.status == 2
+    assert f"there is no token for {elsewhere}: set BEARER_TOKEN_FILE" in foreign.err
+    cut = Home(home.folder, {"BEARER_TOKEN": "one\ntwo"}).run("broker", "whoami")
+    assert (cut.status, "Traceback" in cut.err) == (2, False)
     nobody = Home(tmp_path).run("broker", "whoami")
     assert nobody.status == 2
     assert "start one on this machine with `broker serve`" in nobody.err

@@ -1,10 +1,12 @@
 import base64
+import errno
 import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
 
+from broker.files.tails import Tails
 from tests.integration.http.conftest import Grid
 from tests.support.api import IMAGE, Answer, Api, add_stream, claim, digest_field, digest_of, offer, put_output
 from tests.support.waiting import until
@@ -79,6 +81,88 @@ async def test_a_lease_cannot_be_used_by_who_only_knows_the_item(user: Api, laun
     answer = await guest.bearing(forged).call("POST", "/v1/lease/urls", json={})
 
     assert answer.code == "lease_lost"
+
+
+async def test_a_lease_token_whose_fence_was_changed_is_worth_nothing(user: Api, launcher: Api) -> None:
+    guest = await _guest_of_a_new_item(user, launcher)
+    output = await put_output(guest, b"the result")
+    assert guest.token is not None
+    assert "alice/render/1.1." in guest.token
+    forger = guest.bearing(guest.token.replace("alice/render/1.1.", "alice/render/1.2."))
+
+    for call, body in (
+        ("urls", {"outputs": ["out.txt"]}),
+        ("extend", {}),
+        ("complete", {"outputs": [output]}),
+        ("fail", {"code": "program_failed", "sentence": "no"}),
+    ):
+        assert (await forger.call("POST", f"/v1/lease/{call}", json=body)).code == "lease_lost", call
+    assert (await guest.ok("POST", "/v1/lease/complete", json={"outputs": [output]}))["state"] == "done"
+
+
+@pytest.mark.parametrize("exit_code", [256, -256, 10**15, 10**30])
+async def test_an_exit_code_that_no_program_has_is_refused(user: Api, launcher: Api, exit_code: int) -> None:
+    guest = await _guest_of_a_new_item(user, launcher)
+
+    completed = await guest.call("POST", "/v1/lease/complete", json={"outputs": [], "exit_code": exit_code})
+    failure = {"code": "program_failed", "sentence": "it failed", "exit_code": exit_code}
+    failed = await guest.call("POST", "/v1/lease/fail", json=failure)
+
+    assert (completed.code, failed.code) == ("bad_request", "bad_request")
+    assert (await guest.ok("POST", "/v1/lease/extend", json={}))["instruction"] == "continue"
+
+
+async def test_outputs_at_other_servers_are_described_as_outputs_can_be(user: Api, launcher: Api) -> None:
+    stream = await add_stream(user, output={"to": "https://up.example/{item}/{run}/{name}"})
+    await user.ok("POST", f"{stream}/items", json=[{}])
+    dispatched = await launcher.ok("POST", "/v1/dispatch", json=offer())
+    guest = launcher.bearing((await claim(launcher, dispatched["ticket"])).json["lease"])
+    url = f"https://up.example/1/1-{dispatched['dispatch'][:8]}/out.txt"
+    output = {"name": "out.txt", "size_bytes": 3, "digest": digest_of(b"abc"), "url": url}
+
+    for wrong in ({"size_bytes": -5}, {"size_bytes": -(10**30)}, {"digest": "junk"}, {"digest": "sha256:" + "G" * 64}):
+        answer = await guest.call("POST", "/v1/lease/complete", json={"outputs": [{**output, **wrong}]})
+        assert answer.code == "bad_request", wrong
+
+    assert (await guest.ok("POST", "/v1/lease/complete", json={"outputs": [output]}))["state"] == "done"
+
+
+async def test_a_log_that_cannot_be_kept_costs_no_result(
+    user: Api, launcher: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Tails, "keep_log", no_space)
+    guest = await _guest_of_a_new_item(user, launcher)
+
+    settled = await guest.ok("POST", "/v1/lease/complete", json={"outputs": [], "log": "aGk="})
+
+    assert settled == {"item": "alice/render/1", "state": "done"}
+
+
+async def test_a_failure_said_again_does_not_replace_the_log_of_a_later_attempt(user: Api, launcher: Api) -> None:
+    stream = await add_stream(user)
+    await user.ok("POST", f"{stream}/items", json=[{}])
+    guests = []
+    for log in (b"first", b"second"):
+        dispatched = await launcher.ok("POST", "/v1/dispatch", json=offer())
+        guests.append(launcher.bearing((await claim(launcher, dispatched["ticket"])).json["lease"]))
+        await guests[-1].ok("POST", "/v1/lease/extend", json={})
+        assert await _give_back(guests[-1], log) == "ready"
+
+    await _give_back(guests[1], b"second, again")
+    assert (await user.call("GET", f"{stream}/items/1/log")).body == b"second, again"
+    await launcher.ok("POST", "/v1/dispatch", json=offer())
+    await _give_back(guests[1], b"too late")
+
+    assert (await user.call("GET", f"{stream}/items/1/log")).body == b"second, again"
+
+
+async def _give_back(guest: Api, log: bytes) -> str:
+    said = base64.b64encode(log).decode()
+    body = {"code": "program_failed", "sentence": "not now", "exit_code": 75, "log": said}
+    return str((await guest.ok("POST", "/v1/lease/fail", json=body))["state"])
 
 
 async def test_a_ticket_used_from_elsewhere_costs_the_lease_and_gives_nothing(user: Api, launcher: Api) -> None:

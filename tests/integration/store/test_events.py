@@ -1,5 +1,6 @@
 import asyncio
 
+import msgspec
 import pytest
 
 from broker.domain.errors import Rejected
@@ -7,7 +8,9 @@ from broker.domain.limits import default
 from broker.store import Bell, Store
 from broker.wire.events import EventType
 from broker.wire.names import StreamRef
-from tests.integration.store.scene import ALICE, RENDER, Scene, result
+from broker.wire.states import Verdict
+from broker.wire.streams import Limits, Needs, Retry
+from tests.integration.store.scene import ALICE, RENDER, ROOM, SPEC, Scene, failure, lease_of, result
 from tests.support.waiting import until
 
 _FILL_LOG = """
@@ -15,6 +18,10 @@ local epoch = redis.call('HGET', KEYS[1], 'epoch')
 for _ = 1, ARGV[1] do
   redis.call('XADD', KEYS[2], epoch .. '-' .. redis.call('HINCRBY', KEYS[1], 'seq', 1), 'kind', 'item.ready')
 end
+"""
+_UNREADABLE = """
+local id = redis.call('HGET', KEYS[1], 'epoch') .. '-' .. redis.call('HINCRBY', KEYS[1], 'seq', 1)
+redis.call('XADD', KEYS[2], id, 'kind', 'item.ready', 'at_ms', 1, 'number', '1', 'data', '{"exit_code":1e+15}')
 """
 
 
@@ -56,6 +63,38 @@ async def test_reader_whose_place_was_trimmed_is_told(scene: Scene) -> None:
     assert [int(event.sequence) for event in batch.events] == [3]
 
 
+async def test_event_that_cannot_be_read_loses_its_data_and_not_the_log(scene: Scene) -> None:
+    keys = scene.store._keys.of_stream(RENDER)
+    await scene.store._server.command("EVAL", _UNREADABLE, 2, keys.stream, keys.events)
+    await scene.push(1)
+    batch = await scene.store.read_events(RENDER, None, 100)
+    assert [(int(event.sequence), event.data) for event in batch.events[1:]] == [(2, {}), (3, {"first": 1, "last": 1})]
+
+
+@pytest.mark.parametrize("exit_code", [-255, 255])
+async def test_largest_numbers_that_are_let_in_stay_whole_in_every_event(scene: Scene, exit_code: int) -> None:
+    room = msgspec.structs.replace(ROOM, vcpus=1_024, memory_mib=(1 << 40) - 1, disk_mib=(1 << 40) - 1)
+    needs = Needs(vcpus=1_024, memory_mib=16_777_216)
+    retry = Retry(attempts=2, backoff_first_ms=86_400_000, backoff_max_ms=86_400_000)
+    limits = Limits(boot_ms=86_400_000, run_ms=2_592_000_000)
+    spec = msgspec.structs.replace(SPEC, needs=needs, retry=retry, limits=limits)
+    await scene.set_up(spec, items=2)
+    for number in range(2):
+        given = await scene.offer(room)
+        assert given is not None
+        lease = lease_of(await scene.claim(given))
+        if number == 0:
+            await scene.store.fail(lease, failure(exit_code))
+        else:
+            await scene.store.complete(lease, msgspec.structs.replace(result(), exit_code=exit_code))
+        await scene.end(given, Verdict.COMPLETED)
+    events = (await scene.store.read_events(RENDER, None, 1_000)).events
+    assert all(event.data for event in events)
+    dispatched = [event.data for event in events if event.kind is EventType.ITEM_DISPATCHED]
+    assert [(data["vcpus"], data["memory_mib"]) for data in dispatched] == [(1_024, 16_777_216)] * 2
+    assert [(await scene.item(number)).exit_code for number in (1, 2)] == [exit_code] * 2
+
+
 @pytest.mark.parametrize("after", ["1-1", "99999999999999-1"])
 async def test_id_of_another_life_of_the_stream_starts_from_the_oldest(scene: Scene, after: str) -> None:
     batch = await scene.store.read_events(RENDER, after, 100)
@@ -70,7 +109,10 @@ async def test_log_keeps_its_limit_and_little_more(scene: Scene) -> None:
     assert limit <= await scene.store._server.command("XLEN", keys.events) <= limit + 100
 
 
-@pytest.mark.parametrize(("after", "limit"), [("x", 10), ("1", 10), (None, 0), (None, 1_001)])
+@pytest.mark.parametrize(
+    ("after", "limit"),
+    [("x", 10), ("1", 10), ("9" * 19 + "-1", 10), ("1-" + "9" * 5_000, 10), (None, 0), (None, 1_001)],
+)
 async def test_wrong_id_or_limit_is_refused(scene: Scene, after: str | None, limit: int) -> None:
     with pytest.raises(Rejected):
         await scene.store.read_events(RENDER, after, limit)

@@ -1,9 +1,11 @@
 import asyncio
+from dataclasses import replace
 
 import msgspec
 import pytest
 
 from broker.domain.errors import Conflict
+from broker.store import Lease
 from broker.wire.problems import ProblemCode
 from broker.wire.states import ItemState
 from broker.wire.streams import Limits, Retry
@@ -176,6 +178,48 @@ async def test_lease_that_lasted_counts_give_backs_anew(scene: Scene) -> None:
         await scene.store.extend(lease, "")
         states.append((await scene.store.fail(lease, failure(75))).state)
     assert states == ["ready"] * 3
+
+
+async def test_lease_with_another_fence_is_nobodys(scene: Scene) -> None:
+    await scene.push(1)
+    lease = await scene.running()
+
+    async def are_refused(*edited: Lease) -> None:
+        for each in edited:
+            for call in (
+                scene.store.leased(each, or_late=True),
+                scene.store.extend(each, ""),
+                scene.store.complete(each, result()),
+                scene.store.fail(each, failure()),
+            ):
+                with pytest.raises(Conflict) as caught:
+                    await call
+                assert _refusal(caught) == ProblemCode.LEASE_LOST
+
+    edited = [replace(lease, fence=fence) for fence in (2, 999_999_999_999_999)]
+    await are_refused(*edited)
+    assert (await scene.store.leased(lease)).fence == 1
+    await scene.store.fail(lease, failure())
+    await are_refused(*edited)
+    assert (await scene.store.fail(lease, failure())).state == "delayed"
+
+
+async def test_completion_repeated_with_another_fence_is_nobodys(scene: Scene) -> None:
+    await scene.push(1)
+    lease = await scene.running()
+    await scene.store.complete(lease, result())
+    with pytest.raises(Conflict) as caught:
+        await scene.store.complete(replace(lease, fence=2), result())
+    assert _refusal(caught) == ProblemCode.LEASE_LOST
+
+
+async def test_lease_is_the_last_until_the_item_is_given_to_somebody_else(scene: Scene) -> None:
+    await scene.push(1)
+    lease = await scene.running()
+    await scene.store.fail(lease, failure(75))
+    assert await scene.store.is_last(lease)
+    await scene.dispatched()
+    assert not await scene.store.is_last(lease)
 
 
 async def test_lease_that_is_over_is_told_so(scene: Scene) -> None:

@@ -55,6 +55,10 @@ def test_a_target_is_computed_and_always_carries_its_run(template: str, name: st
         "/tmp/{name}",
         "file:{user}/../bob/{name}",
         "https://host/../{name}",
+        "http://host:99999/{name}",
+        "http://host:0/{name}",
+        "http://./{name}",
+        f"http://{'h' * 254}/{{name}}",
     ],
 )
 def test_a_template_that_could_lead_elsewhere_is_refused(template: str) -> None:
@@ -104,6 +108,12 @@ def test_what_lies_below_is_the_part_that_no_item_changes() -> None:
 )
 def test_an_input_has_the_name_of_its_file(url: str, name: str) -> None:
     assert input_name(url) == name
+
+
+@pytest.mark.parametrize("url", ["http://h:99999/x", "http://h:0/x", "http://h:x/", "http://[::1/x", "http:///x"])
+def test_an_address_without_a_host_and_port_has_no_origin(url: str) -> None:
+    with pytest.raises(BadTarget):
+        origin_of(url)
 
 
 def test_an_origin_is_host_and_port() -> None:

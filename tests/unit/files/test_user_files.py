@@ -8,11 +8,13 @@ import pytest
 from broker.domain.errors import Rejected, Unavailable
 from broker.domain.paths import FilePath, parse_file_path
 from broker.files import incoming
+from broker.files.free_space import FreeSpace
 from broker.files.images import Images
 from broker.files.tails import Tails
 from broker.files.user_files import UserFiles
 from broker.wire.dispatches import MAX_CONSOLE_BYTES
-from broker.wire.names import DispatchId, check_digest
+from broker.wire.names import DispatchId, ItemRef, StreamRef, UserName, check_digest
+from broker.wire.problems import ProblemCode
 from tests.support.api import digest_of
 
 PATH = parse_file_path("alice/a/b.txt")
@@ -29,9 +31,17 @@ def files_below(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
+def roomy(folder: Path) -> FreeSpace:
+    return FreeSpace(folder, floor_bytes=0)
+
+
+def full(folder: Path) -> FreeSpace:
+    return FreeSpace(folder, floor_bytes=1 << 62)
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> UserFiles:
-    return UserFiles(tmp_path, limit_bytes=100)
+    return UserFiles(tmp_path, limit_bytes=100, space=roomy(tmp_path))
 
 
 async def put(files: UserFiles, content: bytes, path: FilePath = PATH, *, create_only: bool = False) -> bool:
@@ -72,10 +82,10 @@ async def test_of_many_that_create_one_file_one_wins(files: UserFiles, tmp_path:
 
 
 async def test_a_full_disk_is_said_to_be_one(files: UserFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def no_space(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(incoming, "_append", full)
+    monkeypatch.setattr(incoming, "_append", no_space)
 
     with pytest.raises(Unavailable, match="disk"):
         await put(files, b"x")
@@ -83,8 +93,45 @@ async def test_a_full_disk_is_said_to_be_one(files: UserFiles, tmp_path: Path, m
     assert files_below(tmp_path) == []
 
 
+async def test_below_the_floor_of_free_space_no_byte_is_taken_in(tmp_path: Path) -> None:
+    files = UserFiles(tmp_path / "users", limit_bytes=100, space=full(tmp_path))
+    images = Images(tmp_path, limit_bytes=100, space=full(tmp_path))
+
+    for refused in (put(files, b""), images.put(check_digest(digest_of(b"x")), chunks(b"x"))):
+        with pytest.raises(Unavailable) as caught:
+            await refused
+        assert caught.value.code == ProblemCode.STORE_DISK_FULL
+
+    assert files_below(tmp_path) == []
+
+
+async def test_a_file_that_takes_the_space_down_to_the_floor_is_dropped_on_its_way(tmp_path: Path) -> None:
+    space = roomy(tmp_path)
+    files = UserFiles(tmp_path, limit_bytes=100, space=space)
+
+    async def filling() -> AsyncIterator[bytes]:
+        yield b"first"
+        space._floor_bytes = 1 << 62
+        yield b"second"
+
+    with pytest.raises(Unavailable, match="full"):
+        await files.put(PATH, filling(), expected=None, create_only=False)
+
+    assert files_below(tmp_path) == []
+
+
+async def test_nobody_else_may_look_into_any_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    files = UserFiles(folder / "users", limit_bytes=100, space=roomy(tmp_path))
+    await put(files, b"x")
+    await Tails(folder).keep_log(ItemRef(StreamRef(UserName("alice"), "render"), 1), b"log")
+
+    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+    assert [path for path in folders if path.stat().st_mode & 0o077] == []
+
+
 async def test_an_image_exists_only_with_its_own_bytes(tmp_path: Path) -> None:
-    images = Images(tmp_path, limit_bytes=100)
+    images = Images(tmp_path, limit_bytes=100, space=roomy(tmp_path))
     digest = check_digest(digest_of(b"image"))
     with pytest.raises(Rejected, match="announced was"):
         await images.put(digest, chunks(b"other"))

@@ -29,6 +29,13 @@ async def test_what_passes_by_itself_becomes_unavailable_with_a_sentence(error: 
     assert caught.value.detail
 
 
+async def test_a_store_that_is_away_while_its_disk_is_full_died_of_that() -> None:
+    with pytest.raises(Unavailable, match="disk") as caught:
+        async with translated(5, lambda: True):
+            raise exceptions.ConnectionError("Connection closed by server")
+    assert caught.value.code == DISK
+
+
 async def test_silence_becomes_unavailable() -> None:
     with pytest.raises(Unavailable):
         async with translated(0.01):

@@ -3,7 +3,7 @@
 -- Needs: vms stream dispatched running deadlines, item, time.
 local function leave_dispatch(act, to)
   if is.nonce then
-    redis.call('HSET', item, 'closed', is.nonce, 'closed_act', act, 'closed_state', to)
+    redis.call('HSET', item, 'closed', is.nonce, 'closed_fence', is.fence, 'closed_act', act, 'closed_state', to)
   end
   redis.call('HDEL', item, 'dispatch', 'nonce', 'claim_key', 'extended', 'dispatched_ms', 'claimed_ms',
     'run_until_ms', 'boot_until_ms')

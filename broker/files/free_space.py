@@ -1,0 +1,38 @@
+"""How full the disk may get: below a floor of free space nothing more is taken in, and what runs can still settle."""
+
+import os
+from pathlib import Path
+
+from broker.domain.errors import Unavailable
+from broker.wire.problems import ProblemCode
+
+
+class FreeSpace:
+    """The disk that `folder` lies on, and how much of it must stay free."""
+
+    def __init__(self, folder: Path, *, floor_bytes: int) -> None:
+        self._folder = folder
+        self._floor_bytes = floor_bytes
+
+    def is_short(self) -> bool:
+        """Tell whether less is free than must be, for a process without root's reserve."""
+        disk = os.statvfs(self._folder)
+        return disk.f_bavail * disk.f_frsize < self._floor_bytes
+
+    def check(self) -> None:
+        """Return when there is room for more.
+
+        Raises:
+            Unavailable: `store_disk_full`.
+        """
+        if self.is_short():
+            raise disk_full()
+
+
+def disk_full() -> Unavailable:
+    """Return what is said when the disk takes no more files."""
+    return Unavailable(
+        ProblemCode.STORE_DISK_FULL,
+        "the disk of the broker's files is full, and nothing was kept: free some space",
+        retry_after_s=60,
+    )

@@ -1,0 +1,60 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from broker.cli.acting import Acting
+from broker.cli.results import _download_all
+from broker.client.files import Files
+from broker.client.researcher import Researcher
+from broker.client.session import Session
+from broker.wire.files import ResultLine
+from broker.wire.items import OutputFile
+from broker.wire.states import ItemState
+from tests.support.api import digest_of
+from tests.unit.client.test_session import serving
+
+CONTENT = b"a result"
+GOOD = digest_of(CONTENT)
+
+
+def served(request: web.Request) -> web.Response:
+    return web.Response(body=CONTENT) if request.path == "/there" else web.Response(status=404)
+
+
+def output(name: str, path: str = "/there", digest: str = GOOD, size_bytes: int = len(CONTENT)) -> OutputFile:
+    return OutputFile(name=name, size_bytes=size_bytes, digest=digest, url=path)
+
+
+def test_a_fault_of_one_output_is_its_own_and_the_others_are_downloaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faults = {
+        "junk": output("junk", digest="junk"),
+        "negative": output("negative", size_bytes=-5),
+        "gone": output("gone", "/gone"),
+        "../up": output("../up"),
+        "mine/below": output("mine/below"),
+        "[x]": output("[x]", digest=digest_of(b"other")),
+    }
+    outputs = [*faults.values(), output("good"), output("also good")]
+    lines = [ResultLine(item="alice/render/1", state=ItemState.DONE, outputs=outputs)]
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1/mine").write_bytes(b"")
+
+    async def download() -> int:
+        async with serving(served) as url, Session(url) as session:
+            acting = Acting(session, Researcher(session), Files(session), "alice")
+            return await _download_all(acting, lines, tmp_path, force=False)
+
+    assert asyncio.run(download()) == 1
+
+    assert sorted(path.name for path in (tmp_path / "1").iterdir()) == ["also good", "good", "mine"]
+    told = capsys.readouterr().err
+    assert "2 files downloaded to" in told
+    assert "6 files were not downloaded" in told
+    for name in faults:
+        assert f"alice/render/1, {name}: " in told
+    assert "'junk' is no digest" in told
+    assert "/gone answered 404" in told

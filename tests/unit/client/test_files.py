@@ -1,0 +1,51 @@
+import base64
+import hashlib
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from broker.client.files import DownloadDiffers, Files
+from broker.client.session import Session
+from tests.unit.client.test_session import answers, serving
+
+CONTENT = b"the bytes"
+
+
+def field(content: bytes) -> str:
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(content).digest()).decode()}:"
+
+
+async def download(path: Path, **headers: str) -> None:
+    _, handler = answers(web.Response(body=CONTENT, headers=headers))
+    async with serving(handler) as url, Session(url) as session:
+        await Files(session).get_file("/v1/files/alice/x", path, None)
+
+
+async def test_a_download_is_checked_by_the_digest_that_comes_with_it(tmp_path: Path) -> None:
+    await download(tmp_path / "good", **{"Repr-Digest": f"md5=:AAAA:, {field(CONTENT)}"})
+
+    assert (tmp_path / "good").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("announced", "sentence"),
+    [
+        (field(b"other bytes"), "the broker named sha256:"),
+        ("", "was sent without a SHA-256 to check it by"),
+        ("sha-256=:junk:", "was sent without a SHA-256 to check it by"),
+    ],
+)
+async def test_what_is_not_as_announced_is_not_kept(tmp_path: Path, announced: str, sentence: str) -> None:
+    with pytest.raises(DownloadDiffers, match=sentence):
+        await download(tmp_path / "bad", **({"Repr-Digest": announced} if announced else {}))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_name_as_long_as_the_disk_takes_can_be_downloaded(tmp_path: Path) -> None:
+    path = tmp_path / ("é" * 127)
+
+    await download(path, **{"Repr-Digest": field(CONTENT)})
+
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
