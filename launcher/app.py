@@ -91,7 +91,7 @@ async def _node(settings: Settings, login: Login, ca_pem: str | None) -> AsyncIt
             private_daemon(scratch / "d", account, show_kvm=accelerator is Accelerator.KVM)
         )
         proxy = Proxy(Origin.parse(origin) for origin in (login.url, *settings.trusted_origins))
-        hypervisor = await stack.enter_async_context(Hypervisor(daemon.uri))
+        hypervisor = await stack.enter_async_context(Hypervisor(daemon.uri, log_folder=daemon.log_folder))
         node = Node(
             name=settings.name,
             broker=login.url,

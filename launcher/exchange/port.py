@@ -2,7 +2,8 @@
 
 QEMU listens on a Unix socket in the vm's run folder; nothing of this leaves the node, and nothing is on a command line.
 A guest is not trusted: lines have a limit, what cannot be understood is passed over, and reading is paced, so that a
-guest that floods its port slows down itself.
+guest that floods its port slows down itself. What it logs ends in the launcher's own log, so that is made printable
+and cut.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ PACE_BYTES_PER_S: Final = 512 * 1024
 HELLO_PAUSE_S: Final = 0.1
 # Of log lines, over a vm's life.
 LOG_LIMIT_BYTES: Final = 1024 * 1024
+LOG_LINE_CHARACTERS: Final = 500
 
 _decoder = msgspec.json.Decoder(FromGuest)
 
@@ -33,7 +35,8 @@ class GuestPort:
 
     Args:
         path: Of the Unix socket; of any length.
-        on_log: Called with each line that the guest logs, up to a megabyte in all.
+        on_log: Called with each line that the guest logs, printable and of at most 500 characters; up to a megabyte in
+            all.
 
     Attributes:
         greeted: Set at the guest's first hello, its first sign of life.
@@ -90,7 +93,8 @@ class GuestPort:
     async def _receive(self, line: bytes, writer: asyncio.StreamWriter, make_welcome: Callable[[], Welcome]) -> None:
         try:
             message = _decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # RecursionError: 64 KiB have room for more brackets than msgspec goes down.
             return
         match message:
             case Hello():
@@ -102,7 +106,14 @@ class GuestPort:
             case Log(text):
                 self._log_bytes += len(line)
                 if self._on_log and self._log_bytes <= LOG_LIMIT_BYTES:
-                    self._on_log(text)
+                    self._on_log(_printable(text))
+
+
+def _printable(text: str) -> str:
+    """Escape what would move a terminal's cursor or begin a line of its own, and cut."""
+    head = text[: LOG_LINE_CHARACTERS + 1]
+    line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in head)
+    return line if len(line) <= LOG_LINE_CHARACTERS else f"{line[: LOG_LINE_CHARACTERS - 1]}…"
 
 
 async def _read_line(reader: asyncio.StreamReader) -> bytes:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.durable import rename_durably
 from launcher.guest_disk.contents import Entry, client_version, list_contents
 from launcher.guest_disk.failure import CannotBuildGuestDisk
 from launcher.guest_disk.image import make_image, make_tree
@@ -72,7 +73,7 @@ def _build(disk: GuestDisk, entries: list[Entry]) -> None:
         make_tree(tree, entries, disk.client_version)
         make_image(tree, draft, str(uuid.uuid5(_NAMESPACE, disk.digest)))
         draft.chmod(0o444)
-        draft.rename(disk.path)
+        rename_durably(draft, disk.path)
     finally:
         shutil.rmtree(scratch)
 

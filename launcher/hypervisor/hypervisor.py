@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 from collections import OrderedDict
+from pathlib import Path
 from typing import Final, Self
 
 import libvirt
@@ -18,6 +19,7 @@ from launcher.hypervisor.capabilities import Capabilities, read_capabilities
 from launcher.hypervisor.connection import Connection
 from launcher.hypervisor.errors import Conflict, NoSuchVm, Unavailable
 from launcher.hypervisor.libvirt_tables import stop_by_event, stop_by_state
+from launcher.hypervisor.qemu_logs import QemuLogs
 from launcher.hypervisor.vm import StopReason, Vm
 
 # The first VM after libvirtd's start waits for QEMU's capabilities; on a node busy with 20 starts one took 15 s.
@@ -45,11 +47,21 @@ class Hypervisor:
 
     Args:
         uri: A private daemon's, or the one a site names. With a site's, nothing is isolated beyond what that site does.
+        log_folder: A private daemon's; QEMU's logs there are kept small, and removed with their VMs. A site's libvirt
+            looks after its own.
         poll_s: How often a running VM is looked at without an event.
         silence_limit_s: How long a question about a VM may stay unanswered before its watcher is told so.
     """
 
-    def __init__(self, uri: str, *, poll_s: float = POLL_S, silence_limit_s: float = SILENCE_LIMIT_S) -> None:
+    def __init__(
+        self,
+        uri: str,
+        *,
+        log_folder: Path | None = None,
+        poll_s: float = POLL_S,
+        silence_limit_s: float = SILENCE_LIMIT_S,
+    ) -> None:
+        self._logs = None if log_folder is None else QemuLogs(log_folder)
         self._poll_s = poll_s
         self._silence_limit_s = silence_limit_s
         self._watches: OrderedDict[str, _Watch] = OrderedDict()
@@ -71,14 +83,25 @@ class Hypervisor:
             Conflict: A VM of this name or UUID runs.
             Unavailable: The node could not start it.
         """
-        return await self._connection.call(functools.partial(_create, xml=xml), limit_s=START_LIMIT_S, undo=_destroy_vm)
+        if self._logs is not None:
+            self._logs.expect(xml)
+        return await self._connection.call(
+            functools.partial(_create, xml=xml), limit_s=START_LIMIT_S, undo=self._undo_start
+        )
 
     async def destroy(self, uuid: str) -> None:
         """Pull the VM's plug; returns when it is gone, at once if it was already. Takes one or two seconds.
 
+        To be called for each VM that was to start, however it ended: what is left of it in the log folder goes with it.
+
         Raises:
             Unavailable: It could not be destroyed, several times over.
         """
+        await self._pull_plug(uuid)
+        if self._logs is not None:
+            await asyncio.to_thread(self._logs.remove, uuid)
+
+    async def _pull_plug(self, uuid: str) -> None:
         for tries_left in reversed(range(DESTROY_TRIES)):
             try:
                 return await self._connection.call(functools.partial(_destroy, uuid=uuid))
@@ -109,15 +132,18 @@ class Hypervisor:
                 reason = await self._connection.call(functools.partial(_look, uuid=uuid))
                 silent_s = 0.0
             except NoSuchVm:
-                await _wait(watch.changed, LAST_WORD_S)
-                return self._watch(uuid).reason or StopReason.GONE
+                return await self._last_word(uuid)
             except Unavailable:
                 silent_s += self._poll_s
                 if silent_s > self._silence_limit_s:
                     raise
                 reason = None
+            if reason is StopReason.GONE:
+                return await self._last_word(uuid)
             if reason is not None:
                 return reason
+            if self._logs is not None:
+                await asyncio.to_thread(self._logs.bound, uuid)
             await _wait(watch.changed, self._poll_s)
 
     async def capabilities(self) -> Capabilities:
@@ -127,6 +153,23 @@ class Hypervisor:
     async def close(self) -> None:
         """Close the connection; libvirt then destroys every VM started over it."""
         await self._connection.close()
+
+    def _undo_start(self, connection: libvirt.virConnect, vm: Vm) -> None:
+        try:
+            _destroy(connection, vm.uuid)
+        finally:
+            if self._logs is not None:
+                self._logs.remove_named(vm.name)
+
+    async def _last_word(self, uuid: str) -> StopReason:
+        watch = self._watch(uuid)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORD_S):
+                # Not any event will do: one that gives no reason, such as SHUTDOWN, may come before STOPPED.
+                while watch.reason is None:
+                    watch.changed.clear()
+                    await watch.changed.wait()
+        return watch.reason or StopReason.GONE
 
     def _watch(self, uuid: str) -> _Watch:
         watch = self._watches.setdefault(uuid, _Watch())
@@ -153,10 +196,6 @@ def _create(connection: libvirt.virConnect, xml: str) -> Vm:
 
 def _destroy(connection: libvirt.virConnect, uuid: str) -> None:
     connection.lookupByUUIDString(uuid).destroy()
-
-
-def _destroy_vm(connection: libvirt.virConnect, vm: Vm) -> None:
-    _destroy(connection, vm.uuid)
 
 
 def _look(connection: libvirt.virConnect, uuid: str) -> StopReason | None:

@@ -57,11 +57,13 @@ class PrivateDaemon:
         listener: Listens on 127.0.0.1:3128 of the guests' network, which a guest on a user-mode interface sees as
             10.0.2.2:3128. It is the one way out of that network, and the caller's to serve.
         socket_folder: Belongs to QEMU's account; short enough for Unix sockets whose names have up to 59 bytes.
+        log_folder: Where libvirt keeps a log for each VM, until somebody removes it; there from the first VM on.
     """
 
     def __init__(self, folder: Path, listener: socket.socket, ended: asyncio.Task[str]) -> None:
         self.listener = listener
         self.socket_folder = folder / "sockets"
+        self.log_folder = folder / "cache" / "libvirt" / "qemu" / "log"
         self.uri = f"qemu+unix:///session?socket={quote(str(_libvirt_socket(folder)))}"
         self._ended = ended
 

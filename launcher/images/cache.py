@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from broker.client.session import Session
+from launcher.durable import rename_durably
 from launcher.images.download import Source, download
 from launcher.images.errors import ImageUnavailable
 from launcher.images.inspect import check_image
@@ -34,29 +35,35 @@ class ImageCache:
             ImageUnavailable: the folder cannot be made.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+            if not self.folder.exists():
+                self.folder.mkdir(parents=True)
+                # Whatever the umask: a batch system's is often 077.
+                self.folder.chmod(0o755)
         except OSError as error:
             raise ImageUnavailable(f"the image cache {self.folder} cannot be made: {error.strerror}") from error
 
     async def fetch(self, session: Session, source: Source) -> Path:
         """Return the path of the verified image, downloading it when nobody has yet.
 
+        Every call has the image looked at as the format that its machine declares, some 30 ms: another machine may have
+        brought the same bytes as another format.
+
         Raises:
-            BadImage: its bytes or its header are refused; nothing is kept.
+            BadImage: its bytes or its header are refused; nothing new is kept.
             ImageUnavailable: it could not be had, or not be kept.
         """
         path = self.folder / source.digest.replace(":", "-")
-        if path.exists():
-            return path
         try:
-            async with self._locked(path.with_suffix(".lock")):
-                if not path.exists():
-                    await self._download(session, source, path)
+            if not _is_whole(path, source):
+                async with self._locked(path.with_suffix(".lock")):
+                    if not _is_whole(path, source):
+                        return await self._download(session, source, path)
         except OSError as error:
             raise ImageUnavailable(f"the image cache {self.folder} cannot be used: {error.strerror}") from error
+        await check_image(path, source.format, source.digest)
         return path
 
-    async def _download(self, session: Session, source: Source, path: Path) -> None:
+    async def _download(self, session: Session, source: Source, path: Path) -> Path:
         part = path.with_suffix(".part")
         await download(session, source, part)
         try:
@@ -65,7 +72,8 @@ class ImageCache:
             part.unlink(missing_ok=True)
             raise
         part.chmod(0o444)
-        part.rename(path)
+        await asyncio.to_thread(rename_durably, part, path)
+        return path
 
     @asynccontextmanager
     async def _locked(self, lock: Path) -> AsyncIterator[None]:
@@ -84,6 +92,14 @@ class ImageCache:
                     await asyncio.sleep(_LOCK_POLL_S)
         except TimeoutError as error:
             raise ImageUnavailable(f"another launcher holds {lock.name} for more than {_LOCK_WAIT_S} s") from error
+
+
+def _is_whole(path: Path, source: Source) -> bool:
+    # A file of another size was damaged here; it stays in place, for vms that use it, until a whole one replaces it.
+    try:
+        return path.stat().st_size == source.size_bytes
+    except FileNotFoundError:
+        return False
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -2,18 +2,25 @@
 
 One folder for each launcher process, held by a lock while the process lives. What a killed launcher left behind is
 known by the lock that nobody holds, and removed by the next launcher on the same parent folder.
+
+Only that lock file, with our words in it, makes a folder ours to remove: the parent may be /tmp, where people keep
+folders of any name. The file gets its name when it is held and written, and is the last thing to go, so a launcher that
+begins is never taken for a dead one, and a removal that was cut short is finished by the next.
 """
 
+import contextlib
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_PREFIX = "vmb-"
+_PREFIX = "vmb-node-"
 _LOCK = "lock"
+_MAGIC = b"scratch folder of a vmbroker launcher; removed when nobody holds a lock on this file\n"
 MAX_PATH_BYTES = 60
 """A Unix socket's path may have 107 bytes (unix(7)); a vm's own part of it takes 40."""
 
@@ -32,11 +39,9 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(parent)
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        folder, lock = _make_held_folder(parent)
     except OSError as error:
         raise ScratchError(f"no scratch folder can be made in {parent}: {error.strerror}; name another one") from error
-    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         if len(os.fsencode(folder)) > MAX_PATH_BYTES:
             raise ScratchError(f"{folder} is too long for the sockets in it; name a scratch folder with a shorter path")
@@ -44,36 +49,75 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         folder.chmod(0o711)
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         os.close(lock)
 
 
 def remove_leftovers(parent: Path) -> list[Path]:
-    """Remove the folders under `parent` whose launcher is gone; return them. Folders of other accounts are let be."""
-    removed = []
-    for folder in sorted(parent.glob(f"{_PREFIX}*")):
-        if folder.is_dir() and folder.stat().st_uid == os.geteuid() and not _is_held(folder / _LOCK):
-            shutil.rmtree(folder, ignore_errors=True)
-            removed.append(folder)
-    return removed
+    """Remove the folders under `parent` whose launcher is gone; return them.
+
+    Folders of other accounts are let be, and so is whatever no launcher made.
+    """
+    return [folder for folder in sorted(parent.glob(f"{_PREFIX}*")) if _remove_if_left(folder)]
 
 
-def _is_held(lock: Path) -> bool:
+def _make_held_folder(parent: Path) -> tuple[Path, int]:
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        # Between another launcher's mkdtemp and its lock: too young to judge.
-        return lock.parent.exists() and _is_young(lock.parent)
+        return folder, _hold(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _hold(folder: Path) -> int:
+    draft = folder / f"{_LOCK}.new"
+    lock = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(lock, _MAGIC)
+        draft.rename(folder / _LOCK)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _remove_if_left(folder: Path) -> bool:
+    try:
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+            return False
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        # No lock of ours, or gone meanwhile: either way nothing that a launcher left.
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.read(lock, len(_MAGIC) + 1) != _MAGIC:
+            return False
+        _remove(folder)
     except BlockingIOError:
-        return True
+        return False
     finally:
-        os.close(descriptor)
-    return False
+        os.close(lock)
+    return True
 
 
-def _is_young(folder: Path) -> bool:
-    # Compared with a file made now, on the same file system: no clock of ours decides.
-    with tempfile.NamedTemporaryFile(dir=folder.parent, prefix=".now-") as now:
-        return Path(now.name).stat().st_mtime - folder.stat().st_mtime < 60
+def _remove(folder: Path) -> None:
+    """Remove what can be removed, and the lock when nothing else is left."""
+    with contextlib.suppress(OSError):
+        for child in folder.iterdir():
+            if child.name != _LOCK:
+                _remove_child(child)
+        if [child.name for child in folder.iterdir()] == [_LOCK]:
+            (folder / _LOCK).unlink()
+            folder.rmdir()
+
+
+def _remove_child(child: Path) -> None:
+    if child.is_dir() and not child.is_symlink():
+        shutil.rmtree(child, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            child.unlink()

@@ -8,8 +8,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import libvirt
 import pytest
+from structlog.testing import capture_logs
 
+from launcher.hypervisor import qemu_logs
 from launcher.hypervisor.account import Account
 from launcher.hypervisor.errors import Conflict, Rejected, Unavailable
 from launcher.hypervisor.hypervisor import Hypervisor
@@ -110,6 +113,20 @@ async def test_a_stop_is_told_though_its_event_is_lost(
     assert await stop_of(hypervisor, vm.uuid) is StopReason.GONE
 
 
+async def test_an_event_that_gives_no_reason_does_not_end_the_wait_for_the_one_that_does(
+    hypervisor: Hypervisor,
+) -> None:
+    uuid = Guest(IDLE).uuid
+    waiting = asyncio.create_task(hypervisor._last_word(uuid))
+    for event, detail in (
+        (libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_FINISHED),
+        (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN),
+    ):
+        await asyncio.sleep(0)
+        hypervisor._on_lifecycle(uuid, event, detail)
+    assert await waiting is StopReason.GUEST_SHUTDOWN
+
+
 async def test_vms_go_with_the_hypervisor_that_started_them(
     daemon: PrivateDaemon, hypervisor: Hypervisor, scratch: Path, account: Account
 ) -> None:
@@ -154,6 +171,79 @@ async def test_a_watcher_is_told_when_libvirt_is_gone(
     await wait_gone(qemus, LIMIT_S)
     with pytest.raises(Unavailable):
         await watching
+
+
+async def test_qemus_log_goes_with_its_vm_however_that_ended(
+    daemon: PrivateDaemon, hypervisor: Hypervisor, start: StartGuest
+) -> None:
+    ended, other = await start(Guest(POWER_OFF)), await start(Guest(IDLE))
+    await stop_of(hypervisor, ended.uuid)
+    failed = Guest(IDLE)
+    with pytest.raises(Unavailable):
+        await hypervisor.start_vm(failed.on_file(Path("/nowhere")))
+    assert logs_of(daemon) == {ended.name, other.name, failed.name}
+    for uuid in (ended.uuid, failed.uuid):
+        await hypervisor.destroy(uuid)
+    assert logs_of(daemon) == {other.name}
+    await hypervisor.destroy(other.uuid)
+    assert logs_of(daemon) == set()
+
+
+async def test_the_log_of_a_start_given_up_goes_too(
+    daemon: PrivateDaemon, hypervisor: Hypervisor, scratch: Path, account: Account
+) -> None:
+    guest = Guest(IDLE)
+    starting = asyncio.create_task(hypervisor.start_vm(guest.on_file(guest.make_disk(scratch, account))))
+    await has_vms(hypervisor, 1)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await hypervisor.destroy(guest.uuid)
+    async with asyncio.timeout(LIMIT_S):
+        while logs_of(daemon):  # noqa: ASYNC110 - what was given up goes in a thread of its own
+            await asyncio.sleep(0.01)
+
+
+async def test_the_log_of_a_qemu_that_complains_without_end_stays_small(
+    daemon: PrivateDaemon, hypervisor: Hypervisor, start: StartGuest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qemu_logs, "LIMIT_BYTES", 10_000)
+    vm = await start(Guest(IDLE))
+    path = daemon.log_folder / f"{vm.name}.log"
+    with path.open("ab") as qemu:
+        qemu.write(b"x" * 10_000)
+    watching = asyncio.create_task(stop_of(hypervisor, vm.uuid))
+    async with asyncio.timeout(LIMIT_S):
+        while path.stat().st_size > 0:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+    await hypervisor.destroy(vm.uuid)
+    await watching
+
+
+async def test_another_file_under_a_logs_name_is_not_emptied(
+    daemon: PrivateDaemon, hypervisor: Hypervisor, start: StartGuest, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qemu_logs, "LIMIT_BYTES", 0)
+    vm = await start(Guest(IDLE))
+    secret = scratch / "shadow"
+    secret.write_bytes(b"secret")
+    path = daemon.log_folder / f"{vm.name}.log"
+    path.unlink()
+    path.symlink_to(secret)
+    with capture_logs() as logged:
+        watching = asyncio.create_task(stop_of(hypervisor, vm.uuid))
+        async with asyncio.timeout(LIMIT_S):
+            while not logged:  # noqa: ASYNC110 - nothing else tells that it was looked at
+                await asyncio.sleep(0.01)
+        await hypervisor.destroy(vm.uuid)
+        await watching
+    assert logged[0]["event"] == "qemu_log_not_bounded"
+    assert secret.read_bytes() == b"secret"
+    assert not path.is_symlink()
+
+
+def logs_of(daemon: PrivateDaemon) -> set[str]:
+    return {path.stem for path in daemon.log_folder.glob("*.log")}
 
 
 async def test_listing_can_leave_out_what_does_not_carry_our_metadata(

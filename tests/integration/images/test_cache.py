@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -118,6 +119,54 @@ async def test_an_image_that_reads_another_file_is_refused(cache: ImageCache, tm
         with pytest.raises(BadImage, match="is no qcow2 disk image"):
             await cache.fetch(session, source_of(b"", url)._replace(size_bytes=0))
     assert not [path for path in cache.folder.iterdir() if path.suffix != ".lock"]
+
+
+async def test_bytes_that_are_harmless_raw_are_refused_to_a_machine_that_has_them_read_another_file(
+    cache: ImageCache, tmp_path: Path
+) -> None:
+    backed = tmp_path / "backed.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", "-u", "-F", "raw", "-b", "/etc/passwd", str(backed), "16M")
+    server = ImageServer(backed.read_bytes())
+    async with serving(server) as (session, url):
+        path = await cache.fetch(session, source_of(server.content, url, format="raw"))
+        for _ in range(2):
+            with pytest.raises(BadImage, match="needs a backing file; flatten it"):
+                await cache.fetch(session, source_of(server.content, url, format="qcow2"))
+        assert await cache.fetch(session, source_of(server.content, url, format="raw")) == path
+    assert len(server.requests) == 1
+
+
+async def test_a_kept_image_that_lost_its_end_is_downloaded_anew(cache: ImageCache, tmp_path: Path) -> None:
+    server = ImageServer(qcow2(tmp_path))
+    async with serving(server) as (session, url):
+        source = source_of(server.content, url)
+        path = await cache.fetch(session, source)
+        path.chmod(0o644)
+        os.truncate(path, 1 << 20)
+        assert await cache.fetch(session, source) == path
+    assert path.read_bytes() == server.content
+    assert path.stat().st_mode & 0o777 == 0o444
+
+
+async def test_a_wrong_size_in_a_request_costs_nobody_the_kept_image(cache: ImageCache, tmp_path: Path) -> None:
+    server = ImageServer(qcow2(tmp_path))
+    async with serving(server) as (session, url):
+        source = source_of(server.content, url)
+        path = await cache.fetch(session, source)
+        with pytest.raises(BadImage, match="has not the 1000000000 bytes that were named"):
+            await cache.fetch(session, source._replace(size_bytes=1_000_000_000))
+    assert path.read_bytes() == server.content
+
+
+async def test_an_image_is_on_disk_before_it_has_its_name(
+    cache: ImageCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(str(Path(f"/proc/self/fd/{number}").readlink())))
+    server = ImageServer(qcow2(tmp_path))
+    async with serving(server) as (session, url):
+        path = await cache.fetch(session, source_of(server.content, url))
+    assert synced == [str(path.with_suffix(".part")), str(cache.folder)]
 
 
 async def test_a_source_that_has_no_such_image_is_told_from_a_bad_image(cache: ImageCache, tmp_path: Path) -> None:

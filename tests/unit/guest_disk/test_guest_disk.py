@@ -31,8 +31,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def disk(cache: Path) -> GuestDisk:
-    return asyncio.run(ensure_guest_disk(cache))
+def synced() -> list[str]:
+    """What was written through to the disk while the guest disk was made."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def disk(cache: Path, synced: list[str]) -> GuestDisk:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda number: synced.append(str(Path(f"/proc/self/fd/{number}").readlink())))
+        return asyncio.run(ensure_guest_disk(cache))
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +57,12 @@ def test_is_a_small_sound_read_only_image_with_its_label(disk: GuestDisk) -> Non
     assert output_of("e2label", disk.path) == "VMBROKER\n"
     output_of("e2fsck", "-f", "-n", disk.path)
     assert "has_journal" not in output_of("dumpe2fs", "-h", disk.path)
+
+
+def test_is_on_disk_before_it_has_its_name(disk: GuestDisk, synced: list[str]) -> None:
+    draft, folder = synced
+    assert Path(draft).name == "draft.img"
+    assert folder == str(disk.path.parent)
 
 
 def test_carries_what_a_client_needs_and_nothing_of_the_rest(tree: Path) -> None:
