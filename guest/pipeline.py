@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from broker.client.lease import LeaseClient
-from broker.client.session import ApiError, Patience, Session, Unreachable
+from broker.client.session import ONCE, ApiError, Patience, Session, Unreachable
 from broker.wire.items import OutputFile
-from broker.wire.leases import ClaimAnswer, CompleteRequest, FailRequest
+from broker.wire.leases import ClaimAnswer, CompleteRequest, FailRequest, Settled
 from broker.wire.port import Welcome
 from broker.wire.problems import ProblemCode
 from broker.wire.states import EXIT_GIVE_BACK, FailureCode
@@ -27,6 +27,7 @@ from guest.steps.failure import StepFailed
 from guest.steps.heartbeat import beat_until_lost
 from guest.steps.outputs import collect
 from guest.steps.program import Program, Tail, check_status, copy_to_console
+from guest.steps.repetition import answered
 from guest.steps.transfer import Transfers
 from guest.steps.workspace import Workspace
 
@@ -89,12 +90,16 @@ async def _deliver(
     attempt: "Attempt", client: LeaseClient, claimed: ClaimAnswer, request: CompleteRequest | FailRequest, say: Say
 ) -> Exit:
     patience = Patience(attempts=100_000, total_s=max(attempt.left_s(), DELIVERY_LEAST_S))
-    try:
+    if isinstance(request, FailRequest):
+        say(request.sentence)
+
+    async def send() -> Settled:
         if isinstance(request, FailRequest):
-            say(request.sentence)
-            settled = await client.fail(claimed.lease, request, patience=patience)
-        else:
-            settled = await client.complete(claimed.lease, request, patience=patience)
+            return await client.fail(claimed.lease, request, patience=ONCE)
+        return await client.complete(claimed.lease, request, patience=ONCE)
+
+    try:
+        settled = await answered(send, patience)
     except ApiError as error:
         if isinstance(request, CompleteRequest) and error.code not in OUT_OF_OUR_HANDS:
             return await _deliver(attempt, client, claimed, attempt.refused(error), say)

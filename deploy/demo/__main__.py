@@ -7,7 +7,6 @@ that they would not have. What it leaves is `demo-results/`; servers, vms and fo
 import argparse
 import asyncio
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,13 +16,22 @@ from pathlib import Path
 import msgspec
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from broker.client.session import Session
+from broker.client.session import CallError, Session
 from broker.wire.accounts import WhoAmI
 from broker.wire.items import ItemPage, ItemView
 from broker.wire.states import ItemState, Phase
-from deploy.demo.processes import DemoFailed, Shell, left_running, wait_for_file
+from deploy.demo.processes import (
+    DemoFailed,
+    Shell,
+    TookTooLong,
+    left_running,
+    left_running_after_a_while,
+    log_tail,
+)
+from deploy.demo.stopping import Stopped, StopSignals
 
 _HERE = Path(__file__).parent
 _REPOSITORY = _HERE.parent.parent
@@ -32,6 +40,9 @@ _MACHINE = "hmmer"
 _RESULTS = Path("demo-results")
 _MOST_COLUMNS = 3
 _LINE_COLUMNS = 180
+_BUILD_S = 3_600
+_WATCH_S = 1_800
+_OUT_OF_TIME = f"not all was done within {_WATCH_S} s"
 
 
 class Login(msgspec.Struct):
@@ -44,16 +55,18 @@ class Login(msgspec.Struct):
 def main() -> int:
     """Run the demo; return its exit status."""
     arguments = _arguments()
+    stop_signals = StopSignals()
     console = Console(soft_wrap=True, highlight=False)
     with tempfile.TemporaryDirectory(prefix="vmb-demo-", dir="/tmp") as name:
         home = Path(name)
         # The launcher's folder is below it, and QEMU may run under another account.
         home.chmod(0o711)
         try:
-            views = _play(console, home, arguments)
+            views = _play(Shell(console, home, stop_signals), home, arguments)
         except DemoFailed as failure:
-            console.print(f"\n[bold red]demo failed:[/] {failure}")
-            return 1
+            return _ended_early(console, "demo failed", str(failure), name, 1)
+        except Stopped as stopped:
+            return _ended_early(console, "demo ended", str(stopped), name, stopped.exit_status)
         left = left_running(name)
     if left:
         console.print(f"[bold red]demo failed:[/] still running at the end: {'; '.join(left)}")
@@ -63,21 +76,30 @@ def main() -> int:
     return 0
 
 
+def _ended_early(console: Console, title: str, sentence: str, mark: str, status: int) -> int:
+    left = left_running_after_a_while(mark)
+    console.print(f"\n[bold red]{title}:[/] {escape(sentence)}")
+    if left:
+        console.print(f"[bold red]still running:[/] {escape('; '.join(left))}")
+    else:
+        console.print("nothing is left running")
+    return status
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--input", type=Path, help="folder whose files are pushed instead of the example's")
     return parser.parse_args()
 
 
-def _play(console: Console, home: Path, arguments: argparse.Namespace) -> list[ItemView]:
-    built = _built("full")
+def _play(shell: Shell, home: Path, arguments: argparse.Namespace) -> list[ItemView]:
+    built = _built(shell, "full")
     image = built / "disk.qcow2"
     inputs = _inputs(arguments.input or built / "inputs")
-    shell = Shell(console, home)
     serve_log, launcher_log = home / "broker.log", home / "launcher.log"
-    with shell.running(serve_log, "broker", "serve", "--listen", "127.0.0.1:0") as broker:
+    with shell.running(serve_log, "broker", "serve", "--listen", "127.0.0.1:0"):
         login_file = home / "config" / "vmbroker" / "login.json"
-        wait_for_file(login_file, broker, serve_log, "the broker")
+        shell.wait_for_file(login_file)
         shell.run("broker", "machine", "add", _MACHINE, _relative(_HERE / "domain.xml"), "--disk", f"vda={image}")
         shell.run(
             "broker",
@@ -94,19 +116,25 @@ def _play(console: Console, home: Path, arguments: argparse.Namespace) -> list[I
         shell.run("broker", "push", _STREAM, *map(str, inputs))
         scratch = ("--scratch", str(home / "node"), "--cache", str(home / "cache"))
         with shell.running(launcher_log, "launcher", "run", *scratch):
-            watched = shell.run("broker", "watch", _STREAM, timeout_s=1_800, may_fail=True)
-        views = asyncio.run(_views(msgspec.json.decode(login_file.read_bytes(), type=Login)))
+            watched = _watched(shell)
+        views = _views(msgspec.json.decode(login_file.read_bytes(), type=Login))
         _check(shell, views, watched, len(inputs), launcher_log)
         shell.run("broker", "results", _STREAM, "--download", str(_RESULTS), "--force")
     return views
 
 
-def _built(name: str) -> Path:
-    command = [str(_HERE.parent / "image" / "build"), name, "--print-path"]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    if built.returncode:
-        raise DemoFailed(f"there is no guest image: {built.stderr.strip()}")
-    return Path(built.stdout.strip())
+def _built(shell: Shell, name: str) -> Path:
+    build = str(_HERE.parent / "image" / "build")
+    # In the person's own environment: it names the cache that `make demo` built it into.
+    return Path(shell.capture(build, name, "--print-path", environment=os.environ, timeout_s=_BUILD_S).decode().strip())
+
+
+def _watched(shell: Shell) -> int | None:
+    """Show live what happens; return the exit status of `broker watch`, None when it saw no end."""
+    try:
+        return shell.run("broker", "watch", _STREAM, timeout_s=_WATCH_S, may_fail=True)
+    except TookTooLong:
+        return None
 
 
 def _inputs(folder: Path) -> list[Path]:
@@ -122,7 +150,14 @@ def _relative(path: Path) -> str:
     return os.path.relpath(path, Path.cwd()) if path.is_relative_to(_REPOSITORY) else str(path)
 
 
-async def _views(login: Login) -> list[ItemView]:
+def _views(login: Login) -> list[ItemView]:
+    try:
+        return asyncio.run(_asked_views(login))
+    except CallError as error:
+        raise DemoFailed(f"the broker does not tell what became of the items: {error}") from error
+
+
+async def _asked_views(login: Login) -> list[ItemView]:
     async with Session(login.url, token=login.token) as session:
         who = await session.call("GET", "/v1/whoami", answer=WhoAmI)
         path = f"/v1/streams/{who.user}/{_STREAM}/items"
@@ -130,15 +165,17 @@ async def _views(login: Login) -> list[ItemView]:
         return page.items
 
 
-def _check(shell: Shell, views: list[ItemView], watched: int, expected: int, launcher_log: Path) -> None:
+def _check(shell: Shell, views: list[ItemView], watched: int | None, expected: int, launcher_log: Path) -> None:
     failed = [view for view in views if view.state is not ItemState.DONE]
     if not failed and len(views) == expected and watched == 0:
         return
     if not failed:
-        tail = "\n".join(launcher_log.read_text(errors="replace").splitlines()[-20:])
-        raise DemoFailed(f"{len(views)} of {expected} items are there, `broker watch` ended with {watched}:\n{tail}")
+        how = _OUT_OF_TIME if watched is None else f"`broker watch` ended with {watched}"
+        raise DemoFailed(f"{len(views)} of {expected} items are there, {how}:\n{log_tail(launcher_log)}")
     view = failed[0]
     why = view.reason.sentence if view.reason else f"it is {view.state}"
+    if watched is None:
+        why = f"{_OUT_OF_TIME}; {why}"
     console = shell.capture("broker", "console", view.item) if view.vm and view.vm.has_console else b"(no console)"
     tail = "\n".join(console.decode(errors="replace").splitlines()[-30:])
     raise DemoFailed(f"item {view.item}: {why}\n--- the console of its vm ---\n{tail}")

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from broker.client.lease import LeaseClient
-from broker.client.session import Patience
+from broker.client.session import ONCE, Patience
 from broker.wire.leases import ClaimAnswer, ClaimRequest
 from guest.steps.facts import client_name, guest_os
+from guest.steps.repetition import answered
 
 CLAIM_PATIENCE = Patience(attempts=200, total_s=900.0)
 """As long as the longest boot deadline: then the broker has given the item back anyway."""
@@ -39,4 +40,4 @@ async def claim_item(client: LeaseClient, ticket: str, key: str) -> ClaimAnswer:
         Unreachable: the broker stayed away.
     """
     request = ClaimRequest(ticket=ticket, claim_key=key, client=client_name(), guest_os=guest_os())
-    return await client.claim(request, patience=CLAIM_PATIENCE)
+    return await answered(lambda: client.claim(request, patience=ONCE), CLAIM_PATIENCE)

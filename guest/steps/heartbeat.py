@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Callable
 
+from broker.client.errors import CallError
 from broker.client.lease import LeaseClient
-from broker.client.session import ONCE, ApiError, Unreachable
+from broker.client.session import ONCE, ApiError
 from broker.wire.leases import ClaimAnswer
 from broker.wire.states import Instruction
+from guest.steps.repetition import is_passing
 
 
 async def beat_until_lost(
@@ -24,15 +26,13 @@ async def beat_until_lost(
             answer = await client.extend(
                 claimed.lease, progress=progress(), timeout_s=max(interval_s, 1.0), patience=ONCE
             )
-        except Unreachable as error:
+        except CallError as error:
+            if isinstance(error, ApiError) and not is_passing(error):
+                return f"the lease is over: {error}"
             if not was_away:
                 say(f"the broker is away, the work goes on: {error}")
             was_away = True
             continue
-        except ApiError as error:
-            if error.status >= 500 or error.status == 429:
-                continue
-            return f"the lease is over: {error}"
         was_away = False
         match answer.instruction:
             case Instruction.CANCEL:

@@ -9,23 +9,20 @@ import asyncio
 import base64
 import hashlib
 import os
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TypeVar
 
-from broker.client.errors import CallError, may_help_to_repeat, shown_address
+from broker.client.errors import CallError, shown_address
 from broker.client.lease import LeaseClient
-from broker.client.session import ApiError, Patience, Session
+from broker.client.session import ONCE, ApiError, Patience, Session
 from broker.wire.items import OutputFile
-from broker.wire.leases import ClaimAnswer, SignedUrl
+from broker.wire.leases import ClaimAnswer, SignedUrl, UrlsAnswer
 from broker.wire.states import FailureCode
 from guest.steps.failure import StepFailed
 from guest.steps.outputs import Output
-
-T = TypeVar("T")
+from guest.steps.repetition import answered, is_passing, repeated
 
 CHUNK_BYTES = 262_144
 FETCH_PATIENCE = Patience(attempts=8, total_s=600.0, first_delay_s=0.5, max_delay_s=60.0)
@@ -80,7 +77,7 @@ class Transfers:
             return await self._download(await self._signed_input(), path)
 
         try:
-            return await _repeated(once, self._fetch_patience)
+            return await repeated(once, self._fetch_patience, _Judge())
         except CallError as error:
             raise StepFailed(FailureCode.INPUT_UNAVAILABLE, _fetch_sentence(given.url, error)) from error
         except OSError as error:
@@ -105,7 +102,7 @@ class Transfers:
             return signed.target
 
         try:
-            target = await _repeated(once, self._upload_patience)
+            target = await repeated(once, self._upload_patience, _Judge())
         except CallError as error:
             raise StepFailed(
                 FailureCode.UPLOAD_FAILED, f"the output {output.name} could not be uploaded: {error}"
@@ -114,7 +111,7 @@ class Transfers:
 
     async def _signed_input(self) -> SignedUrl:
         try:
-            signed = (await self._client.urls(self._claimed.lease, patience=SIGNING_PATIENCE)).input
+            signed = (await self._urls([])).input
         except CallError as error:
             raise StepFailed(
                 FailureCode.INPUT_UNAVAILABLE, f"the broker gave no address for the input: {error}"
@@ -125,7 +122,7 @@ class Transfers:
 
     async def _signed_output(self, name: str) -> SignedUrl:
         try:
-            answer = await self._client.urls(self._claimed.lease, [name], patience=SIGNING_PATIENCE)
+            answer = await self._urls([name])
         except CallError as error:
             raise StepFailed(
                 FailureCode.UPLOAD_FAILED, f"the broker gave no address for the output {name}: {error}"
@@ -133,6 +130,9 @@ class Transfers:
         if name not in answer.outputs:
             raise StepFailed(FailureCode.UPLOAD_FAILED, f"the broker gave no address for the output {name}")
         return answer.outputs[name]
+
+    async def _urls(self, outputs: list[str]) -> UrlsAnswer:
+        return await answered(lambda: self._client.urls(self._claimed.lease, outputs, patience=ONCE), SIGNING_PATIENCE)
 
     async def _download(self, signed: SignedUrl, path: Path) -> Fetched:
         hasher, size_bytes = hashlib.sha256(), 0
@@ -176,26 +176,17 @@ class Transfers:
             return None
 
 
-async def _repeated(once: Callable[[], Awaitable[T]], patience: Patience) -> T:
-    started_at_s, refreshes = time.monotonic(), 0
-    for attempt in range(1, patience.attempts + 1):
-        try:
-            return await once()
-        except CallError as error:
-            is_stale = isinstance(error, ApiError) and error.status == HTTPStatus.FORBIDDEN
-            refreshes += is_stale
-            may_help = refreshes <= MAX_REFRESHES if is_stale else _is_passing(error)
-            delay_s = patience.delay_s(attempt, None)
-            is_late = time.monotonic() - started_at_s + delay_s > patience.total_s
-            if not may_help or is_late or attempt == patience.attempts:
-                raise
-        await asyncio.sleep(delay_s)
-    raise AssertionError("a patience has at least one attempt")
+class _Judge:
+    """Tells of one transfer whether to try it again; a 403 only a few times."""
 
+    def __init__(self) -> None:
+        self._refreshes = 0
 
-def _is_passing(error: CallError) -> bool:
-    is_server_fault = isinstance(error, ApiError) and error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    return is_server_fault or isinstance(error, ContentDiffers) or may_help_to_repeat(error)
+    def __call__(self, error: CallError) -> bool:
+        if isinstance(error, ApiError) and error.status == HTTPStatus.FORBIDDEN:
+            self._refreshes += 1
+            return self._refreshes <= MAX_REFRESHES
+        return isinstance(error, ContentDiffers) or is_passing(error)
 
 
 def _fetch_sentence(address: str, error: CallError) -> str:

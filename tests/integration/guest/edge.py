@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from broker.wire.leases import (
     ClaimAnswer,
@@ -64,6 +65,9 @@ class EdgeBroker:
     extend_refusal: ProblemCode | None = None
     complete_refusal: ProblemCode | None = None
     breaks_after_storing: int = 0
+    faults: list[tuple[str, int]] = field(default_factory=list)
+    """Acts (`claim`, or one of the lease) and the statuses that their next calls get, each once."""
+    lasting_fault: tuple[str, int] | None = None
     claims: list[ClaimRequest] = field(default_factory=list)
     progress: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
@@ -78,7 +82,7 @@ class EdgeBroker:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        app = web.Application()
+        app = web.Application(middlewares=[self._stumble])
         app.add_routes(
             [
                 web.post("/v1/claim", self._claim),
@@ -98,6 +102,17 @@ class EdgeBroker:
     async def stop(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
+
+    @web.middleware
+    async def _stumble(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        act = request.path.rpartition("/")[2]
+        for fault in self.faults:
+            if fault[0] == act:
+                self.faults.remove(fault)
+                return web.Response(status=fault[1])
+        if self.lasting_fault and self.lasting_fault[0] == act:
+            return web.Response(status=self.lasting_fault[1])
+        return await handler(request)
 
     async def _claim(self, request: web.Request) -> web.Response:
         self.claims.append(msgspec.json.decode(await request.read(), type=ClaimRequest))

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from broker.client.session import Patience
+from broker.wire.port import Welcome
 from broker.wire.problems import ProblemCode
 from broker.wire.states import FailureCode, Instruction
 from guest.exits import Exit
+from guest.pipeline import work
 from tests.integration.guest.edge import EdgeBroker, RunningGuest, eventually, started_guest
 
 
@@ -208,6 +211,44 @@ async def test_a_result_waits_for_a_broker_that_is_away(broker: EdgeBroker, tmp_
         assert await guest.wait() == Exit.COMPLETED
 
     assert broker.files == {"o": b"x\n"}
+
+
+@pytest.mark.parametrize("status", [500, 502, 507])
+async def test_a_broker_that_stumbles_has_refused_nothing(broker: EdgeBroker, tmp_path: Path, status: int) -> None:
+    broker.run = "sh -c 'echo x >{output}/o'"
+    broker.faults = [("claim", status), ("urls", status), ("complete", status), ("complete", status)]
+
+    assert (await run_guest(broker, tmp_path))[0] == Exit.COMPLETED
+    assert broker.faults == []
+    assert broker.completed is not None
+    assert broker.failed is None
+
+
+async def test_a_failure_is_told_to_a_broker_that_stumbled(broker: EdgeBroker, tmp_path: Path) -> None:
+    broker.run, broker.faults = "sh -c 'exit 3'", [("fail", 500), ("fail", 502)]
+
+    assert (await run_guest(broker, tmp_path))[0] == Exit.ITEM_FAILED
+    assert broker.faults == []
+    assert broker.failed is not None
+    assert broker.failed.exit_code == 3
+
+
+@pytest.mark.parametrize("act", ["claim", "complete", "fail"])
+@pytest.mark.parametrize("status", [500, 502])
+async def test_a_broker_that_keeps_stumbling_is_away(
+    broker: EdgeBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str, status: int
+) -> None:
+    monkeypatch.setattr("guest.steps.claim.CLAIM_PATIENCE", Patience(total_s=0.5))
+    monkeypatch.setattr("guest.pipeline.DELIVERY_LEAST_S", 0.5)
+    broker.run_ms, broker.run = 1_000, "false" if act == "fail" else "true"
+    broker.lasting_fault = (act, status)
+    said: list[str] = []
+    welcome = Welcome(ticket="vt1.a", broker=broker.url, now="2000-01-01T00:00:00Z", entropy=b"0" * 32)
+
+    assert await work(welcome, tmp_path / "run", "", said.append) == Exit.BROKER_AWAY
+    assert f"/{act} answered {status} " in said[-1]
+    assert broker.completed is None
+    assert broker.failed is None
 
 
 async def test_an_upload_that_broke_after_it_was_stored_counts(broker: EdgeBroker, tmp_path: Path) -> None:

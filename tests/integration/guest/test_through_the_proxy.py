@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from broker.wire.port import Welcome
 from guest.exits import Exit
+from guest.pipeline import work
 from launcher.exchange.grants import Grant
 from launcher.exchange.origins import Origin
 from launcher.exchange.proxy import Proxy
-from tests.integration.guest.edge import EdgeBroker, started_guest
+from tests.integration.guest.edge import EdgeBroker, eventually, started_guest
 
 
 @pytest.fixture
@@ -53,3 +55,26 @@ async def test_a_host_that_the_item_may_not_reach_is_named(
 
     assert broker.failed is not None
     assert "elsewhere.example:80 is not among the hosts this item may reach" in broker.failed.sentence
+
+
+async def test_a_broker_that_stays_away_behind_the_proxy_has_refused_nothing(
+    broker: EdgeBroker, grant_url: tuple[Grant, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guest.pipeline.DELIVERY_LEAST_S", 0.5)
+    begun, go_on = tmp_path / "begun", tmp_path / "go-on"
+    broker.run = f"sh -c 'touch {begun}; while [ ! -e {go_on} ]; do sleep 0.05; done'"
+    broker.run_ms = 3_000
+    said: list[str] = []
+    welcome = Welcome(
+        ticket="vt1.a", broker=broker.url, now="2000-01-01T00:00:00Z", entropy=b"0" * 32, proxy=grant_url[1]
+    )
+    async with asyncio.TaskGroup() as group:
+        working = group.create_task(work(welcome, tmp_path / "run", "", said.append))
+        await eventually(begun.exists)
+        await broker.stop()
+        await eventually(lambda: any("the broker is away, the work goes on: " in line for line in said))
+        go_on.touch()
+
+    assert working.result() == Exit.BROKER_AWAY
+    assert said[-1].startswith("the result could not be delivered: ")
+    assert " answered 502 " in said[-1]
