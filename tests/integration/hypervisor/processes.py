@@ -9,10 +9,22 @@ PROC = Path("/proc")
 def descendants(pid: int) -> list[int]:
     """Children, their children, and so on."""
     found: list[int] = []
-    for task in (PROC / str(pid) / "task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
+    for task in _tasks(pid):
+        try:
+            children = (task / "children").read_text().split()
+        except (FileNotFoundError, ProcessLookupError):
+            # A thread that ended since it was listed.
+            continue
+        for child in map(int, children):
             found += [child, *descendants(child)]
     return found
+
+
+def _tasks(pid: int) -> list[Path]:
+    try:
+        return list((PROC / str(pid) / "task").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def named(pids: list[int], name: str) -> list[int]:
