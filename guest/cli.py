@@ -35,7 +35,7 @@ def read_options(arguments: list[str]) -> Options:
     """Read the command line; exits on `--help`, `--version` and faults."""
     if not arguments:
         return Options()  # as every vm calls it: argparse would cost a slow guest a tenth of a second
-    import argparse  # noqa: PLC0415
+    import argparse  # noqa: PLC0415 # the reason is above
 
     parser = argparse.ArgumentParser(
         prog="vmbroker-guest",
@@ -98,9 +98,9 @@ def _run_on(port: Port, options: Options) -> Exit:
         return Exit.NO_WELCOME
     if not options.stays:
         _settle_in(welcome)
-    import asyncio  # noqa: PLC0415
+    import asyncio  # noqa: PLC0415 # slow to import: the hello is out by now, and the welcome is read
 
-    from guest.pipeline import work  # noqa: PLC0415
+    from guest.pipeline import work  # noqa: PLC0415 # the same, with all of aiohttp
 
     return asyncio.run(work(welcome, options.run_folder, _authorities(welcome), say))
 

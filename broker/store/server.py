@@ -136,7 +136,7 @@ class Server:
         return translated(CALL_TIMEOUT_S, self._is_disk_short)
 
     async def _call(self, *parts: Arg) -> Any:
-        return await self._redis.execute_command(*parts)  # type: ignore[no-untyped-call]
+        return await self._redis.execute_command(*parts)  # type: ignore[no-untyped-call] # redis-py has no types for it
 
     async def _evaluate(self, script: Script, parts: list[Arg]) -> list[Any]:
         try:
