@@ -14,10 +14,11 @@ class Size(NamedTuple):
     disk_mib: int
 
 
-def size_of(needs: Needs, machine_vcpus: int, machine_memory_mib: int) -> Size:
-    """Return a vm's size: what the stream says, else what the machine's XML says."""
+def size_of(needs: Needs, machine_vcpus: int, machine_memory_mib: int, room: Room) -> Size:
+    """Return a vm's size: what the stream says, all vcpus of the room for `slot`, else what the machine's XML says."""
+    vcpus = room.vcpus if needs.vcpus == "slot" else needs.vcpus
     return Size(
-        vcpus=needs.vcpus if needs.vcpus is not None else machine_vcpus,
+        vcpus=vcpus if vcpus is not None else machine_vcpus,
         memory_mib=needs.memory_mib if needs.memory_mib is not None else machine_memory_mib,
         disk_mib=needs.disk_mib,
     )

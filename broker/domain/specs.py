@@ -105,7 +105,8 @@ def _program(spec: StreamSpec) -> Iterator[Fault]:
 
 
 def _needs(spec: StreamSpec) -> Iterator[Fault]:
-    yield from _range("needs.vcpus", spec.needs.vcpus, 1, 1_024, "vcpus")
+    vcpus = None if spec.needs.vcpus == "slot" else spec.needs.vcpus
+    yield from _range("needs.vcpus", vcpus, 1, 1_024, "vcpus")
     yield from _range("needs.memory_mib", spec.needs.memory_mib, MIN_MEMORY_MIB, 16_777_216, "MiB")
     yield from _range("needs.disk_mib", spec.needs.disk_mib, 1, 67_108_864, "MiB")
 

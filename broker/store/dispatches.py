@@ -208,7 +208,7 @@ class Dispatches(Catalogue):
         machine = await self.get_machine(parse_owned(spec.machine, ref.user, "machine"))
         if machine is None:
             return None
-        size = placement.size_of(spec.needs, machine.vcpus, machine.memory_mib)
+        size = placement.size_of(spec.needs, machine.vcpus, machine.memory_mib, room)
         boot_ms = deadlines.boot_ms(spec.limits.boot_ms, room.accelerator)
         if placement.unmet(spec.needs, size, boot_ms, room) is not None:
             return None

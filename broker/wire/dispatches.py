@@ -1,10 +1,12 @@
 """Between launcher and broker: an offer of room, the dispatched item, what becomes of its vm."""
 
 from broker.wire.kinds import Message
+from broker.wire.leases import SignedUrl
 from broker.wire.states import Accelerator, Exchange, Instruction, Phase, Verdict
 
 MAX_WAIT_MS = 30_000
 MAX_CONSOLE_BYTES = 65_536
+MAX_BOOTED_XML_BYTES = 262_144
 
 
 class Room(Message, frozen=True, kw_only=True):
@@ -30,6 +32,22 @@ class DispatchRequest(Message, frozen=True, kw_only=True):
     room: Room
     wait_ms: int = 20_000
     client: str = ""
+
+
+class StagedItem(Message, frozen=True, kw_only=True):
+    """What a launcher needs to bring an item to its vm without a network, before it boots.
+
+    `input` is signed for a while; repeating the `dispatch_key` signs it anew.
+    """
+
+    run: str
+    as_user: str
+    output_files: list[str]
+    output_mib: int
+    script: str = ""
+    params: dict[str, str] = {}
+    input_name: str | None = None
+    input: SignedUrl | None = None
 
 
 class DiskSource(Message, frozen=True, kw_only=True):
@@ -64,6 +82,12 @@ class DispatchAnswer(Message, frozen=True, kw_only=True):
     disk_mib: int
     limits: DispatchLimits
     origins: list[str]
+    nvram: DiskSource | None = None
+    """The machine's UEFI variables, copied for each vm."""
+    exchange: Exchange = Exchange.NETWORK
+    exchange_folder: str = ""
+    staged: StagedItem | None = None
+    """Present when the exchange is not `network`: the launcher then brings the item, and claims it for the vm."""
 
 
 class DispatchExtend(Message, frozen=True, kw_only=True):
@@ -100,6 +124,8 @@ class EndVm(Message, frozen=True, kw_only=True):
     facts: dict[str, str] = {}
     console: bytes = b""
     """The console's tail, raw, at most `MAX_CONSOLE_BYTES`."""
+    domain_xml: str = ""
+    """The domain as it was booted, at most `MAX_BOOTED_XML_BYTES`; empty when it came to no boot."""
 
 
 class VmEnded(Message, frozen=True, kw_only=True):

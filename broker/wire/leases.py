@@ -50,6 +50,8 @@ class ClaimAnswer(Message, frozen=True, kw_only=True):
     as_user: str
     output_files: list[str]
     limits: LeaseLimits
+    script: str = ""
+    """Text of the program that `{script}` in `run` stands for."""
     input: Input | None = None
     params: dict[str, str] = {}
 

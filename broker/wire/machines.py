@@ -11,6 +11,8 @@ class Disk(FromPerson, frozen=True, kw_only=True):
     digest: str
     size_bytes: int
     format: Literal["qcow2", "raw"] = "qcow2"
+    url: str | None = None
+    """`https:` address of an image that somebody else serves; absent: the broker holds the image."""
 
 
 class MachineDefinition(FromPerson, frozen=True, kw_only=True):
@@ -18,6 +20,8 @@ class MachineDefinition(FromPerson, frozen=True, kw_only=True):
 
     domain_xml: str
     disks: dict[str, Disk]
+    nvram: Disk | None = None
+    """The UEFI variables of a UEFI machine; absent: a vm starts with fresh ones."""
 
 
 class MachineView(Message, frozen=True, kw_only=True):
@@ -30,6 +34,7 @@ class MachineView(Message, frozen=True, kw_only=True):
     vcpus: int
     memory_mib: int
     firmware: str
+    nvram: Disk | None = None
     dropped: list[str] = []
     """Sentences: what of the XML a vm will not get, and why."""
 

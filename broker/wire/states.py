@@ -62,7 +62,16 @@ class Accelerator(StrEnum):
 
 
 class Exchange(StrEnum):
+    """How files get in and out of a vm."""
+
     NETWORK = "network"
+    """By the guest's client, through the launcher's proxy."""
+    SHARED = "shared"
+    """By a folder that node and guest share."""
+    DISK = "disk"
+    """By two small data disks, `VMB_IN` and `VMB_OUT`."""
+    ROOTDISK = "rootdisk"
+    """By copying into and out of the vm's own disk while the vm is off."""
 
 
 class FailureCode(StrEnum):

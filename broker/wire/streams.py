@@ -1,17 +1,21 @@
 """Streams: the spec a researcher writes, and what the broker says of one."""
 
+from typing import Literal
+
 from broker.wire.kinds import FromPerson, Message
 from broker.wire.states import Accelerator, Exchange
 
 
 class Needs(FromPerson, frozen=True, kw_only=True):
-    """What a vm of this stream needs of a node; absent sizes are the machine's own."""
+    """What a vm of this stream needs of a node; absent sizes are the machine's own, `slot` is all that is free."""
 
-    vcpus: int | None = None
+    vcpus: int | Literal["slot"] | None = None
     memory_mib: int | None = None
     disk_mib: int = 10_240
     accelerator: Accelerator | None = None
     exchange: Exchange = Exchange.NETWORK
+    exchange_folder: str = "/vmbroker"
+    """Folder of the guest's root file system, of exchange `rootdisk` only."""
 
 
 class Limits(FromPerson, frozen=True, kw_only=True):
@@ -43,7 +47,12 @@ class StreamSpec(FromPerson, frozen=True, kw_only=True):
     """The whole spec. `machine` may be `NAME` or `USER/NAME`; `run` is split like a shell would, without a shell."""
 
     machine: str
-    run: str
+    run: str = ""
+    """Absent with a `script`: that is run, with the input, where there is one, and the output folder as arguments."""
+    script: str = ""
+    """Text of a program that travels with the items; `{script}` in `run` is where the guest finds it."""
+    params: dict[str, str] = {}
+    """Parameters of every item; an item's own of the same name come before them."""
     as_user: str = "root"
     needs: Needs = Needs()
     limits: Limits = Limits()
@@ -51,6 +60,8 @@ class StreamSpec(FromPerson, frozen=True, kw_only=True):
     output: Output = Output()
     network: tuple[str, ...] = ()
     """`HOST:PORT` that the program needs beyond its input and output."""
+    keep_ms: int = 2_592_000_000
+    """How long settled items, their results' records and logs are kept: 30 days."""
 
 
 class StreamView(Message, frozen=True, kw_only=True):

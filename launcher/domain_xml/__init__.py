@@ -18,12 +18,13 @@ from launcher.domain_xml.judge import RULES
 from launcher.domain_xml.machine_types import NoMachineType
 from launcher.domain_xml.output import AllowedPaths, UnsafeOutput, check_output
 from launcher.domain_xml.transform import transform
-from launcher.domain_xml.vm import Node, Vm
+from launcher.domain_xml.vm import DataDisk, Node, Share, Vm
 
 __all__ = [
     "RULES",
     "AllowedPaths",
     "Change",
+    "DataDisk",
     "DiskFact",
     "Examination",
     "Facts",
@@ -31,6 +32,7 @@ __all__ = [
     "NoMachineType",
     "Node",
     "Refusal",
+    "Share",
     "UnsafeOutput",
     "Vm",
     "XmlRefused",

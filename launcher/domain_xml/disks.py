@@ -32,6 +32,8 @@ def set_disks(root: etree._Element, build: Build) -> None:
 
 def add_guest_disk(root: etree._Element, build: Build) -> None:
     """Add the disk with the guest's client, behind all others so that none is booted after it or named anew."""
+    if build.vm.guest_disk is None:
+        return
     used = (target.get("dev", "") for target in root.iterfind("devices/disk/target"))
     disk = add(only(root, "devices"), "disk", {"type": "file", "device": "disk"})
     add(disk, "driver", {"name": "qemu", "type": "raw"})

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from broker.wire.states import Accelerator
 
@@ -19,12 +20,33 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DataDisk:
+    """A raw disk that carries files to or from the guest, who finds it by its file system's label, or by its serial."""
+
+    path: str
+    serial: str
+    is_writable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A folder that the guest mounts by its tag. `socket` is where a virtiofsd of the launcher's own listens."""
+
+    kind: Literal["virtiofs", "9p"]
+    folder: str
+    tag: str
+    socket: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Vm:
     """One vm. Paths are absolute and, but for `guest_disk`, inside the vm's run folder.
 
     `overlays` names for each disk target its qcow2 overlay, which declares its own backing file and format.
-    `guest_disk` is a raw image, opened read-only, shared by the vms of a node. `nvram` is made by libvirt for a UEFI
-    machine, and so is `channel_socket`, to which the launcher connects.
+    `guest_disk` is a raw image, opened read-only, shared by the vms of a node, and so is `seed_disk`, by which an image
+    with cloud-init finds the client; both are absent where no client is brought. `nvram` is made by libvirt for a UEFI
+    machine unless `nvram_bytes` says that the machine's own variables are there already. libvirt makes
+    `channel_socket`, too, to which the launcher connects.
     """
 
     dispatch_id: str
@@ -33,7 +55,12 @@ class Vm:
     vcpus: int
     memory_mib: int
     overlays: Mapping[str, str]
-    guest_disk: str
+    guest_disk: str | None
     console_log: str
     channel_socket: str
     nvram: str
+    nvram_bytes: int | None = None
+    seed_disk: str | None = None
+    data_disks: tuple[DataDisk, ...] = ()
+    shares: tuple[Share, ...] = ()
+    has_network: bool = True

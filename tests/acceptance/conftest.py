@@ -4,8 +4,6 @@ All items are pushed at once and run two at a time; the tests look at what becam
 """
 
 import http.server
-import re
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,36 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.grid import REPOSITORY, Broker, Home, built_image, free_port
-from tests.support.tally import count_booted
+from tests.support.launching import launched, short_folder
 
 DOMAIN = REPOSITORY / "tests" / "support" / "domains" / "minimal.xml"
 COPY = '/bin/sh -c "cat {input} > {output}/copy && id -u"'
-
-
-@contextmanager
-def short_folder(prefix: str) -> Iterator[Path]:
-    """A folder with a short path, which QEMU's account may pass through."""
-    with tempfile.TemporaryDirectory(prefix=prefix, dir="/tmp") as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        yield folder
-
-
-@contextmanager
-def launched(broker: Broker, folder: Path, *arguments: str) -> Iterator[Path]:
-    """Run a launcher for the block; its vms are counted from its log afterwards."""
-    log = folder / "launcher.log"
-    command = ("launcher", "run", "--scratch", str(folder / "n"), "--cache", str(folder / "c"), *arguments)
-    try:
-        with broker.home.running(log, *command):
-            yield log
-    finally:
-        count_vms_of(log)
-
-
-def count_vms_of(log: Path) -> None:
-    for dispatch in re.findall(r"event=vm_phase dispatch=(\S+) .*phase=started", log.read_text()):
-        count_booted(dispatch)
 
 
 @dataclass(frozen=True)

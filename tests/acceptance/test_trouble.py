@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import DOMAIN, count_vms_of, launched, short_folder
+from tests.acceptance.conftest import DOMAIN
 from tests.support.grid import Broker, Home, free_port, processes_naming
+from tests.support.launching import count_vms_of, launched, short_folder
 from tests.support.waiting import wait_until
 
 SOON = {
