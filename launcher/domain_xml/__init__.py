@@ -12,13 +12,14 @@ does not have; libvirt says so, and the vm's verdict is `xml_refused`.
 from launcher.domain_xml.examination import Examination, examine
 from launcher.domain_xml.facts import Facts
 from launcher.domain_xml.findings import Change, Refusal, XmlRefused
+from launcher.domain_xml.firmware import NoFirmware
 from launcher.domain_xml.identity import Identity, identity_of
 from launcher.domain_xml.images import DiskFact
 from launcher.domain_xml.judge import RULES
 from launcher.domain_xml.machine_types import NoMachineType
 from launcher.domain_xml.output import AllowedPaths, UnsafeOutput, check_output
 from launcher.domain_xml.transform import transform
-from launcher.domain_xml.vm import DataDisk, Node, Share, Vm
+from launcher.domain_xml.vm import DataDisk, Firmware, Node, Share, Vm
 
 __all__ = [
     "RULES",
@@ -28,7 +29,9 @@ __all__ = [
     "DiskFact",
     "Examination",
     "Facts",
+    "Firmware",
     "Identity",
+    "NoFirmware",
     "NoMachineType",
     "Node",
     "Refusal",

@@ -37,7 +37,7 @@ class DiskFact:
 
 def read_disks(root: etree._Element) -> tuple[DiskFact, ...]:
     """Return the XML's disks, in its order."""
-    return tuple(map(_read_disk, root.findall(_DISKS)))
+    return tuple(map(read_disk, root.findall(_DISKS)))
 
 
 def unmatched(root: etree._Element, disks_given: Collection[str]) -> Iterator[Refusal]:
@@ -63,7 +63,7 @@ def unmatched(root: etree._Element, disks_given: Collection[str]) -> Iterator[Re
 def empty_drives(root: etree._Element, disks_given: Collection[str]) -> Iterator[Decision]:
     """Yield the removable drives that nobody gave an image for: they are dropped."""
     for number, element in enumerate(root.findall(_DISKS), start=1):
-        disk = _read_disk(element)
+        disk = read_disk(element)
         if disk.device in _REMOVABLE and disk.target not in disks_given:
             yield Decision(f"/domain/devices/disk[{number}]", NO_MEDIUM, element)
 
@@ -75,7 +75,8 @@ def _without_disk(targets: Collection[str], disks_given: Collection[str]) -> Ite
         yield Refusal("/domain/devices", reason, f"give images for its disks: {named}")
 
 
-def _read_disk(element: etree._Element) -> DiskFact:
+def read_disk(element: etree._Element) -> DiskFact:
+    """Return what the XML says of one disk; the bus as libvirt takes it from the target where the XML names none."""
     target, driver, source = element.find("target"), element.find("driver"), element.find("source")
     dev, bus = ("", None) if target is None else (target.get("dev", ""), target.get("bus"))
     return DiskFact(

@@ -8,8 +8,11 @@ from launcher.domain_xml.tree import only, put_one, take_out
 _DEFAULT_MODEL = "virtio"
 
 
-def set_network(root: etree._Element, _build: Build) -> None:
-    """Give the vm its interface: the machine's first with its model, MAC and place, or a new one."""
+def set_network(root: etree._Element, build: Build) -> None:
+    """Give the vm its interface: the machine's first with its model, MAC and place, or a new one; or none at all."""
+    if not build.vm.has_network:
+        take_out(root, "devices/interface")
+        return
     interface = only(only(root, "devices"), "interface")
     interface.set("type", "user")
     take_out(interface, "source")

@@ -7,156 +7,54 @@ run folder is a symlink is for the caller, who owns that folder, to know.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from lxml import etree
 
-from launcher.domain_xml.consoles import CHANNEL_NAME
-from launcher.domain_xml.identity import NAMESPACE
-from launcher.domain_xml.judge import RULES
+from launcher.domain_xml.output_list import ALLOWED, MANY, MAY_HAVE_SLASH, NEEDED
 from launcher.domain_xml.parsing import parse
-from launcher.domain_xml.rules import Treatment, matches, text_of
+from launcher.domain_xml.rules import matches, text_of
 
 # Linux's sockaddr_un has room for no more.
 MAX_SOCKET_PATH_BYTES = 107
 
-_UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_PATH = "/.+"
-_METADATA = f"metadata/{{{NAMESPACE}}}vm"
-
-_OURS: dict[str, str] = {
-    "@type": "kvm|qemu",
-    "name": "[A-Za-z0-9][A-Za-z0-9._-]{0,127}",
-    "uuid": _UUID,
-    "genid": _UUID,
-    "metadata": "",
-    _METADATA: "",
-    f"{_METADATA}/@dispatch": _UUID,
-    f"{_METADATA}/@item": r"[A-Za-z0-9][A-Za-z0-9._/-]{0,255}",
-    "memory": "[1-9][0-9]{0,8}",
-    "memory/@unit": "MiB",
-    "vcpu": "[1-9][0-9]{0,3}",
-    "vcpu/@placement": "static",
-    "cpu": "",
-    "cpu/@mode": "custom|host-passthrough",
-    "cpu/@match": "exact",
-    "cpu/@check": "none",
-    "cpu/model": "qemu64",
-    "cpu/model/@fallback": "forbid",
-    "cpu/topology": "",
-    "cpu/topology/@sockets": "1",
-    "cpu/topology/@cores": "[1-9][0-9]{0,3}",
-    "cpu/topology/@threads": "1",
-    "cpu/feature": "",
-    "cpu/feature/@policy": "require|disable",
-    "cpu/feature/@name": "[a-z0-9.]+",
-    "os/@firmware": "efi",
-    "os/type": "hvm",
-    "os/type/@arch": "x86_64",
-    "os/type/@machine": "[A-Za-z0-9._-]+",
-    "os/firmware": "",
-    "os/firmware/feature": "",
-    "os/firmware/feature/@enabled": "no",
-    "os/firmware/feature/@name": "secure-boot",
-    "os/nvram": _PATH,
-    "features/tcg": "",
-    "features/tcg/tb-cache": "[0-9]{1,4}",
-    "features/tcg/tb-cache/@unit": "MiB",
-    "on_poweroff": "destroy",
-    "on_reboot": "destroy",
-    "on_crash": "destroy",
-    "pm": "",
-    "pm/suspend-to-mem": "",
-    "pm/suspend-to-mem/@enabled": "no",
-    "pm/suspend-to-disk": "",
-    "pm/suspend-to-disk/@enabled": "no",
-    "devices/emulator": _PATH,
-    "devices/disk/@type": "file",
-    "devices/disk/@device": "disk|cdrom|floppy",
-    "devices/disk/driver": "",
-    "devices/disk/driver/@name": "qemu",
-    "devices/disk/driver/@type": "qcow2|raw",
-    "devices/disk/driver/@cache": "unsafe",
-    "devices/disk/driver/@error_policy": "stop",
-    "devices/disk/driver/@rerror_policy": "stop",
-    "devices/disk/driver/@discard": "unmap",
-    "devices/disk/source": "",
-    "devices/disk/source/@file": _PATH,
-    "devices/interface/@type": "user",
-    "devices/interface/rom": "",
-    "devices/interface/rom/@enabled": "no",
-    "devices/serial": "",
-    "devices/serial/@type": "file",
-    "devices/serial/source": "",
-    "devices/serial/source/@path": _PATH,
-    "devices/serial/source/@append": "on",
-    "devices/serial/target": "",
-    "devices/serial/target/@port": "0",
-    "devices/channel": "",
-    "devices/channel/@type": "unix",
-    "devices/channel/source": "",
-    "devices/channel/source/@mode": "bind",
-    "devices/channel/source/@path": _PATH,
-    "devices/channel/target": "",
-    "devices/channel/target/@type": "virtio",
-    "devices/channel/target/@name": CHANNEL_NAME,
-    "devices/rng/@model": "virtio",
-    "devices/rng/backend": "/dev/urandom",
-    "devices/rng/backend/@model": "random",
-    "devices/memballoon": "",
-    "devices/memballoon/@model": "none",
-    "devices/panic": "",
-    "devices/panic/@model": "isa",
-    "devices/video/model": "",
-    "devices/video/model/@type": "vga|none",
-    "devices/controller/@type": "pci|scsi|ide|sata|fdc|virtio-serial|usb",
-    "devices/controller/@model": "[a-z0-9-]+",
+_OWN_PATHS = {
+    "devices/serial/source": ("path",),
+    "devices/channel/source": ("path",),
+    "devices/filesystem/source": ("dir", "socket"),
 }
-# All others stand once at most below their parent: libvirt would choose one of several, and not the one looked at here.
-_MANY = {"os/boot", "cpu/feature", "clock/timer", "devices/disk", "devices/controller"}
-_NEEDED = {
-    ".": ("name", "uuid", "metadata", "memory", "vcpu", "cpu", "os", "on_poweroff", "on_reboot", "on_crash", "devices"),
-    "devices": ("emulator", "disk", "interface", "serial", "channel", "rng", "memballoon", "panic"),
-    "devices/disk": ("driver", "source", "target"),
-}
-_HOST_PATHS = {path for path, values in _OURS.items() if values == _PATH} | {"devices/rng/backend"}
-_MAY_HAVE_SLASH = _HOST_PATHS | {f"{_METADATA}/@item"}
-_NEVER = {
-    *("hostdev", "filesystem", "shmem", "graphics", "redirdev", "smartcard", "tpm", "vsock", "lease", "kernel"),
-    *("initrd", "loader", "sysinfo", "seclabel", "encryption", "backingStore"),
-}
-
-
-def _allowed() -> dict[str, tuple[str, ...]]:
-    """What is ours, and the guest hardware that the table keeps at other places."""
-    allowed: dict[str, tuple[str, ...]] = {path: (values,) for path, values in _OURS.items()}
-    for rule in RULES:
-        is_hardware = rule.path not in _OURS and _NEVER.isdisjoint(rule.path.split("/"))
-        if rule.treatment is Treatment.KEEP and is_hardware:
-            allowed[rule.path] = (*allowed.get(rule.path, ()), rule.values)
-    return allowed
-
-
-_ALLOWED = _allowed()
+_SOCKETS = {"devices/channel/source/@path", "devices/filesystem/source/@socket"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllowedPaths:
     """The host's files that one vm's domain may name; all absolute and without symlinks, `.` or `..`.
 
-    `run_folder` is the vm's own. `guest_disk`, and whatever lies in `cache_folder`, may be named read-only.
+    `run_folder` is the vm's own. `guest_disk`, `seed_disk`, and whatever lies in `cache_folder`, may be named
+    read-only. `data_disks` are the files of the run folder that are opened raw; any other disk there is an overlay.
+    `loaders` are the node's firmwares. Without `has_network` there is no interface at all, and with it there is one.
     """
 
     run_folder: str
     cache_folder: str
-    guest_disk: str
+    guest_disk: str | None
     emulator: str
+    seed_disk: str | None = None
+    data_disks: Collection[str] = ()
+    loaders: Collection[str] = ()
+    has_network: bool = True
 
     def __post_init__(self) -> None:
-        for path in (self.run_folder, self.cache_folder, self.guest_disk, self.emulator):
-            if not _is_plain(path):
+        named = (self.run_folder, self.cache_folder, self.guest_disk, self.emulator, self.seed_disk)
+        for path in (*named, *self.data_disks, *self.loaders):
+            if path is not None and not _is_plain(path):
                 raise ValueError(f"{path!r} is no absolute path without '.', '..' or empty segments")
+
+    @property
+    def shared_disks(self) -> set[str]:
+        """Return the raw disks that several vms read."""
+        return {disk for disk in (self.guest_disk, self.seed_disk) if disk is not None}
 
 
 class UnsafeOutput(Exception):
@@ -187,9 +85,9 @@ def _wrong(element: etree._Element, path: str) -> Iterator[str]:
     for name, value in element.attrib.items():
         yield from _wrong_value(_below(path, f"@{name!s}"), str(value))
     for tag, count in Counter(child.tag for child in element).items():
-        if count > 1 and _below(path, tag) not in _MANY:
+        if count > 1 and _below(path, tag) not in MANY:
             yield f"{_below(path, tag)}: it stands there {count} times"
-    for tag in _NEEDED.get(path, ()):
+    for tag in NEEDED.get(path, ()):
         if element.find(tag) is None:
             yield f"{_below(path, tag)}: it is missing"
     for child in element:
@@ -197,9 +95,9 @@ def _wrong(element: etree._Element, path: str) -> Iterator[str]:
 
 
 def _wrong_value(path: str, value: str) -> Iterator[str]:
-    if not any(matches(pattern, value) for pattern in _ALLOWED.get(path, ())):
+    if not any(matches(pattern, value) for pattern in ALLOWED.get(path, ())):
         yield f"{path}: {value!r} is not allowed"
-    elif "/" in value and path not in _MAY_HAVE_SLASH:
+    elif "/" in value and path not in MAY_HAVE_SLASH:
         yield f"{path}: {value!r} may name a file"
 
 
@@ -207,32 +105,42 @@ def _wrong_paths(root: etree._Element, allowed: AllowedPaths) -> Iterator[str]:
     emulator = root.findtext("devices/emulator", "")
     if emulator != allowed.emulator:
         yield f"devices/emulator: {emulator!r} is not the node's"
+    for loader in map(text_of, root.findall("os/loader")):
+        if loader not in allowed.loaders:
+            yield f"os/loader: {loader!r} is no firmware of the node"
+    if (root.find("devices/interface") is not None) != allowed.has_network:
+        yield f"devices/interface: {'it is missing' if allowed.has_network else 'this vm has no network'}"
     for disk in root.findall("devices/disk"):
         yield from _wrong_source(disk, allowed)
-    for path, file in _written_files(root):
+    for filesystem in root.findall("devices/filesystem"):
+        if filesystem.find("driver[@type='virtiofs']") is None and filesystem.get("accessmode") != "mapped":
+            yield "devices/filesystem/@accessmode: the guest's owners and links would be the node's"
+    for path, file in _files_of_its_own(root):
         if not _is_inside(file, allowed.run_folder):
             yield f"{path}: {file!r} is not inside the vm's run folder"
-        if path.startswith("devices/channel") and len(file.encode()) > MAX_SOCKET_PATH_BYTES:
+        if path in _SOCKETS and len(file.encode()) > MAX_SOCKET_PATH_BYTES:
             yield f"{path}: a socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes, this has {len(file.encode())}"
 
 
 def _wrong_source(disk: etree._Element, allowed: AllowedPaths) -> Iterator[str]:
     for source in disk.findall("source"):
         file = source.get("file", "")
-        is_guest_disk = file == allowed.guest_disk
-        is_readable = is_guest_disk or _is_inside(file, allowed.cache_folder)
+        is_shared = file in allowed.shared_disks
+        is_readable = is_shared or _is_inside(file, allowed.cache_folder)
         if not _is_inside(file, allowed.run_folder) and not (is_readable and disk.find("readonly") is not None):
             yield f"devices/disk/source/@file: {file!r} is not inside the vm's run folder"
-        if disk.find(f"driver[@type='{'raw' if is_guest_disk else 'qcow2'}']") is None:
+        if disk.find(f"driver[@type='{'raw' if is_shared or file in allowed.data_disks else 'qcow2'}']") is None:
             yield f"devices/disk/driver/@type: {file!r} is not opened as what it is"
 
 
-def _written_files(root: etree._Element) -> Iterator[tuple[str, str]]:
+def _files_of_its_own(root: etree._Element) -> Iterator[tuple[str, str]]:
+    """Yield every path, disks apart, that may lie in the run folder only."""
     for element in root.findall("os/nvram"):
         yield "os/nvram", text_of(element)
-    for path in ("devices/serial/source", "devices/channel/source"):
+    for path, names in _OWN_PATHS.items():
         for element in root.findall(path):
-            yield f"{path}/@path", element.get("path", "")
+            given = [name for name in names if name in element.attrib] or names[:1]
+            yield from ((f"{path}/@{name}", element.get(name, "")) for name in given)
 
 
 def _below(path: str, name: str) -> str:

@@ -76,6 +76,7 @@ DISKS: tuple[Rule, ...] = (
     ),
     *drop("devices/disk/target/@tray devices/disk/target/@removable", _RUNNING_STATE),
     *keep("devices/disk/boot", required=("order",), order="[1-9][0-9]{0,2}"),
+    *drop("devices/disk/boot/@loadparm", _OTHER_HYPERVISOR),
     *keep("devices/disk/serial", text=r"[A-Za-z0-9_.+-]{1,36}"),
     *keep("devices/disk/wwn", text="(0x)?[0-9a-fA-F]{16}"),
     *keep("devices/disk/vendor", text=_LABEL % 6),
@@ -105,7 +106,7 @@ DISKS: tuple[Rule, ...] = (
         unit="[0-9]{1,3}",
     ),
     *_pci_address("devices/disk"),
-    *drop("devices/disk/alias", _RUNNING_STATE),
+    *drop("devices/disk/alias devices/disk/privateData", _RUNNING_STATE),
     *drop("devices/disk/acpi devices/disk/backenddomain", _HOST_TUNING),
 )
 
@@ -126,6 +127,7 @@ INTERFACES: tuple[Rule, ...] = (
     *drop("devices/interface/@managed devices/interface/@trustGuestRxFilters", _HOST_TUNING),
     *put("devices/interface/source", "the vm's one network, which reaches the launcher's proxy only"),
     *keep("devices/interface/mac", required=("address",), address=_MAC_UNICAST),
+    *drop("devices/interface/mac/@type devices/interface/mac/@check", _OTHER_HYPERVISOR),
     *keep("devices/interface/model", when={"type": NIC_MODELS}, type=NIC_MODELS),
     *put("devices/interface/model", "virtio: this model is not known"),
     *put("devices/interface/rom", "off: nothing is booted from the network"),
@@ -168,7 +170,11 @@ CONTROLLERS: tuple[Rule, ...] = (
         many=True,
     ),
     *drop("devices/controller", "nothing that is kept is attached to it; USB is off unless a disk is on it"),
-    *drop("devices/controller/@ports devices/controller/@vectors", _LIBVIRT_PLACES_IT),
+    *drop("devices/controller/@ports devices/controller/@vectors devices/controller/master", _LIBVIRT_PLACES_IT),
+    *drop(
+        "devices/controller/@maxGrantFrames devices/controller/@maxEventChannels devices/controller/target/@index",
+        _OTHER_HYPERVISOR,
+    ),
     *keep("devices/controller/model", required=("name",), name=_PCI_IMPLEMENTATIONS),
     *keep(
         "devices/controller/target",
@@ -179,7 +185,11 @@ CONTROLLERS: tuple[Rule, ...] = (
     ),
     *_pci_address("devices/controller"),
     *drop("devices/controller/alias", _RUNNING_STATE),
-    *drop("devices/controller/driver devices/controller/pcihole64 devices/controller/acpi", _HOST_TUNING),
+    *drop(
+        "devices/controller/driver devices/controller/pcihole64 devices/controller/acpi "
+        "devices/controller/target/@busNr devices/controller/target/node",
+        _HOST_TUNING,
+    ),
 )
 
 OURS: tuple[Rule, ...] = (
@@ -189,6 +199,12 @@ OURS: tuple[Rule, ...] = (
     *put("devices/panic", "isa: a guest's panic is seen at once"),
     *keep("devices/video"),
     *keep("devices/video/model", when={"type": "none"}, type="none"),
+    *drop(
+        "devices/video/model/@heads devices/video/model/@primary devices/video/model/@ram devices/video/model/@vram "
+        "devices/video/model/@vram64 devices/video/model/@vgamem devices/video/model/@blob "
+        "devices/video/model/acceleration devices/video/model/resolution",
+        _NO_SCREEN,
+    ),
     *put("devices/video/model", "vga: what a guest needs to start with, shown to nobody"),
     *_pci_address("devices/video"),
     *drop("devices/video/alias devices/video/driver devices/video/acpi", _RUNNING_STATE),
@@ -236,6 +252,12 @@ REFUSED: tuple[Rule, ...] = (
         _NO_HOST_DEVICE,
         "remove the TPM, or make it an emulated one",
         when={"type": "passthrough|external"},
+    ),
+    *refuse(
+        "devices/serial devices/parallel devices/console devices/channel",
+        _NO_HOST_DEVICE,
+        "remove the element, or make it one of type 'pty'",
+        when={"type": "dev"},
     ),
     *refuse("devices/crypto/backend", _NO_HOST_DEVICE, "remove the element", when={"model": "lkcf|vhost-user"}),
     *refuse("devices/video/driver", _NO_HOST_DEVICE, "remove the element", when={"name": "vhostuser"}),

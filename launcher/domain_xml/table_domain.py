@@ -47,7 +47,7 @@ BOOT: tuple[Rule, ...] = (
     *keep("os/boot", dev="hd|cdrom|fd", required=("dev",), many=True),
     *put("os/firmware", _NO_SECURE_BOOT),
     *drop("os/loader", "the node's own firmware is used, a path of another host means nothing here"),
-    *drop("os/nvram os/varstore", "a vm starts with fresh UEFI variables"),
+    *drop("os/nvram os/varstore", "a vm has the UEFI variables given with the machine, or fresh ones"),
     *drop("os/bootmenu os/bios", "nobody is there to choose"),
     *drop("os/smbios", "shows strings of another host"),
     *refuse(
@@ -55,7 +55,7 @@ BOOT: tuple[Rule, ...] = (
         "direct kernel boot reads a file of the host",
         _INSTALL_BOOT_LOADER,
     ),
-    *drop("os/cmdline", "there is no direct kernel boot that it could belong to"),
+    *drop("os/cmdline os/root", "there is no direct kernel boot that it could belong to"),
     *refuse("os/acpi", "an ACPI table is read from a file of the host", "remove the element"),
     *drop("os/init os/initarg os/initenv os/initdir os/inituser os/initgroup idmap", _OTHER_HYPERVISOR),
     *drop("bootloader bootloader_args", _OTHER_HYPERVISOR),
@@ -82,13 +82,18 @@ FEATURES: tuple[Rule, ...] = (
     ),
     *keep("features/hyperv/spinlocks", state=ON_OFF, retries=NUMBER, required=("state",)),
     *keep("features/hyperv/stimer", state=ON_OFF, required=("state",)),
+    *drop(
+        "features/hyperv/avic features/hyperv/evmcs features/hyperv/reenlightenment features/hyperv/emsr_bitmap "
+        "features/hyperv/xmm_input features/hyperv/vendor_id features/hyperv/stimer/direct",
+        "depends on the host's KVM",
+    ),
     *put("features/tcg", "a small translation cache, so that more vms fit a node"),
     *drop("features/kvm features/pmu features/msrs features/ioapic", "depends on the host's KVM"),
     *drop("features/smm features/vmcoreinfo features/ps2 features/async-teardown", "a vm on a node has no use for it"),
     *drop(
         "features/hap features/viridian features/privnet features/pvspinlock features/xen features/capabilities "
         "features/gic features/hpt features/htm features/nested-hv features/ccf-assist features/cfpc features/sbbc "
-        "features/ibs",
+        "features/ibs features/ras features/aia",
         _OTHER_HYPERVISOR,
     ),
 )
@@ -101,7 +106,10 @@ CLOCK: tuple[Rule, ...] = (
     *drop("clock/@adjustment clock/@basis clock/@start clock/@timezone", "belongs to one host and one start"),
     *keep("clock/timer", when={"name": "rtc|pit|hpet"}, name=".+", tickpolicy=_TICKS, present=YES_NO, many=True),
     *keep("clock/timer", when={"name": "kvmclock|hypervclock"}, name=".+", present=YES_NO, many=True),
-    *drop("clock/timer", "depends on the host's clock"),
+    *drop(
+        "clock/timer clock/timer/@track clock/timer/@frequency clock/timer/@mode clock/timer/catchup",
+        "depends on the host's clock",
+    ),
 )
 
 LIFECYCLE: tuple[Rule, ...] = (

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from lxml import etree
 
 from launcher.domain_xml import judge
+from launcher.domain_xml.added_disks import add_data_disks, add_guest_disk, add_seed_disk
 from launcher.domain_xml.build import Build
 from launcher.domain_xml.consoles import add_channel, set_consoles
-from launcher.domain_xml.disks import add_guest_disk, set_disks
+from launcher.domain_xml.disks import set_disks
 from launcher.domain_xml.examination import examine_tree
 from launcher.domain_xml.firmware import set_boot_order, set_firmware
 from launcher.domain_xml.hardware import set_hardware, set_usb
@@ -19,6 +20,7 @@ from launcher.domain_xml.lifecycle import set_lifecycle
 from launcher.domain_xml.network import set_network
 from launcher.domain_xml.parsing import parse
 from launcher.domain_xml.resources import set_clock, set_features, set_processor, set_resources
+from launcher.domain_xml.shares import set_shares
 from launcher.domain_xml.vm import Node, Vm
 
 _STEPS: tuple[Callable[[etree._Element, Build], None], ...] = (
@@ -30,9 +32,12 @@ _STEPS: tuple[Callable[[etree._Element, Build], None], ...] = (
     set_clock,
     set_lifecycle,
     set_disks,
-    # After the disks that may boot are settled, before the one that never does.
+    # After the disks that may boot are settled, before those that never do.
     set_boot_order,
+    add_data_disks,
+    add_seed_disk,
     add_guest_disk,
+    set_shares,
     set_usb,
     set_network,
     set_consoles,
@@ -48,7 +53,7 @@ def transform(xml: bytes, vm: Vm, node: Node) -> str:
 
     Raises:
         XmlRefused: the XML asks for what no vm gets, or its disks are not those of `vm.overlays`.
-        NoMachineType: the node has no machine type of the machine's family.
+        NoMachineType, NoFirmware: the node lacks what the machine needs; another node may have it.
     """
     root = parse(xml)
     examination, decisions = examine_tree(root, vm.overlays.keys())

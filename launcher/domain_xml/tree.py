@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from lxml import etree
 
 _DOMAIN_ORDER = (
-    *("name", "uuid", "genid", "metadata", "memory", "vcpu", "os", "features", "cpu", "clock"),
+    *("name", "uuid", "genid", "metadata", "memory", "memoryBacking", "vcpu", "os", "features", "cpu", "clock"),
     *("on_poweroff", "on_reboot", "on_crash", "pm", "devices"),
 )
 _DEVICES_ORDER = (
-    *("emulator", "disk", "controller", "interface", "serial", "channel"),
+    *("emulator", "disk", "controller", "filesystem", "interface", "serial", "channel"),
     *("video", "memballoon", "rng", "panic"),
 )
 _ORDER = {"domain": _DOMAIN_ORDER, "devices": _DEVICES_ORDER}

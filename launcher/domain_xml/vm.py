@@ -8,15 +8,29 @@ from broker.wire.states import Accelerator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Firmware:
+    """A UEFI firmware without secure boot: its code, and how large the file of variables is that it works with.
+
+    `machines` are patterns of machine types, as `pc-q35-*`.
+    """
+
+    loader: str
+    variables_bytes: int
+    machines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """What the node's hypervisor offers: the same for every vm on it.
 
     `machine_types` are those of the emulator's capabilities, aliases (`pc`, `q35`) among them, in any order.
+    `firmwares`, the one to prefer first, matter to machines that bring their own UEFI variables.
     """
 
     emulator: str
     accelerator: Accelerator
     machine_types: tuple[str, ...]
+    firmwares: tuple[Firmware, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

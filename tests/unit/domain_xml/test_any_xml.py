@@ -1,6 +1,7 @@
 """Machines mangled at random: whatever comes out passes the output policy, or did not come out."""
 
 import copy
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -9,10 +10,19 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from broker.wire.states import Accelerator
-from launcher.domain_xml import RULES, XmlRefused, check_output, examine, transform
+from launcher.domain_xml import RULES, DataDisk, Share, Vm, XmlRefused, check_output, examine, transform
 from launcher.domain_xml.parsing import parse
-from tests.unit.domain_xml.cases import ALLOWED, CASES, node_with, vm_with
-from tests.unit.domain_xml.hostile import HOSTILE
+from tests.unit.domain_xml.cases import (
+    ALLOWED,
+    CASES,
+    FIRMWARE,
+    RUN_FOLDER,
+    SEED_DISK,
+    allowed_for,
+    node_with,
+    vm_with,
+)
+from tests.unit.domain_xml.hostile import DOMAINS
 from tests.unit.domain_xml.test_golden import SCHEMA
 
 SECRET = "/etc/shadow"
@@ -54,7 +64,7 @@ VALUES = [
 ]
 FRAGMENTS = [
     copy.deepcopy(device)
-    for root in (*(base for base, _ in BASES), *(parse(hostile.xml.encode()) for hostile in HOSTILE))
+    for root in (*(base for base, _ in BASES), *(parse(hostile.xml.encode()) for hostile in DOMAINS))
     for device in root.iterfind("devices/*")
 ]
 SCHEMA_OF_LIBVIRT = etree.RelaxNG(etree.parse(SCHEMA))
@@ -109,20 +119,43 @@ def mangled(draw: st.DrawFn) -> tuple[bytes, tuple[str, ...]]:
     return etree.tostring(root), disks
 
 
-@given(machine=mangled(), accelerator=st.sampled_from(Accelerator))
+@st.composite
+def vms(draw: st.DrawFn, disks: tuple[str, ...]) -> Vm:
+    """Return a vm with some of what an exchange or a machine's own variables add."""
+    data_disks = (
+        DataDisk(path=f"{RUN_FOLDER}/in.raw", serial="VMB_IN"),
+        DataDisk(path=f"{RUN_FOLDER}/out.raw", serial="VMB_OUT", is_writable=True),
+    )
+    shares = (
+        Share(kind="virtiofs", folder=f"{RUN_FOLDER}/share", tag="vmbroker", socket=f"{RUN_FOLDER}/fs.sock"),
+        Share(kind="9p", folder=f"{RUN_FOLDER}/share", tag="vmbroker9p"),
+    )
+    return dataclasses.replace(
+        vm_with(disks),
+        guest_disk=draw(st.sampled_from([None, ALLOWED.guest_disk])),
+        seed_disk=draw(st.sampled_from([None, SEED_DISK])),
+        data_disks=draw(st.sampled_from([(), data_disks])),
+        shares=draw(st.sampled_from([(), shares])),
+        has_network=draw(st.booleans()),
+        nvram_bytes=draw(st.sampled_from([None, FIRMWARE.variables_bytes])),
+    )
+
+
+@given(machine=mangled(), accelerator=st.sampled_from(Accelerator), data=st.data())
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example])
 def test_a_mangled_machine_is_refused_or_becomes_a_safe_and_valid_vm(
-    machine: tuple[bytes, tuple[str, ...]], accelerator: Accelerator
+    machine: tuple[bytes, tuple[str, ...]], accelerator: Accelerator, data: st.DataObject
 ) -> None:
     xml, disks = machine
+    vm = data.draw(vms(disks))
     if refusals := examine(xml, disks).refusals:
         with pytest.raises(XmlRefused) as refused:
-            transform(xml, vm_with(disks), node_with(accelerator))
+            transform(xml, vm, node_with(accelerator))
         assert refused.value.refusals == refusals
         return
-    output = transform(xml, vm_with(disks), node_with(accelerator))
+    output = transform(xml, vm, node_with(accelerator))
     assert SECRET not in output
-    check_output(output, ALLOWED)
+    check_output(output, allowed_for(vm))
     SCHEMA_OF_LIBVIRT.assertValid(etree.fromstring(output))
 
 

@@ -6,7 +6,7 @@ from launcher.domain_xml.judge import Decision
 from launcher.domain_xml.parsing import parse
 from launcher.domain_xml.rules import Treatment
 from tests.unit.domain_xml.cases import CASES
-from tests.unit.domain_xml.hostile import HOSTILE
+from tests.unit.domain_xml.hostile import DOMAINS
 
 
 def test_every_row_of_the_table_decides_something_in_a_golden_or_a_hostile_xml() -> None:
@@ -27,5 +27,5 @@ def test_no_row_stands_twice() -> None:
 def _decisions() -> Iterator[Decision]:
     for case in CASES:
         yield from examine_tree(parse(case.input.read_bytes()), case.disks)[1]
-    for hostile in HOSTILE:
+    for hostile in DOMAINS:
         yield from examine_tree(parse(hostile.xml.encode()), ["vda"])[1]
