@@ -12,7 +12,7 @@ from typing import NoReturn
 from broker.wire.port import Welcome
 from guest.exits import MEANINGS, Exit
 from guest.steps.clock import feed_entropy, set_clock
-from guest.steps.facts import client_name
+from guest.steps.facts import client_name, has_network_device
 from guest.steps.port import NoPort, NoWelcome, Port, find_port
 
 PORT_TIMEOUT_S = 120.0
@@ -85,7 +85,8 @@ def _run_on(port: Port, options: Options) -> Exit:
     client = client_name()
     port.greet(client)
     # Most of the client's start-up time; meanwhile the launcher answers, and its time is taken when it arrives.
-    threading.Thread(target=importlib.import_module, args=("guest.pipeline",), daemon=True).start()
+    expected = "guest.pipeline" if has_network_device() else "guest.shared"
+    threading.Thread(target=importlib.import_module, args=(expected,), daemon=True).start()
 
     def say(text: str) -> None:
         _print(text)
@@ -100,6 +101,10 @@ def _run_on(port: Port, options: Options) -> Exit:
         _settle_in(welcome)
     import asyncio  # noqa: PLC0415 # slow to import: the hello is out by now, and the welcome is read
 
+    if welcome.share:
+        from guest.shared import work_by_share  # noqa: PLC0415 # the same, with nothing of aiohttp
+
+        return asyncio.run(work_by_share(welcome.share, options.run_folder, say))
     from guest.pipeline import work  # noqa: PLC0415 # the same, with all of aiohttp
 
     return asyncio.run(work(welcome, options.run_folder, _authorities(welcome), say))

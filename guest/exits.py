@@ -16,6 +16,7 @@ class Exit(IntEnum):
     CLAIM_REFUSED = 22
     BROKER_AWAY = 23
     RESULT_REFUSED = 24
+    NO_SHARE = 25
     USAGE = 64
     INTERNAL = 70
 
@@ -31,6 +32,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.CLAIM_REFUSED: "the broker refused the ticket",
     Exit.BROKER_AWAY: "the broker could not be reached",
     Exit.RESULT_REFUSED: "the broker refused the result",
+    Exit.NO_SHARE: "the shared folder could not be used",
     Exit.USAGE: "the client was called wrongly",
     Exit.INTERNAL: "the client failed; its traceback is on the console",
 }

@@ -6,12 +6,10 @@ A broker that is away ends nothing: the work goes on and the result waits for it
 
 import asyncio
 import signal
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from broker.client.lease import LeaseClient
+from broker.client.repetition import answered
 from broker.client.session import ONCE, ApiError, Patience, Session, Unreachable
 from broker.wire.items import OutputFile
 from broker.wire.leases import ClaimAnswer, CompleteRequest, FailRequest, Settled
@@ -19,26 +17,19 @@ from broker.wire.port import Welcome
 from broker.wire.problems import ProblemCode
 from broker.wire.states import EXIT_GIVE_BACK, FailureCode
 from guest.exits import Exit
-from guest.steps.account import Account
+from guest.steps.attempt import Attempt, Say
 from guest.steps.claim import claim_item, claim_key
-from guest.steps.command import arguments, environment
-from guest.steps.facts import client_name, guest_os, uptime_s
+from guest.steps.facts import uptime_s
 from guest.steps.failure import StepFailed
 from guest.steps.heartbeat import beat_until_lost
-from guest.steps.outputs import collect
-from guest.steps.program import Program, Tail, check_status, copy_to_console
-from guest.steps.repetition import answered
 from guest.steps.transfer import Transfers
-from guest.steps.workspace import Workspace
+from guest.steps.work import Work
 
-MAX_GRACE_S = 10.0
 DELIVERY_LEAST_S = 60.0
 """A result that is ready when the run limit is reached is still offered for this long."""
 
 OUT_OF_OUR_HANDS = frozenset({ProblemCode.LEASE_LOST, ProblemCode.RESULT_DIFFERS, ProblemCode.UNAUTHENTICATED})
 """Refusals after which the item is no longer ours to fail."""
-
-Say = Callable[[str], None]
 
 
 async def work(welcome: Welcome, run_folder: Path, authorities_pem: str, say: Say) -> Exit:
@@ -65,17 +56,17 @@ async def _claim_and_work(session: Session, welcome: Welcome, run_folder: Path, 
         say(f"the broker could not be reached: {error}")
         return Exit.BROKER_AWAY
     say(f"claimed {claimed.item} {uptime_s():.1f} s after the kernel's start")
-    attempt = Attempt(session, client, claimed, welcome.proxy, say)
+    attempt = Attempt(Work.of_claim(claimed), Transfers(session, client, claimed), welcome.proxy, say)
     request = await _with_heartbeat(attempt, client, claimed, say)
     return Exit.LEASE_LOST if request is None else await _deliver(attempt, client, claimed, request, say)
 
 
 async def _with_heartbeat(
-    attempt: "Attempt", client: LeaseClient, claimed: ClaimAnswer, say: Say
+    attempt: Attempt, client: LeaseClient, claimed: ClaimAnswer, say: Say
 ) -> CompleteRequest | FailRequest | None:
     """Work until there is something to deliver, or until the lease is lost (None)."""
     async with asyncio.TaskGroup() as group:
-        working = group.create_task(attempt.carry_out())
+        working = group.create_task(_carried_out(attempt))
         beating = group.create_task(beat_until_lost(client, claimed, lambda: attempt.stage, say))
         await asyncio.wait({working, beating}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -87,7 +78,7 @@ async def _with_heartbeat(
 
 
 async def _deliver(
-    attempt: "Attempt", client: LeaseClient, claimed: ClaimAnswer, request: CompleteRequest | FailRequest, say: Say
+    attempt: Attempt, client: LeaseClient, claimed: ClaimAnswer, request: CompleteRequest | FailRequest, say: Say
 ) -> Exit:
     patience = Patience(attempts=100_000, total_s=max(attempt.left_s(), DELIVERY_LEAST_S))
     if isinstance(request, FailRequest):
@@ -102,7 +93,7 @@ async def _deliver(
         settled = await answered(send, patience)
     except ApiError as error:
         if isinstance(request, CompleteRequest) and error.code not in OUT_OF_OUR_HANDS:
-            return await _deliver(attempt, client, claimed, attempt.refused(error), say)
+            return await _deliver(attempt, client, claimed, _refused(attempt, error), say)
         say(f"the broker refused the result: {error}")
         return Exit.LEASE_LOST if error.code is ProblemCode.LEASE_LOST else Exit.RESULT_REFUSED
     except Unreachable as error:
@@ -114,131 +105,26 @@ async def _deliver(
     return Exit.GIVEN_BACK if request.exit_code == EXIT_GIVE_BACK else Exit.ITEM_FAILED
 
 
-@dataclass(slots=True)
-class Attempt:
-    """The work on the claimed item, from its input to its uploaded output."""
-
-    session: Session
-    client: LeaseClient
-    claimed: ClaimAnswer
-    proxy: str | None
-    say: Say
-    stage: str = "claimed"
-    facts: dict[str, str] = field(default_factory=dict)
-    tail: Tail = field(default_factory=lambda: Tail(copy_to_console))
-    started_at_s: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        self.facts = {
-            "guest_os": guest_os(),
-            "client": client_name(),
-            "boot_to_claim_ms": str(round(uptime_s() * 1000)),
-        }
-
-    @property
-    def grace_s(self) -> float:
-        """What a program gets between SIGTERM and SIGKILL: at most a twentieth of its limit."""
-        return min(MAX_GRACE_S, self.claimed.limits.run_ms / 1000 / 20)
-
-    def left_s(self) -> float:
-        """Return what is left of the run limit, in which a stopped program and its log still have to find their place.
-
-        The broker ends the item itself at the limit; ours comes a little earlier, so that it learns why.
-        """
-        return self.started_at_s + self.claimed.limits.run_ms / 1000 - 2 * self.grace_s - time.monotonic()
-
-    async def carry_out(self) -> CompleteRequest | FailRequest:
-        """Fetch, run, upload; never raises for what is the item's fault."""
-        try:
-            async with asyncio.timeout(self.left_s()):
-                outputs = await self._steps()
-        except StepFailed as failed:
-            return FailRequest(
-                code=failed.code,
-                sentence=failed.sentence,
-                exit_code=failed.exit_code,
-                facts=self.facts,
-                log=self.tail.content(),
-            )
-        except TimeoutError:
-            return FailRequest(
-                code=FailureCode.RUN_TIMEOUT,
-                sentence=f"the run limit of {self.claimed.limits.run_ms / 1000:g} s was reached while {self.stage}",
-                facts=self.facts,
-                log=self.tail.content(),
-            )
-        return CompleteRequest(outputs=outputs, facts=self.facts, log=self.tail.content())
-
-    def refused(self, error: ApiError) -> FailRequest:
-        """Make a failure of a completion that the broker does not take, as when an output is not there as described."""
+async def _carried_out(attempt: Attempt) -> CompleteRequest | FailRequest:
+    """Do the work; never raises for what is the item's fault."""
+    try:
+        delivered = await attempt.carry_out()
+    except StepFailed as failed:
         return FailRequest(
-            code=FailureCode.UPLOAD_FAILED, sentence=str(error), facts=self.facts, log=self.tail.content()
+            code=failed.code,
+            sentence=failed.sentence,
+            exit_code=failed.exit_code,
+            facts=attempt.facts,
+            log=attempt.tail.content(),
         )
-
-    async def _steps(self) -> list[OutputFile]:
-        account = Account.find(self.claimed.as_user)
-        workspace = self._workspace()
-        try:
-            transfers = Transfers(self.session, self.client, self.claimed)
-            input_path = await self._fetch(transfers, workspace)
-            await self._run(workspace, account, input_path)
-            return await self._upload(transfers, workspace)
-        finally:
-            workspace.remove()
-
-    def _workspace(self) -> Workspace:
-        try:
-            workspace = Workspace.make()
-            workspace.write_features(self.claimed)
-        except OSError as error:
-            raise StepFailed(
-                FailureCode.INPUT_UNAVAILABLE, f"no working folder can be made in the vm: {error.strerror}"
-            ) from error
-        return workspace
-
-    async def _fetch(self, transfers: Transfers, workspace: Workspace) -> Path | None:
-        if self.claimed.input is None:
-            return None
-        self.stage = "fetching the input"
-        started_at_s = time.monotonic()
-        fetched = await transfers.fetch_input(workspace.input_path(self.claimed.input.name))
-        self.facts |= {
-            "fetch_ms": _ms_since(started_at_s),
-            "input_bytes": str(fetched.size_bytes),
-            "input_digest": fetched.digest,
-        }
-        self.say(f"fetched {fetched.path.name}, {fetched.size_bytes} bytes")
-        return fetched.path
-
-    async def _run(self, workspace: Workspace, account: Account, input_path: Path | None) -> None:
-        self.stage = "running the program"
-        program = Program(
-            arguments(self.claimed, workspace, input_path),
-            environment(self.claimed, workspace, input_path, account, self.proxy),
-            workspace.work,
-            account,
-            self.grace_s,
-        )
-        workspace.hand_over(account)
-        self.say(f"running {program.arguments[0]}")
-        started_at_s = time.monotonic()
-        try:
-            status = await program.run(self.tail)
-        finally:
-            self.facts["run_ms"] = _ms_since(started_at_s)
-        check_status(status, self.tail)
-
-    async def _upload(self, transfers: Transfers, workspace: Workspace) -> list[OutputFile]:
-        self.stage = "uploading the output"
-        started_at_s = time.monotonic()
-        outputs = collect(workspace.output, self.claimed.output_files, self.claimed.limits)
-        if not outputs:
-            self.say(f"the output folder holds no file that matches {' '.join(self.claimed.output_files)}")
-        uploaded = [await transfers.put_output(output) for output in outputs]
-        self.facts["upload_ms"] = _ms_since(started_at_s)
-        self.say(f"uploaded {len(uploaded)} files, {sum(file.size_bytes for file in uploaded)} bytes")
-        return uploaded
+    outputs = [
+        OutputFile(name=file.name, size_bytes=file.size_bytes, digest=file.digest, url=file.url) for file in delivered
+    ]
+    return CompleteRequest(outputs=outputs, facts=attempt.facts, log=attempt.tail.content())
 
 
-def _ms_since(started_at_s: float) -> str:
-    return str(round((time.monotonic() - started_at_s) * 1000))
+def _refused(attempt: Attempt, error: ApiError) -> FailRequest:
+    """Make a failure of a completion that the broker does not take, as when an output is not there as described."""
+    return FailRequest(
+        code=FailureCode.UPLOAD_FAILED, sentence=str(error), facts=attempt.facts, log=attempt.tail.content()
+    )

@@ -8,7 +8,7 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -38,6 +38,7 @@ T = TypeVar("T")
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 CONNECT_TIMEOUT_S = 15.0
 MAX_RETRY_AFTER_S = 60.0
+MAX_REDIRECTS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ class Session:
 
     `token` is sent to the broker's own origin and nowhere else. `ca_pem` is trusted besides the system's authorities;
     certificates are always verified. `proxy` may carry its credentials: `http://user:password@10.0.2.2:3128`.
+    `make_connector`, called inside the running loop, decides where connections may go; redirects are followed at most
+    `redirects` times, each through it.
     """
 
     def __init__(
@@ -83,6 +86,8 @@ class Session:
         ca_pem: str | None = None,
         proxy: str | None = None,
         patience: Patience | None = None,
+        make_connector: Callable[[], aiohttp.BaseConnector] | None = None,
+        redirects: int = MAX_REDIRECTS,
     ) -> None:
         self._base_url = URL(base_url.rstrip("/"))
         if self._base_url.scheme not in {"http", "https"} or not self._base_url.host:
@@ -91,6 +96,8 @@ class Session:
         self._ca_pem = ca_pem
         self._proxy = proxy
         self._patience = patience or Patience()
+        self._make_connector = make_connector
+        self._redirects = redirects
         self._tls: ssl.SSLContext | None = None
         self._http: aiohttp.ClientSession | None = None
 
@@ -99,7 +106,8 @@ class Session:
         return str(self._base_url)
 
     async def __aenter__(self) -> Self:
-        self._http = aiohttp.ClientSession(proxy=self._proxy, cookie_jar=aiohttp.DummyCookieJar())
+        connector = None if self._make_connector is None else self._make_connector()
+        self._http = aiohttp.ClientSession(connector=connector, proxy=self._proxy, cookie_jar=aiohttp.DummyCookieJar())
         return self
 
     async def __aexit__(
@@ -252,6 +260,8 @@ class Session:
                 headers=sent_headers,
                 params=query,
                 timeout=timeout,
+                allow_redirects=self._redirects > 0,
+                max_redirects=self._redirects + 1,
                 ssl=self._tls_context() if target.scheme == "https" else True,
             ) as response:
                 if response.status >= 400:

@@ -19,7 +19,11 @@ class Log(msgspec.Struct, frozen=True, tag_field="type", tag="log"):
 
 
 class Welcome(msgspec.Struct, frozen=True, tag_field="type", tag="welcome"):
-    """What a guest needs to claim: `proxy` carries its credentials, `entropy` 32 fresh bytes, `ca` a PEM bundle."""
+    """What a guest needs to claim: `proxy` carries its credentials, `entropy` 32 fresh bytes, `ca` a PEM bundle.
+
+    With `share`, tags of shared folders to try in order, the guest claims nothing, as its launcher does that for it: it
+    mounts the first that it can, as virtiofs or 9p, and works by the files there; `ticket` is then empty.
+    """
 
     ticket: str
     broker: str
@@ -27,6 +31,7 @@ class Welcome(msgspec.Struct, frozen=True, tag_field="type", tag="welcome"):
     entropy: bytes
     proxy: str | None = None
     ca: str | None = None
+    share: list[str] | None = None
 
 
 FromGuest = Hello | Log

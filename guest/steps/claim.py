@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 from broker.client.lease import LeaseClient
+from broker.client.repetition import answered
 from broker.client.session import ONCE, Patience
 from broker.wire.leases import ClaimAnswer, ClaimRequest
 from guest.steps.facts import client_name, guest_os
-from guest.steps.repetition import answered
 
 CLAIM_PATIENCE = Patience(attempts=200, total_s=900.0)
 """As long as the longest boot deadline: then the broker has given the item back anyway."""

@@ -5,31 +5,34 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from broker.wire.leases import ClaimAnswer
 from broker.wire.states import FailureCode
 from guest.steps.account import Account
 from guest.steps.failure import StepFailed
+from guest.steps.work import Work
 from guest.steps.workspace import Workspace
 
-_PLACEHOLDER = re.compile(r"\{(input|output|item|param\.([^{}]+))\}")
+_PLACEHOLDER = re.compile(r"\{(input|output|item|script|param\.([^{}]+))\}")
 _NOT_IN_NAMES = re.compile(r"[^A-Z0-9]")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def arguments(claimed: ClaimAnswer, workspace: Workspace, input_path: Path | None) -> list[str]:
+def arguments(work: Work, workspace: Workspace, input_path: Path | None) -> list[str]:
     """Split the line as a shell would, then fill in the placeholders: a value is one argument, whatever is in it.
 
-    Braces that hold no placeholder of ours stay as they are.
+    Braces that hold no placeholder of ours stay as they are. An empty line with a script runs that, given the input,
+    where there is one, and the output folder.
 
     Raises:
         StepFailed: the line cannot be read, or it names what the item does not have.
     """
     try:
-        words = shlex.split(claimed.run)
+        words = shlex.split(work.run)
     except ValueError as error:
         raise StepFailed(FailureCode.PROGRAM_MISSING, f"the stream's run line cannot be read: {error}") from error
-    if not words:
+    if not words and not work.script:
         raise StepFailed(FailureCode.PROGRAM_MISSING, "the stream's run line is empty")
+    if not words:
+        words = ["{script}", "{input}", "{output}"] if input_path is not None else ["{script}", "{output}"]
 
     def value_of(found: re.Match[str]) -> str:
         match found[1]:
@@ -38,9 +41,11 @@ def arguments(claimed: ClaimAnswer, workspace: Workspace, input_path: Path | Non
             case "output":
                 return str(workspace.output)
             case "item":
-                return claimed.item
+                return work.item
+            case "script":
+                return str(_given_script(work, workspace))
             case _:
-                return _given_param(claimed, found[2])
+                return _given_param(work, found[2])
 
     return [_PLACEHOLDER.sub(value_of, word) for word in words]
 
@@ -53,17 +58,25 @@ def _given_input(path: Path | None) -> Path:
     return path
 
 
-def _given_param(claimed: ClaimAnswer, name: str) -> str:
-    if name not in claimed.params:
+def _given_script(work: Work, workspace: Workspace) -> Path:
+    if not work.script:
+        raise StepFailed(
+            FailureCode.PROGRAM_MISSING, "the stream's run line names {script}, but the stream sends none along"
+        )
+    return workspace.script
+
+
+def _given_param(work: Work, name: str) -> str:
+    if name not in work.params:
         raise StepFailed(
             FailureCode.INPUT_UNAVAILABLE,
             f"the stream's run line names {{param.{name}}}, but the item has no parameter {name!r}",
         )
-    return claimed.params[name]
+    return work.params[name]
 
 
 def environment(
-    claimed: ClaimAnswer, workspace: Workspace, input_path: Path | None, account: Account, proxy: str | None
+    work: Work, workspace: Workspace, input_path: Path | None, account: Account, proxy: str | None
 ) -> dict[str, str]:
     """Build the program's environment from nothing: the client's own names a Python that is none of the program's.
 
@@ -77,23 +90,20 @@ def environment(
         "SHELL": account.shell or "/bin/sh",
         "LANG": "C.UTF-8",
         "VMBROKER_OUTPUT": str(workspace.output),
-        "VMBROKER_ITEM": claimed.item,
+        "VMBROKER_ITEM": work.item,
         "MACHINEFEATURES": str(workspace.machine_features),
         "JOBFEATURES": str(workspace.job_features),
     }
+    if work.script:
+        given["VMBROKER_SCRIPT"] = str(workspace.script)
     if input_path is not None:
         given["VMBROKER_INPUT"] = str(input_path)
-    given |= {f"VMBROKER_PARAM_{_NOT_IN_NAMES.sub('_', key.upper())}": text for key, text in claimed.params.items()}
+    given |= {f"VMBROKER_PARAM_{_NOT_IN_NAMES.sub('_', key.upper())}": text for key, text in work.params.items()}
     if proxy is not None:
         given |= _proxy_variables(proxy)
     return given
 
 
 def _proxy_variables(proxy: str) -> Mapping[str, str]:
-    # HTTP_PROXY in capitals is left out: programs ignore it, since a CGI's caller could set it (httpoxy).
-    return {
-        "http_proxy": proxy,
-        "https_proxy": proxy,
-        "HTTPS_PROXY": proxy,
-        "no_proxy": "localhost,127.0.0.1,::1",
-    }
+    lower = {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": "localhost,127.0.0.1,::1"}
+    return lower | {name.upper(): value for name, value in lower.items()}

@@ -41,3 +41,17 @@ def uptime_s() -> float:
 
 def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def peak_rss_bytes() -> int:
+    """Return the most memory this process ever had. Source: proc(5), VmHWM."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key == "VmHWM":
+            return int(value.split()[0]) * 1024
+    return 0
+
+
+def has_network_device(devices: Path = Path("/sys/class/net")) -> bool:
+    """Tell whether there is a device behind any of the network's interfaces; loopback and tunnels have none."""
+    return any(devices.glob("*/device"))

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from broker.client.errors import CallError
 from broker.client.lease import LeaseClient
+from broker.client.repetition import is_passing
 from broker.client.session import ONCE, ApiError
 from broker.wire.leases import ClaimAnswer
 from broker.wire.states import Instruction
-from guest.steps.repetition import is_passing
 
 
 async def beat_until_lost(

@@ -1,17 +1,17 @@
-"""What of the output folder is uploaded: regular files that a pattern matches, within the limits."""
+"""What of the output folder is uploaded: regular files that a pattern matches, within the work."""
 
 import fnmatch
 import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker.wire.leases import LeaseLimits
 from broker.wire.states import FailureCode
 from guest.steps.failure import StepFailed
+from guest.steps.work import Work
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
 """Control characters, backslash, and what Python puts for bytes that are no UTF-8."""
@@ -32,7 +32,7 @@ class Output:
             return hashlib.file_digest(file, "sha256").digest()
 
 
-def collect(folder: Path, patterns: Sequence[str], limits: LeaseLimits) -> list[Output]:
+def collect(folder: Path, work: Work) -> list[Output]:
     """List the files to upload, by name. Symbolic links, and all that is no regular file, are left out.
 
     A pattern is matched against the path below the folder; `*` matches `/` too.
@@ -43,15 +43,15 @@ def collect(folder: Path, patterns: Sequence[str], limits: LeaseLimits) -> list[
     found: list[Output] = []
     total_bytes = 0
     for output in _regular_files(folder):
-        if not any(fnmatch.fnmatchcase(output.name, pattern) for pattern in patterns):
+        if not any(fnmatch.fnmatchcase(output.name, pattern) for pattern in work.output_files):
             continue
         _check_name(output.name)
         found.append(output)
         total_bytes += output.size_bytes
-        if len(found) > limits.max_outputs:
-            raise _refused(f"the program wrote more than {limits.max_outputs} output files, the most that are taken")
-        if total_bytes > limits.output_mib * BYTES_PER_MIB:
-            raise _refused(f"the output is larger than the stream's limit of {limits.output_mib} MiB")
+        if len(found) > work.max_outputs:
+            raise _refused(f"the program wrote more than {work.max_outputs} output files, the most that are taken")
+        if total_bytes > work.output_mib * BYTES_PER_MIB:
+            raise _refused(f"the output is larger than the stream's limit of {work.output_mib} MiB")
     return sorted(found, key=lambda output: output.name)
 
 

@@ -1,6 +1,7 @@
 """Running the researcher's program: started, watched, its words kept, and stopped with all that it started."""
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -84,26 +85,35 @@ class Program:
             await self._end(process, readers)
 
     async def _start(self) -> asyncio.subprocess.Process:
-        identity: dict[str, Any] = {}
-        if not self.account.is_current:
-            identity = {"user": self.account.uid, "group": self.account.gid, "extra_groups": self.account.groups}
         try:
-            return await asyncio.create_subprocess_exec(
-                *self.arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                cwd=self.folder,
-                env=self.environment,
-                start_new_session=True,
-                **identity,
-            )
+            try:
+                return await self._execute(self.arguments)
+            except OSError as error:
+                # A script whose first line names no interpreter is the shell's. Source: POSIX, execvp().
+                if error.errno != errno.ENOEXEC:
+                    raise
+                return await self._execute(("/bin/sh", *self.arguments))
         except FileNotFoundError as error:
             raise self._missing("is not in the image, or the interpreter it names is not") from error
         except OSError as error:
             raise self._missing(f"cannot be started: {error.strerror}") from error
         except ValueError as error:
             raise self._missing(f"cannot be started: {error}") from error
+
+    async def _execute(self, arguments: Sequence[str]) -> asyncio.subprocess.Process:
+        identity: dict[str, Any] = {}
+        if not self.account.is_current:
+            identity = {"user": self.account.uid, "group": self.account.gid, "extra_groups": self.account.groups}
+        return await asyncio.create_subprocess_exec(
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=self.folder,
+            env=self.environment,
+            start_new_session=True,
+            **identity,
+        )
 
     def _missing(self, what: str) -> StepFailed:
         return StepFailed(FailureCode.PROGRAM_MISSING, f"the program {self.arguments[0]} {what}")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from broker.wire.leases import ClaimAnswer
 from guest.steps.account import Account
 from guest.steps.facts import memory_bytes
+from guest.steps.work import Work
 
 CANDIDATES = (Path("/var/tmp"), Path("/tmp"))  # noqa: S108 # a fresh folder with a random name is made below
 
@@ -53,18 +53,22 @@ class Workspace:
     def job_features(self) -> Path:
         return self.root / "jobfeatures"
 
+    @property
+    def script(self) -> Path:
+        return self.root / "script"
+
     def input_path(self, name: str) -> Path:
         """Return where the input goes: its own name, unless that would leave the folder."""
         return self.work / (name if name not in {"", ".", ".."} and "/" not in name and "\0" not in name else "input")
 
-    def write_features(self, claimed: ClaimAnswer) -> None:
+    def write_features(self, work: Work) -> None:
         """Write what the field's jobs read. Source: HSF-TN-2016-02, Machine/Job Features."""
-        vcpus, started_s, run_s = os.cpu_count() or 1, int(time.time()), claimed.limits.run_ms // 1000
+        vcpus, started_s, run_s = os.cpu_count() or 1, int(time.time()), work.run_ms // 1000
         features: dict[Path, dict[str, str | int]] = {
             self.machine_features: {"total_cpu": vcpus, "shutdowntime": started_s + run_s},
             self.job_features: {
                 "allocated_cpu": vcpus,
-                "job_id": claimed.item,
+                "job_id": work.item,
                 "jobstart_secs": started_s,
                 "max_rss_bytes": memory_bytes(),
                 "shutdowntime_job": started_s + run_s,
@@ -75,11 +79,18 @@ class Workspace:
             for key, value in values.items():
                 (folder / key).write_text(str(value))
 
+    def write_script(self, text: str) -> None:
+        """Write the program that the stream sends along, if it does; beside the working folder, which stays fresh."""
+        if text:
+            self.script.write_text(text, encoding="utf-8")
+            self.script.chmod(0o755)
+
     def hand_over(self, account: Account) -> None:
-        """Make working and output folder, and what is in them, the program's."""
+        """Make the script, the working and the output folder, and what is in them, the program's."""
         if account.is_current:
             return
-        for path in (self.work, *self.work.iterdir(), self.output):
+        script = [self.script] if self.script.exists() else []
+        for path in (self.work, *self.work.iterdir(), self.output, *script):
             os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
     def remove(self) -> None:

@@ -8,7 +8,7 @@ import pty
 import pwd
 import sys
 import tty
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +53,7 @@ class EdgeBroker:
     """Gives one item, keeps what it is sent, and misbehaves as a test sets it."""
 
     run: str = "/bin/true"
+    script: str = ""
     input_bytes: bytes | None = None
     input_status: int = 200
     input_origin: str | None = None
@@ -129,6 +130,7 @@ class EdgeBroker:
                 fence=1,
                 lease=LEASE,
                 run=self.run,
+                script=self.script,
                 as_user=self.as_user,
                 output_files=["*"],
                 limits=LeaseLimits(
@@ -241,17 +243,39 @@ class RunningGuest:
             return await self.process.wait()
 
 
+@dataclass(frozen=True)
+class Client:
+    """How to start a client; it learns of port and run folder by options, or by the environment."""
+
+    command: tuple[str, ...]
+    takes_options: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+OUR_CLIENT = Client((sys.executable, "-m", "guest.cli"))
+
+
 @asynccontextmanager
 async def started_guest(
-    broker_url: str, run_folder: Path, *, proxy: str | None = None, ticket: str = "vt1.a.dispatch.k.mac"
+    broker_url: str,
+    run_folder: Path,
+    *,
+    proxy: str | None = None,
+    ticket: str = "vt1.a.dispatch.k.mac",
+    client: Client = OUR_CLIENT,
 ) -> AsyncIterator[RunningGuest]:
     """Start the client as a process of this host, and end it whatever happens."""
     end = PortEnd(broker_url, proxy=proxy, ticket=ticket)
     end.open()
-    options = ["--stay", "--port", str(end.device), "--run-folder", str(run_folder)]
+    options = ["--stay", "--port", str(end.device), "--run-folder", str(run_folder)] if client.takes_options else []
+    told = {"VMBROKER_STAY": "1", "VMBROKER_PORT": str(end.device), "VMBROKER_RUN_FOLDER": str(run_folder.parent)}
     with (run_folder.parent / "guest.out").open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "guest.cli", *options, stdout=output, stderr=asyncio.subprocess.STDOUT
+            *client.command,
+            *options,
+            stdout=output,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, **told, **client.environment},
         )
     try:
         yield RunningGuest(process, end)

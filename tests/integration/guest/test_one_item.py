@@ -141,6 +141,28 @@ async def test_an_account_that_the_image_lacks_is_named(broker: EdgeBroker, tmp_
     assert "the image has no account 'no-such-account'" in broker.failed.sentence
 
 
+@pytest.mark.parametrize("first_line", ["#!/bin/sh", "echo no interpreter named"])
+async def test_runs_the_script_that_was_sent_along(broker: EdgeBroker, tmp_path: Path, first_line: str) -> None:
+    broker.input_bytes, broker.run = b"abc", ""
+    broker.script = f"""{first_line}
+        [ "$0" = "$VMBROKER_SCRIPT" ] && [ -x "$0" ] && [ "$(ls)" = "frame 1.exr" ] && cp "$1" "$2/copy"
+        """
+
+    assert (await run_guest(broker, tmp_path))[0] == Exit.COMPLETED
+    assert broker.files == {"copy": b"abc"}
+    assert broker.completed is not None
+    assert int(broker.completed.facts["client_peak_rss_bytes"]) > 1_000_000
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may run a program as somebody else")
+async def test_a_script_is_the_programs_own(broker: EdgeBroker, tmp_path: Path) -> None:
+    broker.as_user, broker.run, broker.script = "nobody", "stat -c '%U %a' {script}", "#!/bin/sh"
+
+    assert (await run_guest(broker, tmp_path))[0] == Exit.COMPLETED
+    assert broker.completed is not None
+    assert broker.completed.log == b"nobody 755\n"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may run a program as somebody else")
 async def test_runs_the_program_as_the_stream_wants(broker: EdgeBroker, tmp_path: Path) -> None:
     broker.input_bytes, broker.as_user = b"x", "nobody"

@@ -1,84 +1,13 @@
 """The client against the real broker; only the vm around it is missing."""
 
-import json
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
-from uuid import uuid4
 
-import pytest
-
-from broker.app import running_broker
-from broker.client.dispatch import DispatchClient
-from broker.client.files import Content, Files, read_content
-from broker.client.researcher import Researcher
-from broker.client.session import Session
-from broker.settings import load_settings
-from broker.wire.dispatches import DispatchAnswer, DispatchRequest, Room
-from broker.wire.items import ItemView, NewItem
-from broker.wire.machines import Disk, MachineDefinition
-from broker.wire.names import Digest, ItemRef, MachineRef, StreamRef, UserName
-from broker.wire.states import Accelerator, ItemState
-from broker.wire.streams import StreamSpec
+from broker.client.files import Content, read_content
+from broker.wire.names import Digest
+from broker.wire.states import ItemState
 from guest.exits import Exit
-from tests.integration.guest.edge import CURRENT_ACCOUNT, started_guest
-
-STREAM = StreamRef(UserName("alice"), "render")
-XML = """
-<domain type='kvm'>
-  <memory unit='MiB'>256</memory>
-  <vcpu>1</vcpu>
-  <os><type>hvm</type></os>
-  <devices><disk type='file'><target dev='vda'/></disk></devices>
-</domain>
-"""
-
-
-class Broker:
-    """A broker with a machine, and the sessions of its first user and its first launcher."""
-
-    def __init__(self, url: str, user: Session, launcher: Session) -> None:
-        self.url = url
-        self.researcher, self.files = Researcher(user), Files(user)
-        self.dispatches = DispatchClient(launcher)
-
-    async def push(self, run: str, url: str | None = None) -> ItemRef:
-        await self.researcher.put_stream(STREAM, StreamSpec(machine="m", run=run, as_user=CURRENT_ACCOUNT))
-        [pushed] = [answer async for answer in self.researcher.push(STREAM, [NewItem(url=url)], uuid4().hex)]
-        return ItemRef(STREAM, pushed.first)
-
-    async def dispatch(self) -> DispatchAnswer:
-        room = Room(vcpus=2, memory_mib=1024, disk_mib=100_000, accelerator=Accelerator.TCG)
-        answer = await self.dispatches.dispatch(
-            DispatchRequest(dispatch_key=uuid4().hex, launcher="l", node="n", room=room, wait_ms=10_000)
-        )
-        assert answer is not None
-        return answer
-
-    async def item(self, item: ItemRef) -> ItemView:
-        return await self.researcher.item(item)
-
-
-@pytest.fixture
-async def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Broker]:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    image = tmp_path / "image"
-    image.write_bytes(b"an image")
-    async with AsyncExitStack() as stack:
-        settings = load_settings({"data": tmp_path / "data", "listen": "127.0.0.1:0", "user": "alice"})
-        url = await stack.enter_async_context(running_broker(settings))
-
-        async def logged_in(name: str) -> Session:
-            token = json.loads((tmp_path / "config/vmbroker" / name).read_text())["token"]
-            return await stack.enter_async_context(Session(url, token=token))
-
-        broker = Broker(url, await logged_in("login.json"), await logged_in("launcher.json"))
-        content = await read_content(image)
-        await broker.files.put_image(image, content)
-        disk = Disk(digest=content.digest, size_bytes=content.size_bytes)
-        definition = MachineDefinition(domain_xml=XML, disks={"vda": disk})
-        await broker.researcher.put_machine(MachineRef(UserName("alice"), "m"), definition)
-        yield broker
+from tests.integration.guest.edge import started_guest
+from tests.integration.guest.real_broker import STREAM, Broker
 
 
 async def test_an_item_is_done_with_its_output_in_the_file_service(real: Broker, tmp_path: Path) -> None:

@@ -1,18 +1,16 @@
 from typing import Any
 
-from broker.wire.leases import ClaimAnswer, LeaseLimits
-
-LIMITS = LeaseLimits(heartbeat_ms=1_000, lease_ms=60_000, run_ms=60_000, output_mib=1, max_outputs=3)
+from guest.steps.work import Work
 
 
-def claimed(**changes: Any) -> ClaimAnswer:
+def work(**changes: Any) -> Work:
     fields: dict[str, Any] = {
         "item": "alice/render/17",
-        "fence": 1,
-        "lease": "vl1.x",
         "run": "true",
         "as_user": "root",
         "output_files": ["*"],
-        "limits": LIMITS,
+        "run_ms": 60_000,
+        "output_mib": 1,
+        "max_outputs": 3,
     }
-    return ClaimAnswer(**(fields | changes))
+    return Work(**(fields | changes))

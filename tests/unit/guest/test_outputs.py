@@ -1,17 +1,16 @@
 import os
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from broker.wire.states import FailureCode
 from guest.steps.failure import StepFailed
 from guest.steps.outputs import collect
-from tests.unit.guest.items import LIMITS
+from tests.unit.guest.items import work
 
 
 def names(folder: Path, *patterns: str) -> list[str]:
-    return [output.name for output in collect(folder, patterns, LIMITS)]
+    return [output.name for output in collect(folder, work(output_files=patterns))]
 
 
 def test_takes_regular_files_that_a_pattern_matches(tmp_path: Path) -> None:
@@ -37,16 +36,16 @@ def test_leaves_out_links_pipes_and_what_lies_behind_linked_folders(tmp_path: Pa
 
 def test_a_file_exchanged_for_a_link_after_it_was_listed_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x")
-    (output,) = collect(tmp_path, ["*"], LIMITS)
+    (output,) = collect(tmp_path, work())
     (tmp_path / "a").unlink()
     (tmp_path / "a").symlink_to("/etc/passwd")
     with pytest.raises(OSError, match="Too many levels of symbolic links"):
         output.sha256()
 
 
-def refusal(folder: Path, **limits: int) -> str:
+def refusal(folder: Path) -> str:
     with pytest.raises(StepFailed) as caught:
-        collect(folder, ["*"], msgspec.structs.replace(LIMITS, **limits))
+        collect(folder, work())
     assert caught.value.code is FailureCode.OUTPUT_REFUSED
     return caught.value.sentence
 
@@ -61,7 +60,7 @@ def test_too_many_bytes_are_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(b"x" * 600_000)
     assert refusal(tmp_path) == "the output is larger than the stream's limit of 1 MiB"
-    assert len(collect(tmp_path, ["a"], LIMITS)) == 1
+    assert len(collect(tmp_path, work(output_files=["a"]))) == 1
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from guest.steps.clock import set_clock
 from guest.steps.facts import guest_os
 from guest.steps.program import MAX_CONSOLE_COPY_BYTES, Tail
 from guest.steps.workspace import Workspace
-from tests.unit.guest.items import claimed
+from tests.unit.guest.items import work
 
 
 def test_each_ticket_has_one_key_of_its_own(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_program_that_writes_without_end_does_not_fill_the_console() -> None:
 
 def test_a_workspace_is_made_where_there_is_a_place_and_leaves_nothing(tmp_path: Path) -> None:
     workspace = Workspace.make((tmp_path / "none", tmp_path))
-    workspace.write_features(claimed())
+    workspace.write_features(work())
     assert workspace.root.parent == tmp_path
     assert int((workspace.machine_features / "total_cpu").read_text()) >= 1
     assert (workspace.job_features / "wall_limit_secs").read_text() == "60"

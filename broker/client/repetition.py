@@ -1,7 +1,7 @@
 """Trying again. Only an answer in the 400s says no; every other failure may be gone a little later.
 
 A broker that is away behind the launcher's proxy is heard of as a 502, one that stumbles answers 500: neither has
-refused anything, and every call of the guest may be repeated.
+refused anything, and every call for an item may be repeated, be it the guest's or its launcher's.
 """
 
 import asyncio

@@ -1,0 +1,144 @@
+"""One attempt at the item's work: its input fetched, its program run, its outputs delivered, within the run limit.
+
+How files come and go is the carrier's; this is what is the same for every exchange, and what a program relies on.
+Source: docs/reference/program.md.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from broker.wire.states import FailureCode
+from guest.steps.account import Account
+from guest.steps.carrier import Carrier, Delivered
+from guest.steps.command import arguments, environment
+from guest.steps.facts import client_name, guest_os, peak_rss_bytes, uptime_s
+from guest.steps.failure import StepFailed
+from guest.steps.outputs import collect
+from guest.steps.program import Program, Tail, check_status, copy_to_console
+from guest.steps.work import Work
+from guest.steps.workspace import Workspace
+
+MAX_GRACE_S = 10.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Attempt:
+    """The work on one item. `facts` and `tail` are filled as it goes, and count however it ends."""
+
+    work: Work
+    carrier: Carrier
+    proxy: str | None
+    say: Say
+    stage: str = "claimed"
+    facts: dict[str, str] = field(default_factory=dict)
+    tail: Tail = field(default_factory=lambda: Tail(copy_to_console))
+    started_at_s: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.facts = {
+            "guest_os": guest_os(),
+            "client": client_name(),
+            "boot_to_claim_ms": str(round(uptime_s() * 1000)),
+        }
+
+    @property
+    def grace_s(self) -> float:
+        """What a program gets between SIGTERM and SIGKILL: at most a twentieth of its limit."""
+        return min(MAX_GRACE_S, self.work.run_ms / 1000 / 20)
+
+    def left_s(self) -> float:
+        """Return what is left of the run limit, in which a stopped program and its log still have to find their place.
+
+        The broker ends the item itself at the limit; ours comes a little earlier, so that it learns why.
+        """
+        return self.started_at_s + self.work.run_ms / 1000 - 2 * self.grace_s - time.monotonic()
+
+    async def carry_out(self) -> list[Delivered]:
+        """Fetch, run, deliver.
+
+        Raises:
+            StepFailed: whatever is the item's fault, the run limit included.
+        """
+        try:
+            async with asyncio.timeout(self.left_s()):
+                return await self._steps()
+        except TimeoutError as error:
+            raise StepFailed(
+                FailureCode.RUN_TIMEOUT,
+                f"the run limit of {self.work.run_ms / 1000:g} s was reached while {self.stage}",
+            ) from error
+        finally:
+            self.facts["client_peak_rss_bytes"] = str(peak_rss_bytes())
+
+    async def _steps(self) -> list[Delivered]:
+        account = Account.find(self.work.as_user)
+        workspace = self._workspace()
+        try:
+            input_path = await self._fetch(workspace)
+            await self._run(workspace, account, input_path)
+            return await self._deliver(workspace)
+        finally:
+            workspace.remove()
+
+    def _workspace(self) -> Workspace:
+        try:
+            workspace = Workspace.make()
+            workspace.write_features(self.work)
+            workspace.write_script(self.work.script)
+        except OSError as error:
+            raise StepFailed(
+                FailureCode.INPUT_UNAVAILABLE, f"no working folder can be made in the vm: {error.strerror}"
+            ) from error
+        return workspace
+
+    async def _fetch(self, workspace: Workspace) -> Path | None:
+        if self.work.input_name is None:
+            return None
+        self.stage = "fetching the input"
+        started_at_s = time.monotonic()
+        fetched = await self.carrier.fetch_input(workspace.input_path(self.work.input_name))
+        self.facts |= {
+            "fetch_ms": _ms_since(started_at_s),
+            "input_bytes": str(fetched.size_bytes),
+            "input_digest": fetched.digest,
+        }
+        self.say(f"fetched {fetched.path.name}, {fetched.size_bytes} bytes")
+        return fetched.path
+
+    async def _run(self, workspace: Workspace, account: Account, input_path: Path | None) -> None:
+        self.stage = "running the program"
+        program = Program(
+            arguments(self.work, workspace, input_path),
+            environment(self.work, workspace, input_path, account, self.proxy),
+            workspace.work,
+            account,
+            self.grace_s,
+        )
+        workspace.hand_over(account)
+        self.say(f"running {program.arguments[0]}")
+        started_at_s = time.monotonic()
+        try:
+            status = await program.run(self.tail)
+        finally:
+            self.facts["run_ms"] = _ms_since(started_at_s)
+        check_status(status, self.tail)
+
+    async def _deliver(self, workspace: Workspace) -> list[Delivered]:
+        self.stage = "uploading the output"
+        started_at_s = time.monotonic()
+        outputs = collect(workspace.output, self.work)
+        if not outputs:
+            self.say(f"the output folder holds no file that matches {' '.join(self.work.output_files)}")
+        delivered = [await self.carrier.put_output(output) for output in outputs]
+        self.facts["upload_ms"] = _ms_since(started_at_s)
+        self.say(f"uploaded {len(delivered)} files, {sum(file.size_bytes for file in delivered)} bytes")
+        return delivered
+
+
+def _ms_since(started_at_s: float) -> str:
+    return str(round((time.monotonic() - started_at_s) * 1000))

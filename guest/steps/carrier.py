@@ -1,0 +1,42 @@
+"""What an exchange does for an item: brings its input, takes its outputs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from guest.steps.outputs import Output
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    path: Path
+    size_bytes: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """An output that is where its exchange takes it: `url` is where, empty when there is nothing to tell."""
+
+    name: str
+    size_bytes: int
+    digest: str
+    url: str = ""
+
+
+class Carrier(Protocol):
+    async def fetch_input(self, path: Path) -> Fetched:
+        """Bring the item's input to `path`.
+
+        Raises:
+            StepFailed: with the sentence that the researcher reads.
+        """
+        ...
+
+    async def put_output(self, output: Output) -> Delivered:
+        """Deliver one output.
+
+        Raises:
+            StepFailed: it could not be delivered.
+        """
+        ...

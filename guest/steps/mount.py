@@ -1,0 +1,75 @@
+"""Mounting a folder that the node shares: virtiofs where it serves that, else 9p over virtio.
+
+By the system call, as an image may have no mount(8). A kernel that has the file systems as modules loads them itself
+where it has a modprobe; where udev is slow or missing, we call that.
+"""
+
+import ctypes
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+MS_NOSUID = 2
+MS_NODEV = 4
+"""Source: mount(2), linux/mount.h."""
+FILE_SYSTEMS = {"virtiofs": "", "9p": "trans=virtio,version=9p2000.L,msize=512000"}
+"""With their options. Source: Linux Documentation/filesystems/virtiofs.rst, 9p.rst."""
+MODULES = ("virtiofs", "9pnet_virtio", "9p")
+MODPROBE_TIMEOUT_S = 30
+MODPROBE_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
+LOOK_INTERVAL_S = 0.2
+MOUNT_TIMEOUT_S = 10.0
+
+
+class CannotMount(Exception):
+    """No shared folder could be mounted; the text says what was tried."""
+
+
+def mount_share(tags: Sequence[str], folder: Path, timeout_s: float = MOUNT_TIMEOUT_S) -> str:
+    """Mount the first of the shares that can be, at `folder`; returns what it is, such as `vmbroker by virtiofs`.
+
+    Raises:
+        CannotMount: none of them within `timeout_s`.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    deadline_s = time.monotonic() + timeout_s
+    has_modules = False
+    while True:
+        faults: list[str] = []
+        for tag, kind in [(tag, kind) for tag in tags for kind in FILE_SYSTEMS]:
+            try:
+                _mount(tag, folder, kind)
+            except OSError as error:
+                faults.append(f"{tag} by {kind}: {error.strerror}")
+            else:
+                return f"{tag} by {kind}"
+        if not has_modules:
+            has_modules = True
+            _load_modules()
+        elif time.monotonic() >= deadline_s:
+            raise CannotMount(f"the shared folder cannot be mounted: {'; '.join(faults)}")
+        else:
+            time.sleep(LOOK_INTERVAL_S)
+
+
+def _mount(tag: str, folder: Path, kind: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    arguments = (os.fsencode(tag), os.fsencode(folder), kind.encode())
+    if libc.mount(*arguments, ctypes.c_ulong(MS_NOSUID | MS_NODEV), FILE_SYSTEMS[kind].encode()) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _load_modules() -> None:
+    """Load what is there as a module; that none is, or no modprobe, shows when it is mounted again."""
+    modprobe = shutil.which("modprobe", path=MODPROBE_PATH)
+    if modprobe is None:
+        return
+    for module in MODULES:
+        try:
+            subprocess.run([modprobe, "-q", module], check=False, timeout=MODPROBE_TIMEOUT_S)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            print(f"vmbroker: modprobe {module} failed: {error}", flush=True)
