@@ -21,12 +21,15 @@ from broker.auth.keys import BrokerKeys, load_keys, write_private
 from broker.auth.logins import write_logins
 from broker.domain.errors import Unavailable
 from broker.files.free_space import FreeSpace
+from broker.files.tails import Tails
 from broker.http.call import Services
 from broker.http.server import loops_of, make_app, make_services
 from broker.settings import Settings, config_home
-from broker.store import EmbeddedStore, Store
+from broker.store import EmbeddedStore, Forgotten, Store
 
 TICK_S = 1.0
+_FORGET_S = 10.0
+"""Items are forgotten at whole minutes: looking as often as the clock ticks would find nothing."""
 _SHUTDOWN_S = 10.0
 """What is being answered at the stop has so long to end."""
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -85,7 +88,7 @@ async def running_broker(settings: Settings) -> AsyncIterator[str]:
         write_logins(services.tokens, config_home(), url, settings.user)
         log.info("broker_ready", url=url, data=str(settings.data), user=settings.user)
         async with asyncio.TaskGroup() as group:
-            loops = [group.create_task(loop) for loop in (*loops_of(services), keep_time(store))]
+            loops = [group.create_task(loop) for loop in (*loops_of(services), keep_time(store), forget(services))]
             try:
                 yield url
             finally:
@@ -107,6 +110,30 @@ async def tick_once(store: Store) -> int:
         return await store.tick()
     except Unavailable as error:
         log.warning("tick_missed", reason=error.detail)
+        return 0
+
+
+async def forget(services: Services) -> None:
+    """Forget what was kept long enough, for ever; beside the clock, which no removal of files may hold up."""
+    while True:
+        forgotten = await forget_once(services.store, services.tails)
+        await asyncio.sleep(0 if forgotten else _FORGET_S)
+
+
+async def forget_once(store: Store, tails: Tails) -> int:
+    """Forget items whose stream's `keep` is over, with what their vms said; nothing while the store is away."""
+
+    async def clear(forgotten: Forgotten) -> None:
+        try:
+            await tails.remove(forgotten.item, forgotten.dispatches)
+        except OSError as error:
+            # The item goes all the same: one file that cannot be removed must not keep all that follows.
+            log.warning("tails_not_removed", item=str(forgotten.item), reason=str(error))
+
+    try:
+        return await store.forget(clear)
+    except Unavailable as error:
+        log.warning("forgetting_missed", reason=error.detail)
         return 0
 
 

@@ -8,18 +8,17 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from urllib.parse import quote
 
 import msgspec
 
 from broker.client.errors import ApiError, CallError, may_help_to_repeat
 from broker.client.session import Patience, Session
+from broker.client.uploads import ImageUpload
 from broker.wire.files import FileView
 from broker.wire.machines import ImageView
 from broker.wire.names import Digest
-
-T = TypeVar("T")
 
 CHUNK_BYTES = 1_048_576
 TRANSFER_PATIENCE = Patience(attempts=6, total_s=600.0)
@@ -68,7 +67,7 @@ async def read_content(path: Path, progress: Progress = silent) -> Content:
 
 
 class Files:
-    """The transfers of one session. Each is repeated as a whole where that may help.
+    """The transfers of one session. Each is repeated where that may help, as a whole but for images.
 
     Every method raises `ApiError` when the broker refuses and `Unreachable` when no answer came.
     """
@@ -87,15 +86,22 @@ class Files:
         return True
 
     async def put_image(self, path: Path, content: Content, progress: Progress = silent) -> ImageView:
-        """Upload an image; the broker proves its digest."""
-        return await self._put(f"/v1/images/{content.digest}", path, content, progress, ImageView, {})
+        """Upload an image, from where an earlier upload of it stopped; the broker proves its digest.
+
+        Goes on over errors as long as bytes come through; when it gives up, what arrived stays at the broker for a day.
+
+        Raises:
+            FileChanged: the file became shorter meanwhile.
+        """
+        await ImageUpload(self._session, path, content.digest, content.size_bytes, progress).run()
+        return ImageView(digest=content.digest, size_bytes=content.size_bytes)
 
     async def put_file(
         self, path: Path, name: str, content: Content, progress: Progress = silent, *, create_only: bool = False
     ) -> FileView:
         """Upload a file as `name` (`USER/PATH`)."""
         headers = {"If-None-Match": "*"} if create_only else {}
-        return await self._put(f"/v1/files/{quote(name, safe='/')}", path, content, progress, FileView, headers)
+        return await self._put(f"/v1/files/{quote(name, safe='/')}", path, content, progress, headers)
 
     async def get_file(self, url: str, path: Path, expected: Content | None, progress: Progress = silent) -> Content:
         """Download an address, or a path of the broker, to `path`: whole and as expected, or not at all.
@@ -115,8 +121,8 @@ class Files:
         raise AssertionError("a patience has at least one attempt")
 
     async def _put(
-        self, url: str, path: Path, content: Content, progress: Progress, answer: type[T], headers: dict[str, str]
-    ) -> T:
+        self, url: str, path: Path, content: Content, progress: Progress, headers: dict[str, str]
+    ) -> FileView:
         sent = {
             "Content-Type": "application/octet-stream",
             "Content-Length": str(content.size_bytes),
@@ -128,7 +134,7 @@ class Files:
             try:
                 data = _chunks(path, counted)
                 async with self._session.open("PUT", url, data=data, headers=sent, idle_timeout_s=300) as reply:
-                    return msgspec.json.decode(await reply.read(), type=answer)
+                    return msgspec.json.decode(await reply.read(), type=FileView)
             except CallError as error:
                 if attempt == TRANSFER_PATIENCE.attempts or not may_help_to_repeat(error):
                     raise

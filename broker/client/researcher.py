@@ -2,23 +2,27 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TypeVar
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
 
 from broker.client.session import Session
 from broker.wire.accounts import WhoAmI
+from broker.wire.events import Event
 from broker.wire.files import ResultLine
 from broker.wire.items import CHUNK_ITEMS, ItemPage, ItemView, NewItem, Pushed
-from broker.wire.machines import MachineDefinition, MachineView
+from broker.wire.machines import MachineDefinition, MachineReaders, MachineView
 from broker.wire.names import ItemRef, MachineRef, StreamRef
 from broker.wire.states import ItemState
-from broker.wire.streams import StreamSpec, StreamView
+from broker.wire.streams import RevisionView, StreamSpec, StreamView
 
 T = TypeVar("T")
 
 NDJSON = "application/x-ndjson"
 _PAGE_ITEMS = 500
+_TRUNCATED = b'{"truncated":'
+"""What a line begins with that stands for events no longer kept."""
 _LINE_BYTES = 4_194_304
 _PUSH_BYTES = 3_145_728
 """Where a chunk of a push is cut at the latest: well below what the broker takes as one request."""
@@ -48,12 +52,34 @@ class Researcher:
     async def machines(self, user: str) -> list[MachineView]:
         return await self._get("/v1/machines", list[MachineView], user=user)
 
+    async def delete_machine(self, ref: MachineRef) -> None:
+        """Remove a machine that no stream uses, and what no other machine of its user needs of its images."""
+        await self._session.send("DELETE", f"/v1/machines/{ref}")
+
+    async def share_machine(self, ref: MachineRef, reader: str) -> list[str]:
+        """Let another user see the machine and name it in streams of their own; return all who may."""
+        return await self._readers("PUT", f"/v1/machines/{ref}/readers/{quote(reader, safe='')}")
+
+    async def unshare_machine(self, ref: MachineRef, reader: str) -> list[str]:
+        """Take a share back; return who may still see the machine. What runs already runs on."""
+        return await self._readers("DELETE", f"/v1/machines/{ref}/readers/{quote(reader, safe='')}")
+
+    async def machine_readers(self, ref: MachineRef) -> list[str]:
+        """Return the users that the machine is shared with, by name."""
+        return await self._readers("GET", f"/v1/machines/{ref}/readers")
+
     async def put_stream(self, ref: StreamRef, spec: StreamSpec) -> StreamView:
         """Create a stream, or change its spec; items keep the revision they were pushed under."""
         return await self._session.call("PUT", f"/v1/streams/{ref}", body=spec, answer=StreamView)
 
-    async def stream(self, ref: StreamRef) -> StreamView:
-        return await self._get(f"/v1/streams/{ref}", StreamView)
+    async def stream(self, ref: StreamRef, revision: int | None = None) -> StreamView:
+        """Return a stream's latest spec, or that of a revision, and its counts."""
+        query = {} if revision is None else {"revision": str(revision)}
+        return await self._get(f"/v1/streams/{ref}", StreamView, **query)
+
+    async def revisions(self, ref: StreamRef) -> list[RevisionView]:
+        """Return the latest revisions of a stream's spec, the newest first."""
+        return await self._get(f"/v1/streams/{ref}/revisions", list[RevisionView])
 
     async def streams(self, user: str) -> list[StreamView]:
         return await self._get("/v1/streams", list[StreamView], user=user)
@@ -97,6 +123,21 @@ class Researcher:
     async def log(self, ref: ItemRef) -> bytes:
         """Return what the item's program wrote, raw: never print it as it is."""
         return (await self._session.send("GET", f"{_item_path(ref)}/log")).body
+
+    async def _readers(self, method: str, path: str) -> list[str]:
+        return (await self._session.call(method, path, answer=MachineReaders)).readers
+
+    async def domain_xml(self, ref: ItemRef) -> bytes:
+        """Return the XML with which the item's last vm was booted."""
+        return (await self._session.send("GET", f"{_item_path(ref)}/domain-xml")).body
+
+    async def events(self, ref: StreamRef) -> AsyncIterator[Event]:
+        """Yield the stream's events that are still kept, and end."""
+        headers = {"Accept": NDJSON}
+        async with self._session.open("GET", f"/v1/streams/{ref}/events", headers=headers) as answer:
+            async for line in _lines(answer):
+                if not line.startswith(_TRUNCATED):
+                    yield msgspec.json.decode(line, type=Event)
 
     async def _get(self, path: str, answer: type[T], **query: str) -> T:
         return await self._session.call("GET", path, answer=answer, query=query or None)

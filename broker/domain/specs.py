@@ -1,48 +1,64 @@
-"""What a researcher may write: the spec of a stream, the items of a push. All faults at once, each with its remedy."""
+"""What a researcher may write as the spec of a stream. All faults at once, each with its remedy."""
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from broker.domain import limits, targets
-from broker.domain.errors import Rejected
-from broker.domain.paths import FILE_SCHEME, BadPath, FilePath, parse_file_url
-from broker.wire.items import NewItem
-from broker.wire.names import BadName, DispatchId, ItemRef, MachineRef, StreamRef, parse_owned
+from broker.domain.durations import text_of
+from broker.domain.faults import Fault, param_faults, rejected
+from broker.domain.paths import BadPath, split_path
+from broker.wire.items import ItemView, NewItem
+from broker.wire.names import BadName, MachineRef, StreamRef, parse_owned
 from broker.wire.problems import ProblemCode
-from broker.wire.streams import StreamSpec
+from broker.wire.states import Exchange
+from broker.wire.streams import Needs, StreamSpec
 
-MAX_FAULTS = 20
-"""Faults told in one answer; nobody mends five hundred lines one by one."""
 MAX_PATTERNS = 100
+MAX_PATTERN_CHARS = 255
 MAX_NETWORK = 100
-MIN_MEMORY_MIB = 16
+_DAY_MS = 86_400_000
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _HOST_PORT = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})")
-_PARAM_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_PARAM_USE = re.compile(r"\{param\.([A-Za-z_][A-Za-z0-9_]{0,63})\}")
+_INTERPRETER = re.compile(r"#! ?/[^\s]")
+_NOT_ON_DISK = frozenset({"dev", "proc", "run", "sys", "tmp"})
+"""Where a guest mounts something else over its root disk, or clears it, as it boots."""
 
 
-class Fault(NamedTuple):
-    """One thing to mend: where it stands (`path` of a spec, `line` of a push), what is wrong, what to do."""
+class Bound(NamedTuple):
+    """The least and the most of a number in a spec; `unit` is how the sentence goes on after it."""
 
-    at: str
-    reason: str
-    remedy: str
+    low: int
+    high: int
+    unit: str
+
+
+BOUNDS: dict[str, Bound] = {
+    "needs.vcpus": Bound(1, 1_024, "vcpus"),
+    "needs.memory_mib": Bound(16, 16_777_216, "MiB"),
+    "needs.disk_mib": Bound(1, 67_108_864, "MiB"),
+    "limits.boot_ms": Bound(1_000, _DAY_MS, "ms"),
+    "limits.run_ms": Bound(1_000, limits.default("run_ms"), "ms"),
+    "limits.output_mib": Bound(1, limits.default("file_bytes") >> 20, "MiB"),
+    "retry.attempts": Bound(1, limits.default("attempts"), "attempts"),
+    "retry.boots": Bound(1, limits.default("boots"), "boots"),
+    "retry.backoff_first_ms": Bound(0, limits.default("backoff_ms"), "ms"),
+    "retry.backoff_max_ms": Bound(0, limits.default("backoff_ms"), "ms"),
+    "retry.hold_exit_codes": Bound(1, 255, "as an exit code"),
+    "keep_ms": Bound(60_000, limits.default("keep_ms"), "ms"),
+}
+"""Bounds of every number, by its path in a `StreamSpec`."""
 
 
 def machine_of(spec: StreamSpec, stream: StreamRef) -> MachineRef:
-    """Return the machine a spec names; one without a user is the stream's own user's.
+    """Return the machine that a checked spec names; one without a user is the stream's own user's."""
+    return parse_owned(spec.machine, stream.user, "machine")
 
-    Raises:
-        Rejected: `bad_spec` when it names none.
-    """
-    try:
-        return parse_owned(spec.machine, stream.user, "machine")
-    except BadName as error:
-        raise Rejected(ProblemCode.BAD_SPEC, str(error)) from error
+
+def params_of(spec: StreamSpec, item: NewItem | ItemView) -> dict[str, str]:
+    """Return the parameters that an item's program is given: the stream's, and the item's own before them."""
+    return {**spec.params, **item.params}
 
 
 def check_spec(spec: StreamSpec, stream: StreamRef) -> None:
@@ -51,43 +67,31 @@ def check_spec(spec: StreamSpec, stream: StreamRef) -> None:
     Raises:
         Rejected: `bad_spec`, with every fault among its refusals.
     """
-    faults = [*_program(spec), *_needs(spec), *_limits(spec), *_retry(spec), *_output(spec, stream), *_network(spec)]
+    faults = spec_faults(spec, stream)
     if faults:
-        raise _rejected(ProblemCode.BAD_SPEC, "path", faults)
-    machine_of(spec, stream)
+        raise rejected(ProblemCode.BAD_SPEC, "path", faults)
 
 
-def check_items(spec: StreamSpec, stream: StreamRef, items: Sequence[NewItem]) -> None:
-    """Check the items of a push against the spec they will run under.
-
-    Raises:
-        Rejected: `bad_items`, with the faults by line; nothing of the push may then be accepted.
-    """
-    faults = [
-        Fault(str(line), fault.reason, fault.remedy)
-        for line, item in enumerate(items, 1)
-        for fault in _item(spec, stream, item)
+def spec_faults(spec: StreamSpec, stream: StreamRef) -> list[Fault]:
+    """Return every fault of a spec, in the order in which people write its fields."""
+    return [
+        *_machine(spec, stream),
+        *_program(spec),
+        *_script(spec),
+        *param_faults("params", spec.params),
+        *_numbers(spec),
+        *_exchange(spec.needs),
+        *_backoff(spec),
+        *_output(spec, stream),
+        *_network(spec),
     ]
-    if faults:
-        raise _rejected(ProblemCode.BAD_ITEMS, "line", faults)
 
 
-def input_files(items: Sequence[NewItem]) -> set[FilePath]:
-    """Return the files of our file service that checked items name as input."""
-    return {parse_file_url(item.url) for item in items if item.url and item.url.startswith(FILE_SCHEME)}
-
-
-def _rejected(code: ProblemCode, where: str, faults: list[Fault]) -> Rejected:
-    first = faults[0]
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    detail = f"{where} {first.at}: {first.reason}; {first.remedy}{more}"
-    refusals = [{where: fault.at, "reason": fault.reason, "remedy": fault.remedy} for fault in faults[:MAX_FAULTS]]
-    return Rejected(code, detail, refusals=refusals)
-
-
-def _range(at: str, value: int | None, low: int, high: int, unit: str) -> Iterator[Fault]:
-    if value is not None and not low <= value <= high:
-        yield Fault(at, f"{value} {unit} is out of bounds", f"write {low} to {high}")
+def _machine(spec: StreamSpec, stream: StreamRef) -> Iterator[Fault]:
+    try:
+        machine_of(spec, stream)
+    except BadName as error:
+        yield Fault("machine", str(error), "write NAME or USER/NAME")
 
 
 def _program(spec: StreamSpec) -> Iterator[Fault]:
@@ -96,118 +100,97 @@ def _program(spec: StreamSpec) -> Iterator[Fault]:
     except ValueError as error:
         yield Fault("run", f"it cannot be split into words: {error}", "mend its quotes")
     else:
-        if not words:
-            yield Fault("run", "it names no program", 'write what to start, e.g. "/opt/app/run {input} {output}"')
+        if not words and not spec.script:
+            remedy = 'write what to start, e.g. "/opt/app/run {input} {output}", or give a script'
+            yield Fault("run", "it names no program", remedy)
     if "\0" in spec.run or len(spec.run.encode()) > limits.default("url_bytes"):
-        yield Fault("run", "it is longer than 8192 bytes or holds a NUL", "put it into a script inside of the image")
+        yield Fault("run", "it is longer than 8192 bytes or holds a NUL", "put it into a script")
+    if "{script}" in spec.run and not spec.script:
+        yield Fault("run", "it names {script}, and there is none", "give a script, or name another program")
     if not _ACCOUNT.fullmatch(spec.as_user):
         yield Fault("as_user", f"{spec.as_user!r} is no account's name", "write the name of an account of the guest")
 
 
-def _needs(spec: StreamSpec) -> Iterator[Fault]:
-    vcpus = None if spec.needs.vcpus == "slot" else spec.needs.vcpus
-    yield from _range("needs.vcpus", vcpus, 1, 1_024, "vcpus")
-    yield from _range("needs.memory_mib", spec.needs.memory_mib, MIN_MEMORY_MIB, 16_777_216, "MiB")
-    yield from _range("needs.disk_mib", spec.needs.disk_mib, 1, 67_108_864, "MiB")
+def _script(spec: StreamSpec) -> Iterator[Fault]:
+    if not spec.script:
+        return
+    size, most = len(spec.script.encode()), limits.default("script_bytes")
+    if size > most:
+        yield Fault("script", f"it has {size} bytes", f"use at most {most}, and fetch the rest as an input")
+    if not _INTERPRETER.match(spec.script):
+        yield Fault("script", "its first line names no interpreter", "begin it with #!/bin/sh or another one's path")
+    if "\r" in spec.script:
+        yield Fault("script", "it has the line ends of another system", "save it with line feeds alone")
+    if "\0" in spec.script:
+        yield Fault("script", "it holds a NUL", "send text; a program of machine code belongs into the image")
 
 
-def _limits(spec: StreamSpec) -> Iterator[Fault]:
-    highest_ms = limits.default("run_ms")
-    yield from _range("limits.boot_ms", spec.limits.boot_ms, 1_000, 86_400_000, "ms")
-    yield from _range("limits.run_ms", spec.limits.run_ms, 1_000, highest_ms, "ms")
-    yield from _range("limits.output_mib", spec.limits.output_mib, 1, limits.default("file_bytes") >> 20, "MiB")
+def _numbers(spec: StreamSpec) -> Iterator[Fault]:
+    for at, bound in BOUNDS.items():
+        for value in _values(spec, at):
+            if not bound.low <= value <= bound.high:
+                yield Fault(at, f"{value} {bound.unit} is out of bounds", f"write {range_of(bound)}")
 
 
-def _retry(spec: StreamSpec) -> Iterator[Fault]:
-    retry = spec.retry
-    yield from _range("retry.attempts", retry.attempts, 1, limits.default("attempts"), "attempts")
-    yield from _range("retry.boots", retry.boots, 1, limits.default("boots"), "boots")
-    yield from _range("retry.backoff_first_ms", retry.backoff_first_ms, 0, limits.default("backoff_ms"), "ms")
-    yield from _range("retry.backoff_max_ms", retry.backoff_max_ms, 0, limits.default("backoff_ms"), "ms")
-    for code in retry.hold_exit_codes:
-        yield from _range("retry.hold_exit_codes", code, 1, 255, "as an exit code")
+def _values(spec: StreamSpec, at: str) -> tuple[int, ...]:
+    """Return the numbers at a path; none where it is absent or a word."""
+    section, _, name = at.rpartition(".")
+    value = getattr(getattr(spec, section) if section else spec, name)
+    if isinstance(value, tuple):
+        return value
+    return (value,) if isinstance(value, int) else ()
+
+
+def range_of(bound: Bound) -> str:
+    """Return the bounds as people write them, durations in both ways."""
+    if bound.unit == "ms":
+        return f"{text_of(bound.low)} to {text_of(bound.high)} ({bound.low} to {bound.high} ms)"
+    return f"{bound.low} to {bound.high}"
+
+
+def _exchange(needs: Needs) -> Iterator[Fault]:
+    at, folder = "needs.exchange_folder", needs.exchange_folder
+    if needs.exchange is not Exchange.ROOTDISK:
+        if folder != Needs().exchange_folder:
+            yield Fault(at, f"exchange {needs.exchange} knows no folder of the guest's", "use exchange rootdisk")
+        return
+    try:
+        segments = split_path(folder.removeprefix("/"))
+    except BadPath as error:
+        segments, fault = (), str(error)
+    else:
+        fault = "" if folder.startswith("/") else f"{folder!r} is no absolute path"
+    if fault:
+        yield Fault(at, fault, "write a folder like /vmbroker, without '.' and '..'")
+    elif segments[0] in _NOT_ON_DISK:
+        yield Fault(at, f"what lies below /{segments[0]} is hidden or cleared at boot", "write a folder like /vmbroker")
+
+
+def _backoff(spec: StreamSpec) -> Iterator[Fault]:
+    first_ms, longest_ms = spec.retry.backoff_first_ms, spec.retry.backoff_max_ms
+    if BOUNDS["retry.backoff_first_ms"].high >= first_ms > longest_ms >= 0:
+        reason = f"the first pause, {text_of(first_ms)}, is longer than the longest, {text_of(longest_ms)}"
+        yield Fault("retry.backoff_max_ms", reason, "write the shorter one first")
 
 
 def _output(spec: StreamSpec, stream: StreamRef) -> Iterator[Fault]:
     files = spec.output.files
-    if not 1 <= len(files) <= MAX_PATTERNS or not all(files):
-        yield Fault("output.files", "it names no pattern, an empty one, or too many", f"write 1 to {MAX_PATTERNS}")
+    if not 1 <= len(files) <= MAX_PATTERNS or not all(0 < len(each) <= MAX_PATTERN_CHARS for each in files):
+        reason = f"it names no pattern, too many, an empty one, or one of more than {MAX_PATTERN_CHARS} characters"
+        yield Fault("output.files", reason, f"write 1 to {MAX_PATTERNS}")
     try:
         targets.check_template(spec.output.to, stream)
     except targets.BadTarget as error:
-        yield Fault("output.to", str(error), "see the reference of targets")
+        yield Fault("output.to", str(error), "see the reference of a stream's spec")
 
 
 def _network(spec: StreamSpec) -> Iterator[Fault]:
+    if spec.network and spec.needs.exchange is not Exchange.NETWORK:
+        reason = f"a vm with exchange {spec.needs.exchange} has no network"
+        yield Fault("network", reason, "leave it out, or use exchange network")
     if len(spec.network) > MAX_NETWORK:
         yield Fault("network", f"{len(spec.network)} hosts are too many", f"write at most {MAX_NETWORK}")
     for origin in spec.network[:MAX_NETWORK]:
         match = _HOST_PORT.fullmatch(origin)
         if not match or not 1 <= int(match[1]) <= 65_535:
             yield Fault("network", f"{origin!r} is no HOST:PORT", "write for example share.example:443")
-
-
-def _item(spec: StreamSpec, stream: StreamRef, item: NewItem) -> Iterator[Fault]:
-    yield from _url(item.url)
-    yield from _params(item.params)
-    if item.name is not None and not (0 < len(item.name) <= 255 and item.name.isprintable()):
-        yield Fault("", "the name is empty, longer than 255 characters or not printable", "write a short name")
-    if item.url is None and "{input}" in spec.run:
-        yield Fault("", "it has no url, and the stream's run line names {input}", "give it a url")
-    for name in sorted(set(_PARAM_USE.findall(spec.run)) - item.params.keys()):
-        yield Fault("", f"it lacks the parameter {name!r}, which the stream's run line names", f"add {name} to params")
-    if targets.needs_input(spec.output.to):
-        yield from _target(spec, stream, item)
-
-
-def _target(spec: StreamSpec, stream: StreamRef, item: NewItem) -> Iterator[Fault]:
-    if item.url is None:
-        yield Fault("", "it has no url, and the stream's targets are made from it", "give it a url")
-        return
-    sample = targets.TargetOf(ItemRef(stream, 1), 1, DispatchId("0" * 36), "out.txt", item.url)
-    try:
-        targets.target_url(spec.output.to, sample)
-    except targets.BadTarget as error:
-        yield Fault("", f"its url gives no target: {error}", "use a url with a plain path")
-
-
-def _url(url: str | None) -> Iterator[Fault]:
-    if url is None:
-        return
-    if len(url.encode()) > limits.default("url_bytes"):
-        yield Fault("", "the url is longer than 8192 bytes", "shorten it")
-    elif url.startswith(FILE_SCHEME):
-        try:
-            parse_file_url(url)
-        except BadPath as error:
-            yield Fault("", str(error), "write file:USER/PATH")
-    elif reason := _http_fault(url):
-        yield Fault("", f"{url[:200]!r} {reason}", "write http://…, https://… or file:USER/PATH")
-
-
-def _http_fault(url: str) -> str | None:
-    try:
-        parts = urlsplit(url)
-        targets.origin_of(url)
-    except targets.BadTarget:
-        return "is no address that a guest can fetch: its host or port is none"
-    except ValueError as error:
-        return f"is no address: {error}"
-    if parts.scheme not in {"http", "https"}:
-        return "is no address that a guest can fetch"
-    if parts.username is not None or parts.password is not None:
-        return "carries a user or password, which would be shown to everybody who sees the item"
-    if not url.isascii() or not url.isprintable() or " " in url:
-        return "holds characters that must be percent-encoded"
-    return None
-
-
-def _params(params: dict[str, str]) -> Iterator[Fault]:
-    size = sum(len(name.encode()) + len(value.encode()) for name, value in params.items())
-    if size > limits.default("params_bytes"):
-        yield Fault("", f"the parameters take {size} bytes", "use at most 65536, or put them into a file")
-    for name, value in params.items():
-        if not _PARAM_NAME.fullmatch(name):
-            yield Fault("", f"{name[:70]!r} is no parameter's name", "use letters, digits and '_'")
-        if "\0" in value:
-            yield Fault("", f"the parameter {name!r} holds a NUL", "remove it: no environment variable can carry it")

@@ -14,18 +14,18 @@ class FreeSpace:
         self._folder = folder
         self._floor_bytes = floor_bytes
 
-    def is_short(self) -> bool:
-        """Tell whether less is free than must be, for a process without root's reserve."""
+    def is_short(self, more_bytes: int = 0) -> bool:
+        """Tell whether less would be free than must be once `more_bytes` came, for a process without root's reserve."""
         disk = os.statvfs(self._folder)
-        return disk.f_bavail * disk.f_frsize < self._floor_bytes
+        return disk.f_bavail * disk.f_frsize - more_bytes < self._floor_bytes
 
-    def check(self) -> None:
+    def check(self, more_bytes: int = 0) -> None:
         """Return when there is room for more.
 
         Raises:
             Unavailable: `store_disk_full`.
         """
-        if self.is_short():
+        if self.is_short(more_bytes):
             raise disk_full()
 
 

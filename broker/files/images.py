@@ -1,17 +1,25 @@
 """Images by digest. A file under a digest's name exists only after its bytes were proved to have that digest."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 from broker.files.folders import make_private
 from broker.files.free_space import FreeSpace
 from broker.files.incoming import clear_abandoned, receive, sync_folder
+from broker.files.locks import locked
 from broker.wire.names import Digest
+
+_SETTLE_S = 30.0
+"""What is done while images settle takes milliseconds, and as long as one call of the store at most."""
 
 
 class Images:
-    """All images below one folder. Who may see one is not known here: the store keeps the grants."""
+    """All images below one folder. Who may see one is not known here: the store keeps the grants.
+
+    Bytes are kept and granted, or found to be nobody's and removed, as one step each: in `settling`.
+    """
 
     def __init__(self, folder: Path, *, limit_bytes: int, space: FreeSpace) -> None:
         self._folder = folder / "images"
@@ -22,9 +30,11 @@ class Images:
             make_private(part)
         clear_abandoned(self._incoming)
 
-    async def put(self, digest: Digest, chunks: AsyncIterator[bytes]) -> int:
-        """Take an image in and return its size in bytes. One that is there already is read to the end all the same:
-        sending the bytes is what proves that the sender has them.
+    async def put(self, digest: Digest, chunks: AsyncIterator[bytes], grant: Callable[[int], Awaitable[None]]) -> int:
+        """Take an image in, `grant` it with its size, and return its size in bytes.
+
+        One that is there already is read to the end all the same: sending the bytes is what proves that the sender
+        has them.
 
         Raises:
             Rejected: `digest_mismatch` or `too_large`; nothing is kept.
@@ -33,8 +43,26 @@ class Images:
         async with receive(
             self._incoming, chunks, limit_bytes=self._limit_bytes, expected=digest, space=self._space
         ) as received:
-            await asyncio.to_thread(self._keep, digest, received.path)
+            async with self.settling():
+                await self.keep(digest, received.path)
+                await grant(received.size_bytes)
             return received.size_bytes
+
+    def settling(self) -> AbstractAsyncContextManager[None]:
+        """Return the lock under which images are kept and granted, or removed.
+
+        Raises:
+            Unavailable: at its entry, when others keep it too long.
+        """
+        return locked(self._folder, wait_s=_SETTLE_S)
+
+    async def keep(self, digest: Digest, proved: Path) -> None:
+        """Give a file, whose bytes were proved, its name as an image; `proved` stays for its owner to remove."""
+        await asyncio.to_thread(self._keep, digest, proved)
+
+    async def remove(self, digest: Digest) -> None:
+        """Remove an image that nobody is granted; whoever reads it just now reads it to its end."""
+        await asyncio.to_thread(self.location(digest).unlink, missing_ok=True)
 
     def location(self, digest: Digest) -> Path:
         """Return where the image is, when it is there."""
@@ -44,11 +72,10 @@ class Images:
     async def is_there(self, digest: Digest) -> bool:
         return await asyncio.to_thread(self.location(digest).is_file)
 
-    def _keep(self, digest: Digest, received: Path) -> None:
+    def _keep(self, digest: Digest, proved: Path) -> None:
         location = self.location(digest)
-        if location.exists():
-            return
         make_private(location.parent)
-        received.chmod(0o400)
-        received.rename(location)
-        sync_folder(location.parent)
+        proved.chmod(0o400)
+        with suppress(FileExistsError):
+            location.hardlink_to(proved)
+            sync_folder(location.parent)

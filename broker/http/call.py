@@ -17,6 +17,7 @@ from broker.domain.paths import BadPath, FilePath, parse_file_path
 from broker.domain.scopes import Authority
 from broker.files.images import Images
 from broker.files.tails import Tails
+from broker.files.uploads import Uploads
 from broker.files.user_files import UserFiles
 from broker.http.bells import Bells
 from broker.http.waiting import WaitingRoom
@@ -41,6 +42,7 @@ class Services:
     urls: SignedUrls
     files: UserFiles
     images: Images
+    uploads: Uploads
     tails: Tails
     bells: Bells
     waiting: WaitingRoom

@@ -8,7 +8,7 @@ import structlog
 from aiohttp import web
 
 from broker.auth import tickets
-from broker.domain import targets
+from broker.domain import specs, targets
 from broker.domain.errors import Conflict, Rejected, Unavailable
 from broker.domain.paths import FILE_SCHEME, parse_file_url
 from broker.http.call import Call, bounded, bounded_facts, json_answer
@@ -108,6 +108,7 @@ def _claim_answer(call: Call, claimed: Claimed, nonce: str) -> ClaimAnswer:
         fence=claimed.fence,
         lease=tickets.make_lease_token(parse_item(item.item, None), claimed.fence, nonce),
         run=spec.run,
+        script=spec.script,
         as_user=spec.as_user,
         output_files=list(spec.output.files),
         limits=LeaseLimits(
@@ -117,7 +118,7 @@ def _claim_answer(call: Call, claimed: Claimed, nonce: str) -> ClaimAnswer:
             output_mib=spec.limits.output_mib,
         ),
         input=Input(name=targets.input_name(item.url), url=item.url) if item.url else None,
-        params=item.params,
+        params=specs.params_of(spec, item),
     )
 
 

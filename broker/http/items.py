@@ -9,6 +9,7 @@ from aiohttp import web
 from broker.domain.errors import Rejected
 from broker.domain.paths import FILE_SCHEME
 from broker.http.call import NDJSON, Call, json_answer, limit
+from broker.http.prospects import waits_for
 from broker.http.sending import SANDBOX
 from broker.http.streams import known_stream, no_stream
 from broker.wire.files import ResultLine
@@ -35,7 +36,10 @@ async def list_items(call: Call) -> web.Response:
 
 
 async def get_item(call: Call) -> web.Response:
-    return json_answer(await _known_item(call))
+    item = await _known_item(call)
+    if item.state is ItemState.READY:
+        item = msgspec.structs.replace(item, waits=await waits_for(call.services, item))
+    return json_answer(item)
 
 
 async def get_console(call: Call) -> web.Response:
@@ -46,7 +50,7 @@ async def get_console(call: Call) -> web.Response:
         raise Rejected(
             ProblemCode.NOT_FOUND, f"no console was kept of {item.item}: it comes when a vm of it ended badly"
         )
-    return _raw(console, "console")
+    return _raw(console, "console.txt")
 
 
 async def get_log(call: Call) -> web.Response:
@@ -55,7 +59,18 @@ async def get_log(call: Call) -> web.Response:
     log = await call.services.tails.log(call.item)
     if log is None:
         raise Rejected(ProblemCode.NOT_FOUND, f"no log was kept of {item.item}: it comes when its program has ended")
-    return _raw(log, "log")
+    return _raw(log, "log.txt")
+
+
+async def get_domain_xml(call: Call) -> web.Response:
+    """Send the domain XML with which the item's last vm was booted, as its launcher told it."""
+    item = await _known_item(call)
+    xml = await call.services.tails.domain_xml(DispatchId(item.vm.dispatch)) if item.vm else None
+    if xml is None:
+        raise Rejected(
+            ProblemCode.NOT_FOUND, f"no XML was kept of {item.item}: it comes with the end of a vm that booted"
+        )
+    return _raw(xml, "domain.xml")
 
 
 async def results(call: Call) -> web.StreamResponse:
@@ -111,7 +126,10 @@ async def _known_item(call: Call) -> ItemView:
         return view
     if await call.services.store.get_stream(call.stream) is None:
         raise no_stream(call.stream)
-    raise Rejected(ProblemCode.NOT_FOUND, f"there is no item {call.item}: `broker status {call.stream}` counts them")
+    raise Rejected(
+        ProblemCode.NOT_FOUND,
+        f"there is no item {call.item}, or it is no longer kept: `broker status {call.stream}` counts them",
+    )
 
 
 def _state(text: str | None) -> ItemState | None:
@@ -128,7 +146,7 @@ def _raw(content: bytes, name: str) -> web.Response:
         body=content,
         content_type="application/octet-stream",
         headers={
-            "Content-Disposition": f'attachment; filename="{name}.txt"',
+            "Content-Disposition": f'attachment; filename="{name}"',
             "Content-Security-Policy": SANDBOX,
             "Cache-Control": "no-store",
         },

@@ -13,12 +13,14 @@ import structlog
 from aiohttp import web
 
 from broker.auth.tickets import make_ticket
-from broker.domain import deadlines, targets
+from broker.domain import deadlines, specs, targets
 from broker.domain.errors import Rejected
+from broker.domain.paths import FILE_SCHEME, parse_file_url
 from broker.http.call import Call, bounded, bounded_facts, json_answer
 from broker.http.waiting import Offer
 from broker.store import Dispatched
 from broker.wire.dispatches import (
+    MAX_BOOTED_XML_BYTES,
     MAX_CONSOLE_BYTES,
     MAX_WAIT_MS,
     DiskSource,
@@ -28,10 +30,14 @@ from broker.wire.dispatches import (
     DispatchRequest,
     EndVm,
     Room,
+    StagedItem,
     VmEvent,
 )
+from broker.wire.leases import SignedUrl
+from broker.wire.machines import Disk
 from broker.wire.names import DispatchId, check_name
 from broker.wire.problems import ProblemCode
+from broker.wire.states import Exchange
 
 log = structlog.get_logger(__name__)
 
@@ -72,23 +78,29 @@ async def end(call: Call) -> web.Response:
     body = await call.body(EndVm)
     if len(body.console) > MAX_CONSOLE_BYTES:
         raise Rejected(ProblemCode.TOO_LARGE, f"a console's tail is at most {MAX_CONSOLE_BYTES} bytes: send its end")
+    if len(body.domain_xml.encode()) > MAX_BOOTED_XML_BYTES:
+        raise Rejected(
+            ProblemCode.TOO_LARGE, f"a booted vm's XML is at most {MAX_BOOTED_XML_BYTES} bytes: leave it out"
+        )
     dispatch, launcher = _dispatch(call), _speaker(call, body.launcher)
     kept = msgspec.structs.replace(
-        body, sentence=bounded(body.sentence, 1_000), facts=bounded_facts(body.facts), console=b""
+        body, sentence=bounded(body.sentence, 1_000), facts=bounded_facts(body.facts), console=b"", domain_xml=""
     )
     ended = await call.services.store.end(dispatch, launcher, kept, has_console=bool(body.console))
     # After the store, which knows whether this launcher may speak of that vm; lost in between, a retry brings it again.
-    if body.console:
-        await _keep_console(call, dispatch, body.console)
+    await _keep_tails(call, dispatch, body)
     return json_answer(ended)
 
 
-async def _keep_console(call: Call, dispatch: DispatchId, console: bytes) -> None:
-    """Keep the console's tail; the store's answer stands whatever becomes of it."""
+async def _keep_tails(call: Call, dispatch: DispatchId, end: EndVm) -> None:
+    """Keep the console's tail and the booted XML; the store's answer stands whatever becomes of them."""
     try:
-        await call.services.tails.keep_console(dispatch, console)
+        if end.console:
+            await call.services.tails.keep_console(dispatch, end.console)
+        if end.domain_xml:
+            await call.services.tails.keep_domain_xml(dispatch, end.domain_xml)
     except OSError as error:
-        log.warning("console_not_kept", dispatch=dispatch, reason=str(error))
+        log.warning("tails_not_kept", dispatch=dispatch, reason=str(error))
 
 
 def is_connected(request: web.Request) -> bool:
@@ -130,24 +142,17 @@ def _dispatch(call: Call) -> DispatchId:
 
 def _answer(call: Call, found: Dispatched) -> DispatchAnswer:
     urls = call.services.urls
-    disks = {
-        target: DiskSource(
-            digest=disk.digest,
-            size_bytes=disk.size_bytes,
-            format=disk.format,
-            url=urls.sign("GET", f"/v1/images/{disk.digest}"),
-        )
-        for target, disk in found.machine.disks.items()
-    }
+    machine = found.machine
     return DispatchAnswer(
         dispatch=found.dispatch,
         item=found.item.item,
         fence=found.fence,
         ticket=make_ticket(call.services.keys, found.dispatch),
-        machine=found.machine.machine,
-        machine_revision=found.machine.revision,
-        domain_xml=found.machine.domain_xml,
-        disks=disks,
+        machine=machine.machine,
+        machine_revision=machine.revision,
+        domain_xml=machine.domain_xml,
+        disks={target: _source(call, disk) for target, disk in machine.disks.items()},
+        nvram=_source(call, machine.nvram) if machine.nvram is not None else None,
         vcpus=found.size.vcpus,
         memory_mib=found.size.memory_mib,
         disk_mib=found.size.disk_mib,
@@ -157,7 +162,46 @@ def _answer(call: Call, found: Dispatched) -> DispatchAnswer:
             first_deadline_ms=deadlines.FIRST_DEADLINE_MS,
             heartbeat_ms=call.services.deadlines.heartbeat_ms,
         ),
-        origins=_origins(urls.public_url, found),
+        origins=_origins(urls.public_url, found) if _has_network(found) else [],
+        exchange=found.spec.needs.exchange,
+        exchange_folder=found.spec.needs.exchange_folder if found.spec.needs.exchange is Exchange.ROOTDISK else "",
+        staged=None if _has_network(found) else _staged(call, found),
+    )
+
+
+def _source(call: Call, disk: Disk) -> DiskSource:
+    """Tell where an image can be had: where its owner says, or here, signed for a while."""
+    return DiskSource(
+        digest=disk.digest,
+        size_bytes=disk.size_bytes,
+        format=disk.format,
+        url=disk.url or call.services.urls.sign("GET", f"/v1/images/{disk.digest}"),
+    )
+
+
+def _has_network(found: Dispatched) -> bool:
+    return found.spec.needs.exchange is Exchange.NETWORK
+
+
+def _staged(call: Call, found: Dispatched) -> StagedItem:
+    """Tell all of the item that its guest cannot ask for."""
+    spec, item = found.spec, found.item
+    return StagedItem(
+        run=spec.run,
+        script=spec.script,
+        as_user=spec.as_user,
+        params=specs.params_of(spec, item),
+        output_files=list(spec.output.files),
+        output_mib=spec.limits.output_mib,
+        input_name=targets.input_name(item.url) if item.url else None,
+        input=_signed_input(call, item.url) if item.url else None,
+    )
+
+
+def _signed_input(call: Call, url: str) -> SignedUrl:
+    is_ours = url.startswith(FILE_SCHEME)
+    return SignedUrl(
+        url=call.services.urls.sign("GET", f"/v1/files/{parse_file_url(url)}") if is_ours else url, target=url
     )
 
 

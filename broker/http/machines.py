@@ -1,14 +1,16 @@
-"""Machines and the images of their disks."""
+"""Machines: defined, shown, shared, removed."""
 
 from aiohttp import web
 
 from broker.domain.errors import Rejected
+from broker.domain.image_urls import check_image_url
 from broker.domain.scopes import Authority
 from broker.http.call import Call, allow, json_answer, limit
-from broker.http.sending import send_file
+from broker.http.images import remove_ungranted
 from broker.store import MachineFacts
-from broker.wire.machines import ImageView, MachineDefinition
-from broker.wire.names import Digest, UserName, check_digest, check_name
+from broker.store.machines import image_missing, no_machine
+from broker.wire.machines import Disk, MachineDefinition, MachineReaders
+from broker.wire.names import UserName, check_digest, check_name
 from broker.wire.problems import ProblemCode
 from launcher.domain_xml import Examination, examine
 
@@ -17,14 +19,20 @@ async def put_machine(call: Call) -> web.Response:
     """Judge the XML, check the images, and make a revision of the machine."""
     definition = await call.body(MachineDefinition)
     facts = _accepted(definition)
-    await _check_disks(call, definition)
+    for target, disk in sorted(definition.disks.items()):
+        await _check_disk(call, f"disk {target}", disk)
+    if definition.nvram is not None:
+        await _check_nvram(call, definition.nvram, facts)
     return json_answer(await call.services.store.put_machine(call.machine, definition, facts))
 
 
 async def get_machine(call: Call) -> web.Response:
+    """Send a machine to its owner, and to those whom it is shared with."""
+    if not await _is_shared_with(call):
+        allow(call.who, Authority.READ, (call.machine.user,))
     view = await call.services.store.get_machine(call.machine)
     if view is None:
-        raise Rejected(ProblemCode.NOT_FOUND, f"there is no machine {call.machine}: add it with `broker machine add`")
+        raise no_machine(call.machine)
     return json_answer(view)
 
 
@@ -34,26 +42,50 @@ async def list_machines(call: Call) -> web.Response:
     return json_answer(await call.services.store.list_machines(UserName(user)))
 
 
-async def put_image(call: Call) -> web.Response:
-    """Take an image in, prove its digest, and let its sender use it."""
-    size_bytes = await call.services.images.put(call.digest, call.chunks())
-    await call.services.store.grant_image(UserName(call.who.subject), call.digest, size_bytes)
-    return json_answer(ImageView(digest=call.digest, size_bytes=size_bytes), status=201)
+async def delete_machine(call: Call) -> web.Response:
+    """Remove a machine that nothing wants any more, and the bytes of images that are nobody's then."""
+    await call.services.store.delete_machine(call.machine)
+    await remove_ungranted(call.services)
+    return web.Response(status=204)
 
 
-async def get_image(call: Call) -> web.StreamResponse:
-    """Send an image to somebody it was granted to, or to whom a launcher's signed address was given."""
-    digest = call.digest
-    if call.principal is not None and not await is_granted(call, UserName(call.principal.subject), digest):
-        raise Rejected(ProblemCode.NOT_FOUND, f"there is no image {digest}, or it is not yours: upload it")
-    if not await call.services.images.is_there(digest):
-        raise Rejected(ProblemCode.NOT_FOUND, f"the image {digest} is no longer there: upload it again")
-    location = call.services.images.location(digest)
-    return send_file(call.request, location, name=digest.removeprefix("sha256:"), digest=digest)
+async def list_readers(call: Call) -> web.Response:
+    if await call.services.store.get_machine(call.machine) is None:
+        raise no_machine(call.machine)
+    return json_answer(await _readers(call))
 
 
-async def is_granted(call: Call, user: UserName, digest: Digest) -> bool:
-    return await call.services.store.image_size(user, digest) is not None
+async def share_machine(call: Call) -> web.Response:
+    """Let another user see the machine, and name it in streams of their own."""
+    reader = _reader(call)
+    if reader == call.machine.user:
+        raise Rejected(ProblemCode.BAD_REQUEST, f"{call.machine} is {reader}'s own: name another user")
+    await call.services.store.share_machine(call.machine, reader)
+    return json_answer(await _readers(call))
+
+
+async def unshare_machine(call: Call) -> web.Response:
+    """Take a share back: nothing more is dispatched with the machine for that user."""
+    if await call.services.store.get_machine(call.machine) is None:
+        raise no_machine(call.machine)
+    await call.services.store.unshare_machine(call.machine, _reader(call))
+    return json_answer(await _readers(call))
+
+
+async def _readers(call: Call) -> MachineReaders:
+    return MachineReaders(machine=str(call.machine), readers=await call.services.store.machine_readers(call.machine))
+
+
+def _reader(call: Call) -> UserName:
+    return UserName(check_name(call.request.match_info["reader"], "user"))
+
+
+async def _is_shared_with(call: Call) -> bool:
+    """Tell whether the machine is another user's and shared with the bearer, whose token may read what is theirs."""
+    reader = UserName(call.who.subject)
+    if reader == call.machine.user or not call.who.may(Authority.READ, reader):
+        return False
+    return await call.services.store.may_use(reader, call.machine)
 
 
 def _accepted(definition: MachineDefinition) -> MachineFacts:
@@ -82,17 +114,28 @@ def _refused(examination: Examination) -> Rejected:
     )
 
 
-async def _check_disks(call: Call, definition: MachineDefinition) -> None:
+async def _check_disk(call: Call, what: str, disk: Disk) -> None:
+    digest = check_digest(disk.digest)
+    if disk.size_bytes < 1 or disk.size_bytes > limit("image_bytes"):
+        raise Rejected(ProblemCode.BAD_REQUEST, f"{what}: an image has 1 to {limit('image_bytes')} bytes")
+    if disk.url is not None:
+        check_image_url(disk.url, what)
+        return
     user = call.machine.user
-    for target, disk in sorted(definition.disks.items()):
-        size_bytes = await call.services.store.image_size(user, check_digest(disk.digest))
-        if size_bytes is None or not await call.services.images.is_there(check_digest(disk.digest)):
-            raise Rejected(
-                ProblemCode.IMAGE_MISSING,
-                f"disk {target} names the image {disk.digest}, which {user} has not uploaded: "
-                "PUT it to /v1/images first, or use `broker machine add`",
-            )
-        if size_bytes != disk.size_bytes:
-            raise Rejected(
-                ProblemCode.BAD_REQUEST, f"disk {target}: the image has {size_bytes} bytes, not {disk.size_bytes}"
-            )
+    size_bytes = await call.services.store.image_size(user, digest)
+    if size_bytes is None or not await call.services.images.is_there(digest):
+        raise image_missing(f"{what} names the image {digest}", user)
+    if size_bytes != disk.size_bytes:
+        raise Rejected(ProblemCode.BAD_REQUEST, f"{what}: the image has {size_bytes} bytes, not {disk.size_bytes}")
+
+
+async def _check_nvram(call: Call, nvram: Disk, facts: MachineFacts) -> None:
+    if facts.firmware != "uefi":
+        raise Rejected(
+            ProblemCode.BAD_REQUEST, "nvram: the machine's firmware is BIOS, which has no UEFI variables: leave it out"
+        )
+    if nvram.url is not None:
+        raise Rejected(ProblemCode.BAD_REQUEST, "nvram: UEFI variables are uploaded, not fetched: leave the url out")
+    if nvram.size_bytes > limit("nvram_bytes"):
+        raise Rejected(ProblemCode.TOO_LARGE, f"nvram: UEFI variables are at most {limit('nvram_bytes')} bytes")
+    await _check_disk(call, "nvram", nvram)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from broker.domain.scopes import Authority
-from broker.http import events, files, guests, health, items, launchers, machines, streams
+from broker.http import events, files, guests, health, images, install, items, launchers, machines, streams, uploads
 from broker.http.call import SERVICES, Call
 from broker.http.doors import OWN, Proof, check_signature, check_token
 
@@ -62,6 +62,9 @@ _MACHINE_PATH = "/v1/machines/{user}/{name}"
 _STREAM_PATH = "/v1/streams/{user}/{job}"
 _ITEMS_PATH = f"{_STREAM_PATH}/items"
 _ITEM_PATH = f"{_ITEMS_PATH}/{{number}}"
+_READERS_PATH = f"{_MACHINE_PATH}/readers"
+_READER_PATH = f"{_READERS_PATH}/{{reader}}"
+_UPLOAD_PATH = f"{uploads.PATH}/{{upload}}"
 _IMAGE_PATH = "/v1/images/{digest}"
 _FILE_PATH = "/v1/files/{user}/{path:.+}"
 _DISPATCH_PATH = "/v1/dispatches/{dispatch}"
@@ -69,21 +72,37 @@ _DISPATCH_PATH = "/v1/dispatches/{dispatch}"
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/healthz", health.healthz, Proof.NOTHING, "the process answers"),
     Route("GET", "/readyz", health.readyz, Proof.NOTHING, "the store answers, too"),
+    Route("GET", "/guest/install", install.get_install_script, Proof.NOTHING, "the script that installs the stub"),
     _person("GET", "/v1/whoami", health.whoami, None, _NONE, "whom the token speaks for"),
     _person("PUT", _MACHINE_PATH, machines.put_machine, _A.MODIFY, _USER, "a revision of a machine: XML and disks"),
-    _person("GET", _MACHINE_PATH, machines.get_machine, _A.READ, _USER, "one machine"),
+    _person("GET", _MACHINE_PATH, machines.get_machine, None, _NONE, "one machine, your own or shared with you"),
+    _person("DELETE", _MACHINE_PATH, machines.delete_machine, _A.MODIFY, _USER, "remove a machine that nothing uses"),
+    _person("GET", _READERS_PATH, machines.list_readers, _A.READ, _USER, "whom the machine is shared with"),
+    _person("PUT", _READER_PATH, machines.share_machine, _A.MODIFY, _USER, "share it with a user"),
+    _person("DELETE", _READER_PATH, machines.unshare_machine, _A.MODIFY, _USER, "take a share back"),
     _person("GET", "/v1/machines", machines.list_machines, None, _NONE, "a user's machines (`?user=`)"),
-    _person("PUT", _IMAGE_PATH, machines.put_image, _A.MODIFY, (OWN,), "an image; its digest is proved"),
-    _bytes("GET", _IMAGE_PATH, machines.get_image, _A.READ, (OWN,), "an image's bytes, in ranges"),
-    _bytes("HEAD", _IMAGE_PATH, machines.get_image, _A.READ, (OWN,), "whether the broker holds it for you"),
+    _person("PUT", _IMAGE_PATH, images.put_image, _A.MODIFY, (OWN,), "an image; its digest is proved"),
+    _bytes("GET", _IMAGE_PATH, images.get_image, _A.READ, (OWN,), "an image's bytes, in ranges"),
+    _bytes("HEAD", _IMAGE_PATH, images.get_image, _A.READ, (OWN,), "whether the broker holds it for you"),
+    _person("OPTIONS", uploads.PATH, uploads.discover, _A.MODIFY, (OWN,), "what of the tus protocol is spoken"),
+    _person("POST", uploads.PATH, uploads.create, _A.MODIFY, (OWN,), "begin an image's upload, or find the open one"),
+    _person("GET", uploads.PATH, uploads.list_uploads, _A.READ, (OWN,), "your unfinished uploads"),
+    _person("HEAD", _UPLOAD_PATH, uploads.head, _A.READ, (OWN,), "how far an upload came"),
+    _person("PATCH", _UPLOAD_PATH, uploads.patch, _A.MODIFY, (OWN,), "bytes at its offset; the last ones finish it"),
+    _person("DELETE", _UPLOAD_PATH, uploads.delete, _A.MODIFY, (OWN,), "end an upload, remove its bytes"),
+    _person("POST", _UPLOAD_PATH, uploads.override, _A.MODIFY, (OWN,), "the same, by `X-HTTP-Method-Override`"),
     _person("PUT", _STREAM_PATH, streams.put_stream, _A.MODIFY, _STREAM, "a stream's spec; a change is a revision"),
-    _person("GET", _STREAM_PATH, streams.get_stream, _A.READ, _STREAM, "spec and counts"),
+    _person("GET", _STREAM_PATH, streams.get_stream, _A.READ, _STREAM, "spec (`?revision=`) and counts"),
+    _person("GET", f"{_STREAM_PATH}/revisions", streams.list_revisions, _A.READ, _STREAM, "its spec's revisions"),
     _person("GET", "/v1/streams", streams.list_streams, None, _NONE, "a user's streams (`?user=`)"),
     _person("POST", _ITEMS_PATH, streams.push, _A.SUBMIT, _STREAM, "push items: a JSON array, or NDJSON; at most 500"),
     _person("GET", _ITEMS_PATH, items.list_items, _A.READ, _STREAM, "items (`?state=&cursor=&limit=`)"),
     _person("GET", _ITEM_PATH, items.get_item, _A.READ, _STREAM, "one item, its last vm and outputs"),
     _person("GET", f"{_ITEM_PATH}/console", items.get_console, _A.READ, _STREAM, "console tail of its last vm, raw"),
     _person("GET", f"{_ITEM_PATH}/log", items.get_log, _A.READ, _STREAM, "its program's output, raw"),
+    _person(
+        "GET", f"{_ITEM_PATH}/domain-xml", items.get_domain_xml, _A.READ, _STREAM, "the XML its last vm booted with"
+    ),
     _person("GET", f"{_STREAM_PATH}/events", events.events, _A.READ, _STREAM, "events: SSE, or NDJSON by Accept"),
     _person("GET", f"{_STREAM_PATH}/results", items.results, _A.READ, _STREAM, "NDJSON of done and held items"),
     _launcher("/v1/dispatch", launchers.dispatch, "offer room, wait for an item; 204 when none came"),

@@ -1,4 +1,4 @@
-"""The application: services, middleware, routes, and the two loops that hand bells on."""
+"""The application: services, middleware, routes, and the loops that run beside it."""
 
 from collections.abc import Coroutine
 from pathlib import Path
@@ -14,11 +14,14 @@ from broker.domain.scopes import Authority
 from broker.files.free_space import FreeSpace
 from broker.files.images import Images
 from broker.files.tails import Tails
+from broker.files.uploads import Uploads
 from broker.files.user_files import UserFiles
+from broker.http import uploads
 from broker.http.bells import Bells
 from broker.http.call import SERVICES, Services
 from broker.http.problems import answer_problems, mark_answer
 from broker.http.routes import add_routes
+from broker.http.sweeping import keep_swept
 from broker.http.waiting import Offer, WaitingRoom
 from broker.store import Dispatched, Store
 
@@ -44,6 +47,12 @@ def make_services(
         urls=SignedUrls(keys.mac, public_url),
         files=UserFiles(folder / "users", limit_bytes=limits.default("file_bytes"), space=space),
         images=Images(folder, limit_bytes=limits.default("image_bytes"), space=space),
+        uploads=Uploads(
+            folder,
+            limit_bytes=limits.default("image_bytes"),
+            most_open=limits.default("open_uploads"),
+            space=space,
+        ),
         tails=Tails(folder),
         bells=Bells(store),
         waiting=WaitingRoom(take, capacity=limits.default("waiting_dispatches")),
@@ -56,6 +65,7 @@ def make_app(services: Services) -> web.Application:
     app = web.Application(middlewares=[answer_problems], client_max_size=limits.default("request_bytes"))
     app[SERVICES] = services
     app.on_response_prepare.append(mark_answer)
+    app.on_response_prepare.append(uploads.mark_answer)
     app.on_shutdown.append(_let_waiters_go)
     add_routes(app)
     return app
@@ -63,7 +73,7 @@ def make_app(services: Services) -> web.Application:
 
 def loops_of(services: Services) -> tuple[Coroutine[None, None, None], ...]:
     """Return what has to run beside the application; when one of them crashes, the process must end."""
-    return services.bells.run(services.waiting.ring), services.waiting.run()
+    return services.bells.run(services.waiting.ring), services.waiting.run(), keep_swept(services)
 
 
 async def _let_waiters_go(app: web.Application) -> None:

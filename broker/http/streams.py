@@ -1,22 +1,26 @@
 """Streams, and what is pushed into them."""
 
 import hashlib
+import re
 from collections.abc import Iterator
 
 import msgspec
 from aiohttp import web
 
-from broker.domain import specs, targets
+from broker.domain import pushes, specs, targets
 from broker.domain.errors import Rejected
+from broker.domain.faults import MAX_FAULTS
 from broker.domain.paths import FilePath
 from broker.domain.scopes import Authority
 from broker.http.call import NDJSON, Call, allow, decode, json_answer, limit
+from broker.store.catalogue import machine_not_usable
 from broker.wire.items import NewItem
 from broker.wire.names import StreamRef, UserName, check_name
 from broker.wire.problems import ProblemCode
 from broker.wire.streams import StreamSpec, StreamView
 
 _MAX_KEY = 255
+_REVISION = re.compile(r"[1-9][0-9]{0,8}")
 _ITEM = msgspec.json.Decoder(NewItem)
 
 
@@ -32,7 +36,25 @@ async def put_stream(call: Call) -> web.Response:
 
 
 async def get_stream(call: Call) -> web.Response:
-    return json_answer(await known_stream(call))
+    """Send the latest spec, or that of `?revision=`, and the counts as they are now."""
+    text = call.query("revision").get("revision")
+    if text is None:
+        return json_answer(await known_stream(call))
+    if not _REVISION.fullmatch(text):
+        raise Rejected(ProblemCode.BAD_REQUEST, "revision is a number from 1")
+    await known_stream(call)
+    view = await call.services.store.get_stream(call.stream, int(text))
+    if view is None:
+        raise Rejected(
+            ProblemCode.NOT_FOUND,
+            f"{call.stream} has no revision {text}: `broker stream revisions {call.stream}` lists them",
+        )
+    return json_answer(view)
+
+
+async def list_revisions(call: Call) -> web.Response:
+    await known_stream(call)
+    return json_answer(await call.services.store.revisions(call.stream))
 
 
 async def list_streams(call: Call) -> web.Response:
@@ -52,7 +74,8 @@ async def push(call: Call) -> web.Response:
     if known is not None:
         return json_answer(known, status=201)
     items = _decode_items(body, call.request.content_type)
-    specs.check_items(view.spec, call.stream, items)
+    await _check_share(call, view.spec)
+    pushes.check_items(view.spec, call.stream, items)
     await _check_inputs(call, items)
     pushed = await call.services.store.push(call.stream, items, idempotency_key=key, body_digest=digest)
     return json_answer(pushed, status=201)
@@ -75,12 +98,17 @@ def no_stream(stream: StreamRef) -> Rejected:
 
 
 async def _check_machine(call: Call, spec: StreamSpec) -> None:
-    machine = specs.machine_of(spec, call.stream)
-    is_visible = call.who.may(Authority.READ, machine.user)
-    if not is_visible or await call.services.store.get_machine(machine) is None:
-        raise Rejected(
-            ProblemCode.BAD_SPEC, f"machine: there is no machine {machine}; add it with `broker machine add` first"
-        )
+    """Check that the machine is the stream's user's to use: their own, or shared with them. The store looks again."""
+    machine, user = specs.machine_of(spec, call.stream), call.stream.user
+    if not call.who.may(Authority.READ, user) or not await call.services.store.may_use(user, machine):
+        raise machine_not_usable(machine, user)
+
+
+async def _check_share(call: Call, spec: StreamSpec) -> None:
+    """Check that what is pushed could run: a share may have been taken back since the spec was put."""
+    machine, user = specs.machine_of(spec, call.stream), call.stream.user
+    if not await call.services.store.may_use(user, machine):
+        raise machine_not_usable(machine, user)
 
 
 def _key(call: Call) -> str | None:
@@ -113,7 +141,7 @@ def _lines(body: bytes) -> Iterator[NewItem]:
 
 
 async def _check_inputs(call: Call, items: list[NewItem]) -> None:
-    files = specs.input_files(items)
+    files = pushes.input_files(items)
     readable = {file for file in files if call.who.may(Authority.FILE_READ, file.user, *file.segments)}
     missing = files - await call.services.files.find_all(readable)
     if missing:
@@ -121,7 +149,7 @@ async def _check_inputs(call: Call, items: list[NewItem]) -> None:
         raise Rejected(
             ProblemCode.BAD_ITEMS,
             f"line {lines[0]['line']}: {lines[0]['reason']}; {lines[0]['remedy']}",
-            refusals=lines[: specs.MAX_FAULTS],
+            refusals=lines[:MAX_FAULTS],
         )
 
 

@@ -60,6 +60,10 @@ class WaitingRoom:
         """How many wait now."""
         return len(self._waiters)
 
+    def offers(self) -> list[Offer]:
+        """Return what is offered by those who wait now."""
+        return [waiter.offer for waiter in self._waiters]
+
     async def offer(self, offer: Offer, is_connected: Callable[[], bool], wait_s: float) -> Dispatched | None:
         """Return an item for the offer as soon as there is one, or None after `wait_s`.
 

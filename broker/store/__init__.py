@@ -1,7 +1,20 @@
 """What is true about items: a Redis 7.0 or newer, or a Valkey. The only package that imports its client."""
 
 from broker.store.answers import Bell, Claimed, Dispatched, EventBatch, Lease, MachineFacts
+from broker.store.clock import Forgotten
 from broker.store.embedded import EmbeddedStore
+from broker.store.prospects import Prospect
 from broker.store.store import Store
 
-__all__ = ["Bell", "Claimed", "Dispatched", "EmbeddedStore", "EventBatch", "Lease", "MachineFacts", "Store"]
+__all__ = [
+    "Bell",
+    "Claimed",
+    "Dispatched",
+    "EmbeddedStore",
+    "EventBatch",
+    "Forgotten",
+    "Lease",
+    "MachineFacts",
+    "Prospect",
+    "Store",
+]

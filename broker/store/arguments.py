@@ -5,14 +5,32 @@ from typing import NamedTuple
 from broker.wire.names import DispatchId
 
 
+class GrantImage(NamedTuple):
+    digest: str
+    size_bytes: int
+
+
 class PutMachine(NamedTuple):
     name: str
     definition: str
+    rest: tuple[str, ...]
+
+
+class DeleteMachine(NamedTuple):
+    name: str
+    rest: tuple[str, ...]
+
+
+class ShareMachine(NamedTuple):
+    reader: str
 
 
 class PutStream(NamedTuple):
+    user: str
     job: str
     spec: str
+    named: str
+    is_own: bool
 
 
 class Push(NamedTuple):
@@ -105,6 +123,7 @@ class Complete(NamedTuple):
     result: str
     outputs: str
     exit_code: int
+    keep_ms: int
     rest: tuple[str, ...]
 
 
@@ -120,6 +139,7 @@ class Fail(NamedTuple):
     code: str
     sentence: str
     exit_code: str
+    keep_ms: int
     rest: tuple[str, ...]
 
 
@@ -136,6 +156,7 @@ class GiveBack(NamedTuple):
     code: str
     sentence: str
     exit_code: str
+    keep_ms: int
     rest: tuple[str, ...]
 
 
@@ -153,6 +174,7 @@ class Expire(NamedTuple):
     code: str
     sentence: str
     exit_code: str
+    keep_ms: int
 
 
 class End(NamedTuple):
@@ -172,6 +194,13 @@ class End(NamedTuple):
     code: str
     sentence: str
     exit_code: str
+    keep_ms: int
+    rest: tuple[str, ...]
+
+
+class Forget(NamedTuple):
+    user: str
+    job: str
     rest: tuple[str, ...]
 
 
@@ -181,7 +210,10 @@ class Tick(NamedTuple):
 
 
 Arguments = (
-    PutMachine
+    GrantImage
+    | PutMachine
+    | DeleteMachine
+    | ShareMachine
     | PutStream
     | Push
     | Promote
@@ -196,11 +228,15 @@ Arguments = (
     | GiveBack
     | Expire
     | End
+    | Forget
     | Tick
 )
 
 SCRIPTS: dict[type[Arguments], str] = {
+    GrantImage: "grant_image",
     PutMachine: "put_machine",
+    DeleteMachine: "delete_machine",
+    ShareMachine: "share_machine",
     PutStream: "put_stream",
     Push: "push",
     Promote: "promote",
@@ -215,6 +251,7 @@ SCRIPTS: dict[type[Arguments], str] = {
     GiveBack: "give_back",
     Expire: "expire",
     End: "end",
+    Forget: "forget",
     Tick: "tick",
 }
 

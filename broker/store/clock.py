@@ -1,9 +1,11 @@
-"""The clock's acts: delayed items become ready, dispatches and leases whose deadline passed end.
+"""The clock's acts: delayed items become ready, overdue dispatches and leases end, settled items are forgotten.
 
 Only the store's time decides. After an absence nothing expires for as long as the absence was, and no launcher counts
 as gone for a whole grace, so that a broker or store that was away throws no running work away.
 """
 
+from collections.abc import Awaitable, Callable
+from itertools import groupby
 from typing import NamedTuple
 
 from broker.domain import deadlines
@@ -19,7 +21,19 @@ from broker.wire.states import ItemState
 
 MAX_PROMOTED = 500
 MAX_EXPIRED = 100
+MAX_FORGOTTEN = 100
 """One tick moves at most so many; the next one goes on."""
+
+
+MAX_VMS = 1_001
+"""More than one item can have had."""
+
+
+class Forgotten(NamedTuple):
+    """An item that is about to be forgotten, and every vm it had."""
+
+    item: ItemRef
+    dispatches: tuple[DispatchId, ...]
 
 
 class _Seen(NamedTuple):
@@ -53,6 +67,41 @@ class Clock(Reading):
                 moved += await self._expire(ref, now_ms, back_ms)
         return moved
 
+    async def forget(self, clear: Callable[[Forgotten], Awaitable[None]]) -> int:
+        """Forget items whose stream's `keep` is over, at most a bounded number; return how many.
+
+        First `clear` removes what is kept of an item elsewhere: should the broker end in between, it is called again.
+
+        Raises:
+            Unavailable: call again.
+        """
+        now_ms = await self._now_ms()
+        forgotten = 0
+        past = sorted(await self._past(self._keys.keep, now_ms, MAX_FORGOTTEN))
+        for stream, refs in groupby(past, lambda ref: ref.stream):
+            numbers = []
+            for ref in refs:
+                await clear(Forgotten(ref, await self._dispatches(ref)))
+                numbers.append(str(ref.number))
+            reply = await self._server.act(
+                arguments.Forget(user=stream.user, job=stream.name, rest=tuple(numbers)), self._keys.of_stream(stream)
+            )
+            forgotten += int(reply.values[0]) if reply.word == Word.DONE else 0
+        return forgotten
+
+    async def _dispatches(self, ref: ItemRef) -> tuple[DispatchId, ...]:
+        """Return the dispatches that an item had, the last one first."""
+        found: list[DispatchId] = []
+        dispatch = await self._server.command("HGET", self._keys.item(ref), "last")
+        while dispatch is not None and len(found) < MAX_VMS:
+            found.append(DispatchId(dispatch))
+            dispatch = await self._server.command("HGET", self._keys.vm(found[-1]), "before")
+        return tuple(found)
+
+    async def _now_ms(self) -> int:
+        seconds, microseconds = await self._server.command("TIME")
+        return int(seconds) * 1_000 + int(microseconds) // 1_000
+
     async def _past(self, key: str, now_ms: int, limit: int) -> list[ItemRef]:
         names = await self._server.command("ZRANGE", key, "-inf", now_ms, "BYSCORE", "LIMIT", 0, limit)
         return [item_ref(name) for name in names]
@@ -83,7 +132,7 @@ class Clock(Reading):
                 dispatch=dispatch,
                 launcher=vm["launcher"],
                 heard_ms=heard,
-                **decide(act, spec.retry, item, cause)._asdict(),
+                **decide(act, spec, item, cause)._asdict(),
             ),
             self._keys.of_stream(ref.stream),
         )

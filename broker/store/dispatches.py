@@ -172,7 +172,7 @@ class Dispatches(Catalogue):
         if act is None:
             return leave_alone(item)
         spec = await self._spec(ref.stream, int(item["revision"]))
-        return decide(act, spec.retry, item, Cause(verdict.value, said))
+        return decide(act, spec, item, Cause(verdict.value, said))
 
     async def _own_vm(self, dispatch: DispatchId, launcher: str) -> tuple[ItemRef, Hash]:
         vm = await self._vm(dispatch)
@@ -199,13 +199,13 @@ class Dispatches(Catalogue):
                     return await self._given(DispatchId(reply.values[0]))
                 case Word.CHANGED:
                     revision = reply.values[0]
-                case Word.EMPTY:
+                case Word.EMPTY | Word.CANARY:
                     return None
         return None
 
     async def _fit(self, ref: StreamRef, revision: int, room: Room) -> _Fit | None:
         spec = await self._spec(ref, revision)
-        machine = await self.get_machine(parse_owned(spec.machine, ref.user, "machine"))
+        machine = await self.usable_machine(ref.user, parse_owned(spec.machine, ref.user, "machine"))
         if machine is None:
             return None
         size = placement.size_of(spec.needs, machine.vcpus, machine.memory_mib, room)
@@ -214,10 +214,11 @@ class Dispatches(Catalogue):
             return None
         return _Fit(revision, spec, machine, size, boot_ms)
 
-    async def _given(self, dispatch: DispatchId) -> Dispatched:
-        """Return what a dispatch was given when its key came first."""
+    async def _given(self, dispatch: DispatchId) -> Dispatched | None:
+        """Return what a dispatch was given when its key came first; None when its item was forgotten since."""
         vm = await self._vm(dispatch)
-        assert vm, "a vm's record outlives its dispatch key"
+        if not vm:
+            return None
         ref = item_ref(vm["item"])
         view = await self._view(ref, dispatch)
         spec = await self._spec(ref.stream, view.revision)

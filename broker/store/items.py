@@ -91,11 +91,12 @@ class Items(Reading):
         if not 0 < limit <= bound.default:
             raise Rejected(bound.problem, f"ask for 1 to {bound.default} items in one page, not {limit}")
         keys = self._keys.of_stream(ref)
-        last = await self._server.command("HMGET", keys.stream, "revision", "last")
+        last = await self._server.command("HMGET", keys.stream, "revision", "last", "gone")
         if last[0] is None:
             raise no_stream(ref)
         if state in {None, ItemState.READY}:
-            return await self._page_by_number(ref, state, _position(cursor)[1], int(last[1] or 0), limit)
+            after = max(_position(cursor)[1], int(last[2] or 0))
+            return await self._page_by_number(ref, state, after, int(last[1] or 0), limit)
         if state == ItemState.CANCELLED:
             return ItemPage(items=[])
         assert state is not None

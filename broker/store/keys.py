@@ -1,7 +1,8 @@
 """Names of everything in the store: the only place that builds one, and the list of what there is and its life.
 
-Every name carries the hash tag `{s0}`, so that an act may touch all it needs in one script. Two names are prefixes:
-a script that learns an item's number or a dispatch's id on its way appends it to `items` or `vms`.
+Every name carries the hash tag `{s0}`, so that an act may touch all it needs in one script. Some names are prefixes:
+a script that learns an item's number, a dispatch's id or a machine's name on its way appends it to `items`, `vms`,
+`machines_of` or `machine_streams_of`.
 """
 
 import hashlib
@@ -16,8 +17,10 @@ IDEMPOTENCY_MS = 86_400_000
 """A push may be repeated by its key for a day."""
 DISPATCH_KEY_MS = 3_600_000
 """A dispatch may be repeated by its key for an hour: far longer than a launcher retries one request."""
-VM_KEEP_MS = 30 * 86_400_000
-"""A vm's record stays this long after the item left it; the item's own record stays longer."""
+KEEP_STEP_MS = 60_000
+"""Settled items are forgotten at whole minutes, so that one act and one event serve many."""
+GONE_STEPS = 1_000
+"""How far one act follows a stream's first items that are all forgotten; the next one goes on."""
 LAUNCHER_KEEP_MS = 86_400_000
 """A launcher unheard of for a day is forgotten."""
 
@@ -32,12 +35,26 @@ class KeyKind(NamedTuple):
 
 
 KEY_KINDS = (
-    KeyKind("machine:USER/NAME", "hash", "lasting", "`latest` revision; each revision's definition under its number"),
+    KeyKind(
+        "machine:USER/NAME",
+        "hash",
+        "lasting",
+        "`latest` revision, or `last` of one that was removed; `images` of all; each revision's definition",
+    ),
+    KeyKind("readers:USER/NAME", "set", "lasting", "users whom the machine is shared with"),
+    KeyKind(
+        "machine_streams:USER/NAME",
+        "hash",
+        "lasting",
+        "streams that name the machine: '' for now, or the last item pushed before another was named",
+    ),
     KeyKind("machines:USER", "set", "lasting", "names of the user's machines"),
     KeyKind("images:USER", "hash", "lasting", "size in bytes by digest: the images granted to the user"),
+    KeyKind("grants", "hash", "lasting", "to how many users an image is granted, by digest"),
+    KeyKind("ungranted", "set", "lasting", "images that nobody is granted any more, until their bytes are removed"),
     KeyKind("streams:USER", "set", "lasting", "names of the user's streams"),
     KeyKind("stream:USER/NAME", "hash", "lasting", "revision, counts by state, event epoch and sequence, running mean"),
-    KeyKind("specs:USER/NAME", "hash", "lasting", "spec by revision"),
+    KeyKind("specs:USER/NAME", "hash", "lasting", "spec by revision; `put:REVISION`: when it came"),
     KeyKind("item:USER/NAME/NUMBER", "hash", "lasting", "an item: state, counters, reason, result"),
     KeyKind("ready:USER/NAME", "list", "lasting", "`NUMBER:GENERATION` of ready items, the next one at the head"),
     KeyKind("delayed:USER/NAME", "zset", "lasting", "delayed items by the time at which they become ready"),
@@ -54,9 +71,10 @@ KEY_KINDS = (
     ),
     KeyKind("deadlines", "zset", "lasting", "dispatched and running items by their deadline"),
     KeyKind("due", "zset", "lasting", "delayed items of all streams by the time at which they become ready"),
+    KeyKind("keep", "zset", "lasting", "settled items of all streams by the time until which they are kept"),
     KeyKind("launchers", "zset", "lasting", "launchers by the time at which they were last heard"),
     KeyKind("clock", "hash", "lasting", "last tick; until when nothing expires; since when launchers could be heard"),
-    KeyKind("vm:DISPATCH", "hash", "30 days after the item left it", "a vm: size, phases, facts, verdict"),
+    KeyKind("vm:DISPATCH", "hash", "lasting", "a vm: size, phases, facts, verdict; goes with its item"),
     KeyKind("push_key:SHA256", "string", "a day", "what a push with this idempotency key was answered"),
     KeyKind("dispatch_key:SHA256", "string", "an hour", "the dispatch that a launcher's dispatch key was given"),
 )
@@ -93,6 +111,7 @@ class StreamKeys(NamedTuple):
     account: str
     deadlines: str
     due: str
+    keep: str
     launchers: str
 
 
@@ -104,8 +123,11 @@ class Keys:
         self.ring = f"{self._head}ring"
         self.deadlines = f"{self._head}deadlines"
         self.due = f"{self._head}due"
+        self.keep = f"{self._head}keep"
         self.launchers = f"{self._head}launchers"
         self.clock = f"{self._head}clock"
+        self.grants = f"{self._head}grants"
+        self.ungranted = f"{self._head}ungranted"
         self.bells = f"{self._head}bell:"
         self.of_stream = lru_cache(maxsize=10_000)(self._of_stream)
 
@@ -114,6 +136,17 @@ class Keys:
 
     def machines(self, user: UserName) -> str:
         return f"{self._head}machines:{user}"
+
+    def machines_of(self, user: UserName) -> str:
+        """Return what the names of the user's machines are appended to."""
+        return f"{self._head}machine:{user}/"
+
+    def readers(self, ref: MachineRef) -> str:
+        return f"{self._head}readers:{ref}"
+
+    def machine_streams(self, ref: MachineRef | str) -> str:
+        """Return the key of one machine, or with '' what its name is appended to."""
+        return f"{self._head}machine_streams:{ref}"
 
     def images(self, user: UserName) -> str:
         return f"{self._head}images:{user}"
@@ -165,6 +198,7 @@ class Keys:
             account=f"{head}user:{ref.user}",
             deadlines=self.deadlines,
             due=self.due,
+            keep=self.keep,
             launchers=self.launchers,
         )
 

@@ -37,6 +37,8 @@ class Leases(Reading):
         if ref is None:
             raise _spent()
         item = await self._item(ref)
+        if not item:
+            raise _spent()
         spec = await self._spec(ref.stream, int(item["revision"]))
         reply = await self._server.act(
             arguments.Claim(
@@ -126,6 +128,10 @@ class Leases(Reading):
             Unavailable: repeat it.
         """
         ref = lease.item
+        revision = await self._server.command("HGET", self._keys.item(ref), "revision")
+        if revision is None:
+            raise lease_lost()
+        spec = await self._spec(ref.stream, int(revision))
         reply = await self._server.act(
             arguments.Complete(
                 user=ref.stream.user,
@@ -136,6 +142,7 @@ class Leases(Reading):
                 result=_result_digest(request.outputs),
                 outputs=encode_json(request.outputs),
                 exit_code=request.exit_code,
+                keep_ms=spec.keep_ms,
                 rest=bounded_facts(request.facts),
             ),
             self._keys.of_stream(ref.stream),
@@ -173,7 +180,7 @@ class Leases(Reading):
         """Do what the failure means; None when the item changed meanwhile."""
         spec = await self._spec(ref.stream, int(item["revision"]))
         act = Act.GIVE_BACK if is_give_back(request.exit_code) else Act.FAIL
-        decision = decide(act, spec.retry, item, Cause(request.code.value, request.sentence, request.exit_code))
+        decision = decide(act, spec, item, Cause(request.code.value, request.sentence, request.exit_code))
         common = {
             "user": ref.stream.user,
             "job": ref.stream.name,
@@ -202,7 +209,7 @@ class Leases(Reading):
                     dispatch=dispatch,
                     act="revoke",
                     rest=(),
-                    **decide(Act.GIVE_BACK, spec.retry, item, cause)._asdict(),
+                    **decide(Act.GIVE_BACK, spec, item, cause)._asdict(),
                 ),
                 self._keys.of_stream(ref.stream),
             )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from broker.domain.lifecycle import Act
 from broker.domain.retry import Cause, Outcome, after_failure, after_give_back
 from broker.store.records import Hash, bounded_sentence, counters, counters_text
-from broker.wire.streams import Retry
+from broker.wire.streams import StreamSpec
 
 _random = secrets.SystemRandom()
 
@@ -21,26 +21,27 @@ class Decision(NamedTuple):
     code: str
     sentence: str
     exit_code: str
+    keep_ms: int
 
 
-def decide(act: Act, retry: Retry, item: Hash, cause: Cause) -> Decision:
+def decide(act: Act, spec: StreamSpec, item: Hash, cause: Cause) -> Decision:
     """Decide what a fail or a give back does to the item."""
     seen = counters(item)
     if act is Act.FAIL:
         counts = "attempts"
-        outcome = after_failure(retry, seen._replace(attempts=seen.attempts + 1), cause, _random.random())
+        outcome = after_failure(spec.retry, seen._replace(attempts=seen.attempts + 1), cause, _random.random())
     else:
         counts = ""
-        outcome = after_give_back(retry, seen._replace(given_back=seen.given_back + 1), cause, _random.random())
-    return _decision(counters_text(seen), counts, outcome, cause)
+        outcome = after_give_back(spec.retry, seen._replace(given_back=seen.given_back + 1), cause, _random.random())
+    return _decision(counters_text(seen), counts, outcome, cause, spec.keep_ms)
 
 
 def leave_alone(item: Hash) -> Decision:
     """Decide that the item stays as it is."""
-    return Decision(counters_text(counters(item)), "", "", 0, "", "", "")
+    return Decision(counters_text(counters(item)), "", "", 0, "", "", "", 0)
 
 
-def _decision(seen: str, counts: str, outcome: Outcome, cause: Cause) -> Decision:
+def _decision(seen: str, counts: str, outcome: Outcome, cause: Cause, keep_ms: int) -> Decision:
     return Decision(
         counters=seen,
         counts=counts,
@@ -49,4 +50,5 @@ def _decision(seen: str, counts: str, outcome: Outcome, cause: Cause) -> Decisio
         code=outcome.code,
         sentence=bounded_sentence(outcome.sentence),
         exit_code="" if cause.exit_code is None else str(cause.exit_code),
+        keep_ms=keep_ms,
     )

@@ -10,7 +10,7 @@ from broker.domain.retry import Counters
 from broker.wire.items import ItemView, NewItem, OutputFile, Reason, VmView
 from broker.wire.names import DispatchId, ItemRef, StreamRef, parse_item
 from broker.wire.states import Accelerator, ItemState, Phase, Verdict
-from broker.wire.streams import StreamSpec, StreamView
+from broker.wire.streams import RevisionView, StreamSpec, StreamView
 
 MAX_FACTS = 32
 MAX_FACT_NAME_CHARS = 64
@@ -46,6 +46,21 @@ def encode_item(item: NewItem) -> tuple[str, str, str]:
 
 def encode_json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
+
+
+def encode_spec(spec: StreamSpec) -> str:
+    """Return the one text of a spec, whether its defaults were written out or not: revisions are told apart by it."""
+    return msgspec.json.encode(_without_defaults(spec), order="sorted").decode()
+
+
+def _without_defaults(value: msgspec.Struct) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    for field in msgspec.structs.fields(value):
+        own = getattr(value, field.name)
+        has_factory = field.default_factory is not msgspec.NODEFAULT
+        if own != (field.default_factory() if has_factory else field.default):
+            said[field.encode_name] = _without_defaults(own) if isinstance(own, msgspec.Struct) else own
+    return said
 
 
 def item_ref(text: str) -> ItemRef:
@@ -97,6 +112,18 @@ def stream_view(ref: StreamRef, stream: Hash, spec: StreamSpec) -> StreamView:
         spec=spec,
         counts={state.value: _int(stream, state) for state in ItemState},
         created_at=rfc3339(int(stream["created_ms"])),
+        forgotten=_int(stream, "forgotten"),
+        last_event=f"{stream['epoch']}-{stream['seq']}",
+    )
+
+
+def revision_view(revision: int, put_ms: str | None, spec: StreamSpec) -> RevisionView:
+    return RevisionView(
+        revision=revision,
+        put_at=rfc3339(int(put_ms)) if put_ms is not None else None,
+        machine=spec.machine,
+        run=spec.run,
+        has_script=bool(spec.script),
     )
 
 

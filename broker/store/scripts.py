@@ -13,16 +13,19 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
+from broker.domain.canary import CANARIES
 from broker.domain.limits import default
-from broker.store.keys import DISPATCH_KEY_MS, IDEMPOTENCY_MS, LAUNCHER_KEEP_MS, VM_KEEP_MS
+from broker.store.keys import DISPATCH_KEY_MS, GONE_STEPS, IDEMPOTENCY_MS, KEEP_STEP_MS, LAUNCHER_KEEP_MS
 
 _FIELD = re.compile(r"-- ([A-Z]+) +(.*)")
 _CONTINUED = re.compile(r"-- {2,}(.*)")
 _CONSTANTS = {
     "EVENT_LOG": default("event_log"),
+    "CANARIES": CANARIES,
     "IDEMPOTENCY_MS": IDEMPOTENCY_MS,
     "DISPATCH_KEY_MS": DISPATCH_KEY_MS,
-    "VM_KEEP_MS": VM_KEEP_MS,
+    "KEEP_STEP_MS": KEEP_STEP_MS,
+    "GONE_STEPS": GONE_STEPS,
     "LAUNCHER_KEEP_MS": LAUNCHER_KEEP_MS,
 }
 REST = "text..."
@@ -43,6 +46,8 @@ class Word(StrEnum):
     REUSED = "reused"
     EMPTY = "empty"
     AGAIN = "again"
+    CANARY = "canary"
+    """The stream's first vms are out; more follow when one of them has claimed."""
     SPENT = "spent"
     REPLAYED = "replayed"
     OWN = "own"

@@ -14,6 +14,7 @@ TYPE_PREFIX = "org.vmbroker."
 class EventType(StrEnum):
     STREAM_CREATED = "stream.created"
     ITEMS_PUSHED = "items.pushed"
+    ITEMS_FORGOTTEN = "items.forgotten"
     ITEM_READY = "item.ready"
     ITEM_DISPATCHED = "item.dispatched"
     ITEM_CLAIMED = "item.claimed"

@@ -82,6 +82,8 @@ class ItemView(Message, frozen=True, kw_only=True):
     outputs: list[OutputFile] = []
     settled_at: str | None = None
     vm: VmView | None = None
+    waits: Reason | None = None
+    """What a ready item waits for; told of an item that is asked for by its number, not in listings."""
 
 
 class ItemPage(Message, frozen=True, kw_only=True):

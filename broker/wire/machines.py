@@ -44,3 +44,19 @@ class ImageView(Message, frozen=True, kw_only=True):
 
     digest: str
     size_bytes: int
+
+
+class MachineReaders(Message, frozen=True, kw_only=True):
+    """Whom a machine is shared with: they see it, and may name it in streams of their own."""
+
+    machine: str
+    readers: list[str]
+
+
+class UploadView(Message, frozen=True, kw_only=True):
+    """An upload of an image that is not complete yet: `offset_bytes` of it are there."""
+
+    upload: str
+    digest: str
+    size_bytes: int
+    offset_bytes: int

@@ -19,13 +19,19 @@ class ProblemCode(StrEnum):
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     ALREADY_EXISTS = "already_exists"
+    MACHINE_IN_USE = "machine_in_use"
+    OFFSET_DIFFERS = "offset_differs"
+    TOO_MANY_UPLOADS = "too_many_uploads"
     SETTLED = "settled"
     LEASE_LOST = "lease_lost"
     TICKET_SPENT = "ticket_spent"
     TICKET_REPLAYED = "ticket_replayed"
     RESULT_DIFFERS = "result_differs"
     OUTPUT_NOT_VERIFIED = "output_not_verified"
+    TOO_SLOW = "too_slow"
+    TUS_VERSION = "tus_version"
     TOO_LARGE = "too_large"
+    MEDIA_TYPE_REFUSED = "media_type_refused"
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     BAD_ITEMS = "bad_items"
     BAD_SPEC = "bad_spec"
@@ -33,6 +39,8 @@ class ProblemCode(StrEnum):
     DIGEST_MISMATCH = "digest_mismatch"
     IMAGE_MISSING = "image_missing"
     KEY_REUSED = "key_reused"
+    UPLOAD_BUSY = "upload_busy"
+    CHECKSUM_MISMATCH = "checksum_mismatch"
     INTERNAL = "internal"
     STORE_UNAVAILABLE = "store_unavailable"
     STORE_DISK_FULL = "store_disk_full"
@@ -50,13 +58,19 @@ PROBLEMS: dict[ProblemCode, ProblemKind] = {
     ProblemCode.NOT_FOUND: ProblemKind(404, "There is no such thing, or you may not see it"),
     ProblemCode.METHOD_NOT_ALLOWED: ProblemKind(405, "This address does not take that method"),
     ProblemCode.ALREADY_EXISTS: ProblemKind(409, "It exists already and may not be replaced"),
+    ProblemCode.MACHINE_IN_USE: ProblemKind(409, "The machine is needed still"),
+    ProblemCode.OFFSET_DIFFERS: ProblemKind(409, "The upload stands at another offset"),
+    ProblemCode.TOO_MANY_UPLOADS: ProblemKind(409, "Too many uploads are unfinished"),
     ProblemCode.SETTLED: ProblemKind(409, "The item is settled"),
     ProblemCode.LEASE_LOST: ProblemKind(409, "The item is no longer this vm's"),
     ProblemCode.TICKET_SPENT: ProblemKind(409, "The ticket's dispatch is over"),
     ProblemCode.TICKET_REPLAYED: ProblemKind(409, "The ticket was used by somebody else"),
     ProblemCode.RESULT_DIFFERS: ProblemKind(409, "Another result was accepted before"),
     ProblemCode.OUTPUT_NOT_VERIFIED: ProblemKind(409, "A named output is not there as described"),
+    ProblemCode.TOO_SLOW: ProblemKind(408, "The body came too slowly"),
+    ProblemCode.TUS_VERSION: ProblemKind(412, "This version of the tus protocol is not spoken"),
     ProblemCode.TOO_LARGE: ProblemKind(413, "The body is larger than allowed"),
+    ProblemCode.MEDIA_TYPE_REFUSED: ProblemKind(415, "The body is not of the type that this address takes"),
     ProblemCode.RANGE_NOT_SATISFIABLE: ProblemKind(416, "The asked range lies outside of the file"),
     ProblemCode.BAD_ITEMS: ProblemKind(422, "Some items are not valid"),
     ProblemCode.BAD_SPEC: ProblemKind(422, "The stream's spec is not valid"),
@@ -64,6 +78,9 @@ PROBLEMS: dict[ProblemCode, ProblemKind] = {
     ProblemCode.DIGEST_MISMATCH: ProblemKind(422, "The bytes do not match the digest"),
     ProblemCode.IMAGE_MISSING: ProblemKind(422, "A disk names an image that was not uploaded"),
     ProblemCode.KEY_REUSED: ProblemKind(422, "The idempotency key was used for another body"),
+    ProblemCode.UPLOAD_BUSY: ProblemKind(423, "Another request has the upload"),
+    # No status of HTTP's own: the tus protocol names it.
+    ProblemCode.CHECKSUM_MISMATCH: ProblemKind(460, "The bytes do not match the checksum"),
     ProblemCode.INTERNAL: ProblemKind(500, "The broker failed"),
     ProblemCode.STORE_UNAVAILABLE: ProblemKind(503, "The store is away for the moment"),
     ProblemCode.STORE_DISK_FULL: ProblemKind(503, "The store's disk is full"),

@@ -69,5 +69,20 @@ class StreamView(Message, frozen=True, kw_only=True):
     revision: int
     spec: StreamSpec
     counts: dict[str, int]
-    """Items by state; every state is present."""
+    """Items by state; every state is present, forgotten items are in none."""
     created_at: str
+    forgotten: int = 0
+    """Items whose record was removed, `keep_ms` after they settled."""
+    last_event: str | None = None
+    """Id of the stream's last event: whoever follows from it misses nothing that comes."""
+
+
+class RevisionView(Message, frozen=True, kw_only=True):
+    """One revision of a stream's spec, in short."""
+
+    revision: int
+    machine: str
+    run: str
+    has_script: bool = False
+    put_at: str | None = None
+    """Absent where an older broker took it in."""

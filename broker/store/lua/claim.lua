@@ -1,6 +1,6 @@
 #!lua
 -- PURPOSE  Exchange a ticket for the item and its lease, once; the same claim key again gets the same answer.
--- USES     time event item
+-- USES     time event item canary
 -- KEYS     items vms stream dispatched running deadlines events bell
 -- ARGV     user       text
 --          job        text
@@ -45,6 +45,13 @@ redis.call('ZADD', deadlines, now + math.min(lease_ms, run_ms), ref)
 redis.call('HINCRBY', stream, 'dispatched', -1)
 redis.call('HINCRBY', stream, 'running', 1)
 redis.call('HSET', vm, 'fact:guest_os', guest_os, 'fact:client', client)
+local revision = redis.call('HGET', item, 'revision')
+local machine_revision = tonumber(redis.call('HGET', vm, 'machine_revision'))
+if not is_proven(revision, machine_revision) then
+  redis.call('HSET', stream, 'proven:' .. revision, machine_revision)
+  redis.call('HDEL', stream, 'canaries:' .. revision)
+  ring_ready()
+end
 emit('item.claimed', number, {state = 'running', dispatch = dispatch, fence = tonumber(is.fence), guest_os = guest_os})
 if redis.call('HSETNX', vm, 'phase:claimed', now) == 1 then
   emit('vm.claimed', number, {dispatch = dispatch, phase = 'claimed', fence = tonumber(is.fence)})

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Accept an item's result, once; the same result again by the same lease gets the same answer.
--- USES     time event item leave
--- KEYS     items vms stream delayed dispatched running done due deadlines events bell
+-- USES     time event item leave settle
+-- KEYS     items vms stream delayed dispatched running done due keep deadlines events bell
 -- ARGV     user       text
 --          job        text
 --          number     text
@@ -10,6 +10,7 @@
 --          result     hex
 --          outputs    json
 --          exit_code  int
+--          keep_ms    ms
 --          rest       text...
 -- RETURN   done repeated differs lost
 -- MOVES    running -> done, ready -> done, delayed -> done
@@ -40,6 +41,7 @@ redis.call('HDEL', item, 'code', 'sentence', 'not_before_ms', 'given_back')
 redis.call('HSET', item, 'state', 'done', 'result', result, 'outputs', outputs, 'exit_code', exit_code, 'settled_ms', now)
 redis.call('ZADD', done, now, number)
 redis.call('HINCRBY', stream, 'done', 1)
+settle()
 if redis.call('EXISTS', vm) == 1 then
   redis.call('HSET', vm, 'over', 'complete', 'over_ms', now)
   for index = rest, #ARGV, 2 do redis.call('HSET', vm, 'fact:' .. ARGV[index], ARGV[index + 1]) end

@@ -1,6 +1,6 @@
 #!lua
 -- PURPOSE  Give the stream's next ready item to a launcher.
--- USES     time event ring
+-- USES     time event ring canary
 -- KEYS     items vms stream ready dispatched deadlines events bell ring user_ring fair account dispatch_key
 -- ARGV     user               text
 --          job                text
@@ -16,12 +16,13 @@
 --          machine_revision   int
 --          boot_ms            ms
 --          first_deadline_ms  ms
--- RETURN   done repeated changed again empty
+-- RETURN   done repeated changed canary again empty
 -- MOVES    ready -> dispatched
 -- EMITS    item.dispatched
 -- COST     O(log dispatched); at most 200 stale entries are dropped
 -- Answers  done, the number and the fence; repeated and the dispatch that the key was given; changed and the spec
---          revision of the next item, when it is not the one that the room was compared with.
+--          revision of the next item, when it is not the one that the room was compared with; canary when the next
+--          item waits for one that is out to claim.
 local known = redis.call('GET', dispatch_key)
 if known then return {'repeated', known} end
 
@@ -31,7 +32,7 @@ while stale < 200 and not number do
   local entry = redis.call('LINDEX', ready, stale)
   if not entry then break end
   local listed, gen = string.match(entry, '^(%d+):(%d+)$')
-  is = redis.call('HMGET', items .. listed, 'state', 'gen', 'revision', 'fence', 'boots')
+  is = redis.call('HMGET', items .. listed, 'state', 'gen', 'revision', 'last')
   if is[1] == 'ready' and (is[2] or '0') == gen then number = listed else stale = stale + 1 end
 end
 if not number then
@@ -41,6 +42,12 @@ if not number then
   return {'empty'}
 end
 if tonumber(is[3]) ~= revision then return {'changed', tonumber(is[3])} end
+local canaries
+if not is_proven(revision, machine_revision) then
+  canaries = canaries_out(revision, machine_revision)
+  if #canaries >= CANARIES then return {'canary'} end
+  canaries[#canaries + 1] = dispatch
+end
 
 local item, vm = items .. number, vms .. dispatch
 local ref = user .. '/' .. job .. '/' .. number
@@ -54,10 +61,15 @@ redis.call('HSET', item, 'state', 'dispatched', 'dispatch', dispatch, 'last', di
 redis.call('HSET', vm, 'item', ref, 'fence', fence, 'launcher', launcher, 'node', node, 'accelerator', accelerator,
   'vcpus', vcpus, 'memory_mib', memory_mib, 'machine', machine, 'machine_revision', machine_revision,
   'boot_ms', boot_ms, 'dispatched_ms', now)
+-- From the last vm back to the first: who removes the item finds them all.
+if is[4] then redis.call('HSET', vm, 'before', is[4]) end
 redis.call('ZADD', dispatched, now, number)
 redis.call('ZADD', deadlines, now + first_deadline_ms, ref)
 redis.call('HINCRBY', stream, 'ready', -1)
 redis.call('HINCRBY', stream, 'dispatched', 1)
+if canaries then
+  redis.call('HSET', stream, 'canaries:' .. revision, machine_revision .. ' ' .. table.concat(canaries, ' '))
+end
 redis.call('SET', dispatch_key, dispatch, 'PX', DISPATCH_KEY_MS)
 emit('item.dispatched', number, {state = 'dispatched', dispatch = dispatch, fence = fence, boots = boots,
   launcher = launcher, node = node, accelerator = accelerator, vcpus = vcpus, memory_mib = memory_mib,

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  End a dispatch or lease whose deadline has passed, as a give back or as a failed attempt.
--- USES     time event ring ready item leave back
--- KEYS     items vms stream ready delayed dispatched running held due deadlines events bell
+-- USES     time event ring ready item leave settle back
+-- KEYS     items vms stream ready delayed dispatched running held due keep deadlines events bell
 --          ring user_ring fair account
 --          launchers
 -- ARGV     user       text
@@ -17,6 +17,7 @@
 --          code       text
 --          sentence   text
 --          exit_code  text
+--          keep_ms    ms
 -- RETURN   done changed
 -- MOVES    dispatched -> ready, dispatched -> delayed, dispatched -> held, running -> ready, running -> delayed,
 --          running -> held

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Return an item without counting an attempt.
--- USES     time event ring ready item leave back
--- KEYS     items vms stream ready delayed dispatched running held due deadlines events bell
+-- USES     time event ring ready item leave settle back
+-- KEYS     items vms stream ready delayed dispatched running held due keep deadlines events bell
 --          ring user_ring fair account
 -- ARGV     user       text
 --          job        text
@@ -15,6 +15,7 @@
 --          code       text
 --          sentence   text
 --          exit_code  text
+--          keep_ms    ms
 --          rest       text...
 -- RETURN   done changed
 -- MOVES    dispatched -> ready, dispatched -> delayed, dispatched -> held, running -> ready, running -> delayed,

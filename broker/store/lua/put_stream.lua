@@ -1,21 +1,36 @@
 #!lua
 -- PURPOSE  Create a stream, or give it another spec as its next revision; the same spec again changes nothing.
 -- USES     time event
--- KEYS     stream specs streams events bell
--- ARGV     job   text
---          spec  json
--- RETURN   done repeated
+-- KEYS     stream specs streams events bell machine readers machine_streams machine_streams_of
+-- ARGV     user      text
+--          job       text
+--          spec      json
+--          named     text
+--          is_own    flag
+-- RETURN   done repeated missing
 -- MOVES    none
 -- EMITS    stream.created
 -- COST     O(1)
--- Answers  done or repeated, the revision that holds now.
+-- Answers  done or repeated, the revision that holds now; missing when the machine `named` is not there, or not shared
+--          with the user. Each machine keeps the streams that name it, with '' for those that do now, and the last item
+--          that may still want it for those that did.
+if redis.call('HEXISTS', machine, 'latest') == 0 or (is_own == 0 and redis.call('SISMEMBER', readers, user) == 0) then
+  return {'missing'}
+end
 local revision = redis.call('HGET', stream, 'revision')
 if revision and redis.call('HGET', specs, revision) == spec then return {'repeated', tonumber(revision)} end
 
 local is_new = not revision
 if is_new then redis.call('HSET', stream, 'epoch', now, 'created_ms', now) end
 revision = redis.call('HINCRBY', stream, 'revision', 1)
-redis.call('HSET', specs, revision, spec)
+redis.call('HSET', specs, revision, spec, 'put:' .. revision, now)
 redis.call('SADD', streams, job)
+local ref = user .. '/' .. job
+local before = redis.call('HGET', stream, 'machine')
+if before and before ~= named then
+  redis.call('HSET', machine_streams_of .. before, ref, redis.call('HGET', stream, 'last') or 0)
+end
+redis.call('HSET', machine_streams, ref, '')
+redis.call('HSET', stream, 'machine', named)
 if is_new then emit('stream.created', '', {revision = revision}) end
 return {'done', revision}

@@ -7,6 +7,7 @@ is so near that the test's own running time could decide, it takes over what the
 from dataclasses import dataclass, field
 
 from broker.domain import deadlines
+from broker.domain.canary import CANARIES
 from broker.domain.lifecycle import ACTS, Act
 from broker.store import Dispatched, Lease
 from broker.wire.states import ItemState, Phase, Verdict
@@ -60,6 +61,9 @@ class Model:
         self.boots: list[Boot] = []
         self.now_ms = 0
         self.heard_ms = 0
+        self.machine = 1
+        self.proven = 0
+        """The machine's revision now, and the latest that has claimed: till then few are dispatched at once."""
 
     def move(self, act: Act, item: Item, to: ItemState) -> None:
         assert to in ACTS[act].transitions[item.state], f"{act}: {item.state} -> {to} is not in the table"
@@ -69,6 +73,15 @@ class Model:
         for number in range(first, last + 1):
             assert number not in self.items
             self.items[number] = Item()
+
+    def next_waits(self) -> bool:
+        """Tell whether no item is given out before a canary has claimed or ended."""
+        current = [item.current for item in self.items.values() if item.state == ItemState.DISPATCHED]
+        out = [boot for boot in current if boot is not None and boot.given.machine.revision == self.machine]
+        return self.proven < self.machine and len(out) >= CANARIES
+
+    def change_machine(self) -> None:
+        self.machine += 1
 
     def dispatch(self, given: Dispatched, number: int, key: str) -> Boot:
         item = self.items[number]
@@ -97,6 +110,7 @@ class Model:
         item = self.items[boot.item]
         self.move(Act.CLAIM, item, ItemState.RUNNING)
         boot.lease = lease
+        self.proven = max(self.proven, boot.given.machine.revision)
         item.deadline_ms = self.now_ms + deadlines.DEFAULT.lease_ms
 
     def extend(self, boot: Boot) -> None:

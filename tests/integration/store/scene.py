@@ -3,12 +3,14 @@
 from dataclasses import dataclass, field
 from itertools import count
 
+import msgspec
+
 from broker.store import Claimed, Dispatched, Lease, MachineFacts, Store
 from broker.wire.dispatches import DispatchRequest, EndVm, Room, VmEnded
 from broker.wire.items import ItemView, NewItem, OutputFile, Pushed
 from broker.wire.leases import CompleteRequest, FailRequest
 from broker.wire.machines import Disk, MachineDefinition
-from broker.wire.names import ItemRef, MachineRef, StreamRef, UserName, parse_item
+from broker.wire.names import ItemRef, MachineRef, StreamRef, UserName, check_digest, parse_item
 from broker.wire.states import Accelerator, FailureCode, ItemState, Phase, Verdict
 from broker.wire.streams import StreamSpec
 
@@ -16,9 +18,8 @@ ALICE = UserName("alice")
 RENDER = StreamRef(ALICE, "render")
 SPEC = StreamSpec(machine="deb12", run="/opt/app/run {input} {output}")
 ROOM = Room(vcpus=4, memory_mib=8_192, disk_mib=100_000, accelerator=Accelerator.KVM)
-DEFINITION = MachineDefinition(
-    domain_xml="<domain type='kvm'/>", disks={"vda": Disk(digest=f"sha256:{'0' * 64}", size_bytes=1_000)}
-)
+IMAGE = check_digest(f"sha256:{'0' * 64}")
+DEFINITION = MachineDefinition(domain_xml="<domain type='kvm'/>", disks={"vda": Disk(digest=IMAGE, size_bytes=1_000)})
 FACTS = MachineFacts(vcpus=1, memory_mib=1_024, firmware="bios")
 SECOND_MS = 1_000
 
@@ -53,11 +54,26 @@ class Scene:
 
     async def set_up(self, spec: StreamSpec = SPEC, items: int = 0, ref: StreamRef = RENDER) -> "Scene":
         if await self.store.get_machine(MachineRef(ref.user, "deb12")) is None:
+            await self.store.grant_image(ref.user, IMAGE, 1_000)
             await self.store.put_machine(MachineRef(ref.user, "deb12"), DEFINITION, FACTS)
         await self.store.put_stream(ref, spec)
         if items:
             await self.push(items, ref)
         return self
+
+    async def set_machine(self, domain_xml: str, ref: StreamRef = RENDER) -> None:
+        """Give the stream's machine other XML: its next revision."""
+        definition = msgspec.structs.replace(DEFINITION, domain_xml=domain_xml)
+        await self.store.put_machine(MachineRef(ref.user, "deb12"), definition, FACTS)
+
+    async def prove(self, ref: StreamRef = RENDER) -> None:
+        """End the stream's canary as a claim would, without an item's cost."""
+        view = await self.store.get_stream(ref)
+        assert view is not None
+        machine = await self.store.get_machine(MachineRef(ref.user, "deb12"))
+        assert machine is not None
+        stream = self.store._keys.of_stream(ref).stream
+        await self.store._server.command("HSET", stream, f"proven:{view.revision}", machine.revision)
 
     async def push(self, number: int, ref: StreamRef = RENDER) -> Pushed:
         items = [NewItem(url=f"https://share.example/{index}") for index in range(number)]

@@ -1,13 +1,17 @@
 import msgspec
+import pytest
 
+from broker.domain.errors import Conflict, Rejected
 from broker.store import MachineFacts, Store
 from broker.wire.names import MachineRef, StreamRef, UserName, check_digest
-from tests.integration.store.scene import ALICE, DEFINITION, FACTS, RENDER, SPEC, Scene
+from broker.wire.streams import Needs, StreamSpec
+from tests.integration.store.scene import ALICE, DEFINITION, FACTS, IMAGE, RENDER, SPEC, Scene
 
 DEB12 = MachineRef(ALICE, "deb12")
 
 
 async def test_every_put_of_a_machine_is_a_revision_and_earlier_ones_stay(store: Store) -> None:
+    await store.grant_image(ALICE, IMAGE, 1_000)
     first = await store.put_machine(DEB12, DEFINITION, FACTS)
     second = await store.put_machine(DEB12, DEFINITION, MachineFacts(2, 2_048, "efi", ("a sound card",)))
     assert (first.revision, second.revision) == (1, 2)
@@ -18,6 +22,7 @@ async def test_every_put_of_a_machine_is_a_revision_and_earlier_ones_stay(store:
 
 
 async def test_same_machine_again_keeps_the_revision(store: Store) -> None:
+    await store.grant_image(ALICE, IMAGE, 1_000)
     two = dict.fromkeys(("vda", "vdb"), DEFINITION.disks["vda"])
     first = await store.put_machine(DEB12, msgspec.structs.replace(DEFINITION, disks=two), FACTS)
     turned = dict(reversed(two.items()))
@@ -32,6 +37,27 @@ async def test_same_spec_again_keeps_the_revision_and_another_makes_the_next(sce
     assert [view.revision for view in (again, other, back)] == [1, 2, 3]
     assert back.created_at == again.created_at
     assert await scene.events() == ["stream.created"]
+
+
+async def test_same_spec_with_its_defaults_written_out_keeps_the_revision(scene: Scene) -> None:
+    spec = msgspec.structs.replace(SPEC, params={"a": "1", "b": "2"}, needs=Needs(memory_mib=512))
+    first = await scene.store.put_stream(RENDER, spec)
+    written = {"output": {"files": ["*"]}, "needs": {"disk_mib": 10_240, "memory_mib": 512}, "limits": {}}
+    again = {**msgspec.to_builtins(spec), **written, "params": {"b": "2", "a": "1"}}
+    second = await scene.store.put_stream(RENDER, msgspec.convert(again, StreamSpec))
+    assert (second.revision, second.spec) == (first.revision, spec)
+
+
+async def test_each_revision_can_be_asked_for_and_is_listed(scene: Scene) -> None:
+    await scene.store.put_stream(RENDER, msgspec.structs.replace(SPEC, run="", script="#!/bin/sh\n"))
+    first = await scene.store.get_stream(RENDER, 1)
+    assert first is not None
+    assert (first.revision, first.spec) == (1, SPEC)
+    assert await scene.store.get_stream(RENDER, 3) is None
+    listed = await scene.store.revisions(RENDER)
+    assert [(each.revision, each.run, each.has_script) for each in listed] == [(2, "", True), (1, SPEC.run, False)]
+    assert all(each.put_at for each in listed)
+    assert await scene.store.revisions(StreamRef(ALICE, "none")) == []
 
 
 async def test_items_keep_the_revision_they_were_pushed_under(scene: Scene) -> None:
@@ -54,3 +80,37 @@ async def test_image_is_known_only_to_those_it_was_granted(store: Store) -> None
     await store.grant_image(ALICE, digest, 4_096)
     assert await store.image_size(ALICE, digest) == 4_096
     assert await store.image_size(UserName("bob"), digest) is None
+
+
+async def test_a_machine_that_nothing_wants_goes_with_its_grants_and_its_definitions_stay(store: Store) -> None:
+    bob = UserName("bob")
+    await store.grant_image(ALICE, IMAGE, 1_000)
+    await store.grant_image(bob, IMAGE, 1_000)
+    first = await store.put_machine(DEB12, DEFINITION, FACTS)
+    await store.share_machine(DEB12, bob)
+    await store.put_stream(StreamRef(bob, "mc"), msgspec.structs.replace(SPEC, machine="alice/deb12"))
+    with pytest.raises(Conflict, match="a stream of bob's names it"):
+        await store.delete_machine(DEB12)
+    await store.unshare_machine(DEB12, bob)
+    await store.delete_machine(DEB12)
+    assert await store.get_machine(DEB12) is None
+    assert await store.get_machine(DEB12, first.revision) == first
+    assert (await store.image_size(ALICE, IMAGE), await store.image_size(bob, IMAGE)) == (None, 1_000)
+    assert await store.ungranted_images() == []
+    with pytest.raises(Rejected, match="has not uploaded"):
+        await store.put_machine(DEB12, DEFINITION, FACTS)
+
+
+async def test_an_image_is_nobodys_when_its_last_grant_went_and_somebodys_when_it_comes_back(store: Store) -> None:
+    await store.grant_image(ALICE, IMAGE, 1_000)
+    await store.put_machine(DEB12, DEFINITION, FACTS)
+    await store.delete_machine(DEB12)
+    assert await store.ungranted_images() == [IMAGE]
+    await store.grant_image(ALICE, IMAGE, 1_000)
+    await store.grant_image(ALICE, IMAGE, 1_000)
+    assert not await store.is_ungranted(IMAGE)
+    await store.put_machine(DEB12, DEFINITION, FACTS)
+    await store.delete_machine(DEB12)
+    assert await store.is_ungranted(IMAGE)
+    await store.forget_image(IMAGE)
+    assert await store.ungranted_images() == []

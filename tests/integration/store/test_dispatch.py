@@ -23,6 +23,7 @@ async def test_item_goes_to_one_launcher_with_its_machine_and_size(scene: Scene)
 
 
 async def test_concurrent_offers_never_get_the_same_item(scene: Scene) -> None:
+    await scene.prove()
     await scene.push(20)
     given = await asyncio.gather(*(scene.offer() for _ in range(25)))
     items = [each.item.item for each in given if each is not None]
@@ -75,6 +76,8 @@ async def test_users_take_turns_and_so_do_a_users_streams(scene: Scene) -> None:
     await scene.push(20)
     await scene.set_up(items=20, ref=second)
     await scene.set_up(items=20, ref=bobs)
+    for ref in (RENDER, second, bobs):
+        await scene.prove(ref)
     given = [(await scene.dispatched()).item.item.rpartition("/")[0] for _ in range(16)]
     shares = {name: given.count(name) for name in set(given)}
     assert shares == {str(RENDER): 4, str(second): 4, str(bobs): 8}
@@ -84,6 +87,8 @@ async def test_bigger_vms_come_as_much_more_seldom(scene: Scene) -> None:
     bobs = StreamRef(UserName("bob"), "mc")
     await scene.push(20)
     await scene.set_up(msgspec.structs.replace(SPEC, needs=Needs(vcpus=4)), items=20, ref=bobs)
+    for ref in (RENDER, bobs):
+        await scene.prove(ref)
     given = [(await scene.dispatched()).item.item.rpartition("/")[0] for _ in range(15)]
     assert given.count(str(bobs)) == 3
 
@@ -91,9 +96,11 @@ async def test_bigger_vms_come_as_much_more_seldom(scene: Scene) -> None:
 async def test_who_comes_late_starts_at_the_present_and_does_not_catch_up(scene: Scene) -> None:
     bobs = StreamRef(UserName("bob"), "mc")
     await scene.push(20)
+    await scene.prove()
     for _ in range(10):
         await scene.dispatched()
     await scene.set_up(items=10, ref=bobs)
+    await scene.prove(bobs)
     given = [(await scene.dispatched()).item.item.rpartition("/")[0] for _ in range(8)]
     assert 4 <= given.count(str(bobs)) <= 5
 

@@ -1,5 +1,3 @@
-import asyncio
-
 import msgspec
 import pytest
 
@@ -10,6 +8,7 @@ from broker.wire.events import EventType
 from broker.wire.names import StreamRef
 from broker.wire.states import Verdict
 from broker.wire.streams import Limits, Needs, Retry
+from tests.integration.store.listening import listening
 from tests.integration.store.scene import ALICE, RENDER, ROOM, SPEC, Scene, failure, lease_of, result
 from tests.support.waiting import until
 
@@ -125,7 +124,7 @@ async def test_events_of_no_stream_are_refused(store: Store) -> None:
 
 async def test_bells_ring_for_what_became_ready_and_for_what_was_logged(scene: Scene) -> None:
     heard: list[Bell] = []
-    async with _listening(scene.store, heard):
+    async with listening(scene.store, heard):
 
         async def both() -> bool:
             await scene.push(1)
@@ -141,25 +140,8 @@ async def test_bells_go_on_after_their_connection_was_cut(scene: Scene) -> None:
         await scene.push(1)
         return bool(heard)
 
-    async with _listening(scene.store, heard):
+    async with listening(scene.store, heard):
         await until(rings, "a bell")
         assert await scene.store._server.command("CLIENT", "KILL", "TYPE", "pubsub") == 1
         heard.clear()
         await until(rings, "a bell after the cut")
-
-
-class _listening:  # noqa: N801 # reads as what it does
-    def __init__(self, store: Store, heard: list[Bell]) -> None:
-        self._store, self._heard = store, heard
-
-    async def __aenter__(self) -> None:
-        self._task = asyncio.create_task(self._listen())
-
-    async def __aexit__(self, *error: object) -> None:
-        self._task.cancel()
-        await asyncio.wait({self._task})
-
-    async def _listen(self) -> None:
-        async with self._store.bells() as bells:
-            async for bell in bells:
-                self._heard.append(bell)

@@ -39,6 +39,7 @@ class Walk:
         self.store = store
         self.scene = Scene(store)
         self.steps: list[str] = []
+        self.machines = 1
 
     async def set_up(self) -> None:
         await self.scene.set_up(msgspec.structs.replace(SPEC, retry=RETRY))
@@ -46,6 +47,8 @@ class Walk:
 
     async def step(self) -> None:
         """Do one act that is possible now, then compare everything."""
+        if self.chance.random() < 0.05:
+            await self.change_machine()
         possible: list[Callable[[], Awaitable[object]]] = [
             self.dispatch,
             self.run_next,
@@ -77,6 +80,13 @@ class Walk:
         self.steps[-1] += f" {self.model.boots.index(boot)}"
         return boot
 
+    async def change_machine(self) -> None:
+        """Give the machine its next revision: what is dispatched from now on has to prove it anew."""
+        self.machines += 1
+        self.steps.append("change_machine")
+        await self.scene.set_machine(f"<domain type='kvm'><!-- {self.machines} --></domain>")
+        self.model.change_machine()
+
     async def push(self) -> None:
         pushed = await self.scene.push(self.chance.randint(1, 2))
         self.model.push(pushed.first, pushed.last)
@@ -86,7 +96,7 @@ class Walk:
         given = await self.scene.offer(key=key)
         self.model.heard_ms = self.model.now_ms
         ready = {number for number, item in self.model.items.items() if item.state == ItemState.READY}
-        assert (given is not None) == bool(ready)
+        assert (given is not None) == (bool(ready) and not self.model.next_waits())
         if given is None:
             return None
         number = parse_item(given.item.item, None).number

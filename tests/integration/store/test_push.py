@@ -68,6 +68,7 @@ async def test_pages_by_number_show_every_item_once(scene: Scene) -> None:
 
 async def test_ready_items_are_found_behind_many_that_are_not(scene: Scene) -> None:
     await scene.push(25)
+    await scene.prove()
     for _ in range(24):
         await scene.dispatched()
     assert await _all_pages(scene, ItemState.READY, limit=2) == [25]

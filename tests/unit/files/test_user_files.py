@@ -44,6 +44,10 @@ def files(tmp_path: Path) -> UserFiles:
     return UserFiles(tmp_path, limit_bytes=100, space=roomy(tmp_path))
 
 
+async def granted(_: int) -> None:
+    """Stand where the store's grant would be noted."""
+
+
 async def put(files: UserFiles, content: bytes, path: FilePath = PATH, *, create_only: bool = False) -> bool:
     _, is_new = await files.put(path, chunks(content), expected=None, create_only=create_only)
     return is_new
@@ -97,7 +101,7 @@ async def test_below_the_floor_of_free_space_no_byte_is_taken_in(tmp_path: Path)
     files = UserFiles(tmp_path / "users", limit_bytes=100, space=full(tmp_path))
     images = Images(tmp_path, limit_bytes=100, space=full(tmp_path))
 
-    for refused in (put(files, b""), images.put(check_digest(digest_of(b"x")), chunks(b"x"))):
+    for refused in (put(files, b""), images.put(check_digest(digest_of(b"x")), chunks(b"x"), granted)):
         with pytest.raises(Unavailable) as caught:
             await refused
         assert caught.value.code == ProblemCode.STORE_DISK_FULL
@@ -134,11 +138,11 @@ async def test_an_image_exists_only_with_its_own_bytes(tmp_path: Path) -> None:
     images = Images(tmp_path, limit_bytes=100, space=roomy(tmp_path))
     digest = check_digest(digest_of(b"image"))
     with pytest.raises(Rejected, match="announced was"):
-        await images.put(digest, chunks(b"other"))
+        await images.put(digest, chunks(b"other"), granted)
     assert not await images.is_there(digest)
 
-    assert await images.put(digest, chunks(b"im", b"age")) == 5
-    assert await images.put(digest, chunks(b"image")) == 5
+    assert await images.put(digest, chunks(b"im", b"age"), granted) == 5
+    assert await images.put(digest, chunks(b"image"), granted) == 5
 
     assert images.location(digest).read_bytes() == b"image"
     assert len(files_below(tmp_path)) == 1

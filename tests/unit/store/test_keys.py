@@ -17,6 +17,10 @@ def _built() -> set[str]:
         KEYS.vm(DispatchId(str(uuid4()))),
         KEYS.machine(MachineRef(ALICE, "deb12")),
         KEYS.machines(ALICE),
+        KEYS.readers(MachineRef(ALICE, "deb12")),
+        KEYS.machine_streams(MachineRef(ALICE, "deb12")),
+        KEYS.grants,
+        KEYS.ungranted,
         KEYS.images(ALICE),
         KEYS.clock,
         KEYS.push_key(STREAM, "any key: with anything in it"),
@@ -40,6 +44,12 @@ def test_prefixes_lead_to_the_names_of_items_and_vms() -> None:
     assert f"{stream.vms}abc" == KEYS.vm(DispatchId("abc"))
 
 
+def test_prefixes_lead_to_the_names_of_machines_and_of_the_streams_that_name_one() -> None:
+    deb12 = MachineRef(ALICE, "deb12")
+    assert f"{KEYS.machines_of(ALICE)}deb12" == KEYS.machine(deb12)
+    assert f"{KEYS.machine_streams('')}alice/deb12" == KEYS.machine_streams(deb12)
+
+
 def test_name_of_another_prefix_or_shape_is_of_no_kind() -> None:
     assert KEYS.kind_of("other:{s0}:ring") is None
     assert KEYS.kind_of("vmb:{s0}:rings") is None
@@ -48,6 +58,6 @@ def test_name_of_another_prefix_or_shape_is_of_no_kind() -> None:
 
 def test_keys_of_one_stream_never_meet_those_of_another() -> None:
     other = KEYS.of_stream(StreamRef(UserName("alice.render"), "v2"))
-    shared = {"vms", "ring", "fair", "deadlines", "due", "launchers"}
+    shared = {"vms", "ring", "fair", "deadlines", "due", "keep", "launchers"}
     same = {name for name, a, b in zip(other._fields, other, KEYS.of_stream(STREAM), strict=True) if a == b}
     assert same == shared

@@ -18,7 +18,10 @@ SCRIPTS_OF_ACTS = {
     Act.EXTEND: ["extend", "extend_dispatch", "phase"],
 }
 """Which scripts do an act: a phase that a launcher reports extends its dispatch."""
-KEYS_OF_ONE_SCRIPT = {"machine", "machines", "push_key", "dispatch_key", "clock"}
+KEYS_OF_ONE_SCRIPT = {
+    *("machine", "machines", "machines_of", "images", "readers", "machine_streams", "machine_streams_of"),
+    *("grants", "ungranted", "push_key", "dispatch_key", "clock"),
+}
 TYPES = {"int": int, "ms": int, "flag": bool, "text...": tuple[str, ...]}
 MAX_LINES = 120
 

@@ -1,5 +1,6 @@
 -- Moves an item that got no result to where Python decided: `ready` at the head, `delayed`, or `held`.
--- Needs: delayed held due, item, leave, ready, event; Python's decision: counts to delay_ms code sentence exit_code.
+-- Needs: delayed held due, item, leave, ready, settle, event; Python's decision: counts to delay_ms code sentence
+-- exit_code keep_ms.
 local function still_decided()
   local seen = (is.attempts or '0') .. ':' .. (is.boots or '0') .. ':' .. (is.given_back or '0')
   return is.dispatch == dispatch and counters == seen
@@ -32,6 +33,7 @@ local function go_back(act)
     redis.call('HSET', item, 'settled_ms', now)
     redis.call('ZADD', held, now, number)
     redis.call('HINCRBY', stream, 'held', 1)
+    settle()
   end
   emit(kind, number, data)
 end

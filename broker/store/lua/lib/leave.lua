@@ -1,6 +1,7 @@
 -- Takes the item out of `dispatched` or `running`: the dispatch, its lease and its deadline end here.
 -- Remembers whose lease ended by which act, so that a repeated message gets the same answer.
--- Needs: vms stream dispatched running deadlines, item, time.
+-- A dispatched one that leaves may have been a canary: those that wait for it are looked at again.
+-- Needs: vms stream dispatched running deadlines, item, time, event.
 local function leave_dispatch(act, to)
   if is.nonce then
     redis.call('HSET', item, 'closed', is.nonce, 'closed_fence', is.fence, 'closed_act', act, 'closed_state', to)
@@ -11,5 +12,5 @@ local function leave_dispatch(act, to)
   redis.call('ZREM', deadlines, ref)
   redis.call('HINCRBY', stream, is.state, -1)
   redis.call('HSET', vms .. is.dispatch, 'over', act, 'over_ms', now)
-  redis.call('PEXPIRE', vms .. is.dispatch, VM_KEEP_MS)
+  if is.state == 'dispatched' then ring_ready() end
 end

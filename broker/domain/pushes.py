@@ -1,0 +1,92 @@
+"""What a researcher may push: each item is checked against the spec it will run under."""
+
+import re
+from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
+
+from broker.domain import limits, targets
+from broker.domain.faults import Fault, param_faults, rejected
+from broker.domain.paths import FILE_SCHEME, BadPath, FilePath, parse_file_url
+from broker.domain.specs import params_of
+from broker.wire.items import NewItem
+from broker.wire.names import DispatchId, ItemRef, StreamRef
+from broker.wire.problems import ProblemCode
+from broker.wire.streams import StreamSpec
+
+_PARAM_USE = re.compile(r"\{param\.([A-Za-z_][A-Za-z0-9_]{0,63})\}")
+
+
+def check_items(spec: StreamSpec, stream: StreamRef, items: Sequence[NewItem]) -> None:
+    """Check the items of a push against the spec they will run under.
+
+    Raises:
+        Rejected: `bad_items`, with the faults by line; nothing of the push may then be accepted.
+    """
+    faults = [
+        Fault(str(line), fault.reason, fault.remedy)
+        for line, item in enumerate(items, 1)
+        for fault in _item(spec, stream, item)
+    ]
+    if faults:
+        raise rejected(ProblemCode.BAD_ITEMS, "line", faults)
+
+
+def input_files(items: Sequence[NewItem]) -> set[FilePath]:
+    """Return the files of our file service that checked items name as input."""
+    return {parse_file_url(item.url) for item in items if item.url and item.url.startswith(FILE_SCHEME)}
+
+
+def _item(spec: StreamSpec, stream: StreamRef, item: NewItem) -> Iterator[Fault]:
+    yield from _url(item.url)
+    params = params_of(spec, item)
+    yield from param_faults("", params)
+    if item.name is not None and not (0 < len(item.name) <= 255 and item.name.isprintable()):
+        yield Fault("", "the name is empty, longer than 255 characters or not printable", "write a short name")
+    if item.url is None and "{input}" in spec.run:
+        yield Fault("", "it has no url, and the stream's run line names {input}", "give it a url")
+    for name in sorted(set(_PARAM_USE.findall(spec.run)) - params.keys()):
+        yield Fault("", f"it lacks the parameter {name!r}, which the stream's run line names", f"add {name} to params")
+    if targets.needs_input(spec.output.to):
+        yield from _target(spec, stream, item)
+
+
+def _target(spec: StreamSpec, stream: StreamRef, item: NewItem) -> Iterator[Fault]:
+    if item.url is None:
+        yield Fault("", "it has no url, and the stream's targets are made from it", "give it a url")
+        return
+    sample = targets.TargetOf(ItemRef(stream, 1), 1, DispatchId("0" * 36), "out.txt", item.url)
+    try:
+        targets.target_url(spec.output.to, sample)
+    except targets.BadTarget as error:
+        yield Fault("", f"its url gives no target: {error}", "use a url with a plain path")
+
+
+def _url(url: str | None) -> Iterator[Fault]:
+    if url is None:
+        return
+    if len(url.encode()) > limits.default("url_bytes"):
+        yield Fault("", "the url is longer than 8192 bytes", "shorten it")
+    elif url.startswith(FILE_SCHEME):
+        try:
+            parse_file_url(url)
+        except BadPath as error:
+            yield Fault("", str(error), "write file:USER/PATH")
+    elif reason := _http_fault(url):
+        yield Fault("", f"{url[:200]!r} {reason}", "write http://…, https://… or file:USER/PATH")
+
+
+def _http_fault(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        targets.origin_of(url)
+    except targets.BadTarget:
+        return "is no address that a guest can fetch: its host or port is none"
+    except ValueError as error:
+        return f"is no address: {error}"
+    if parts.scheme not in {"http", "https"}:
+        return "is no address that a guest can fetch"
+    if parts.username is not None or parts.password is not None:
+        return "carries a user or password, which would be shown to everybody who sees the item"
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return "holds characters that must be percent-encoded"
+    return None

@@ -1,0 +1,249 @@
+"""Uploads of images that come in parts: what arrived stays, through cut connections and restarts.
+
+An upload is a record and a file that grows. The id of one that may be gone on with is made of its user, digest and
+size, so that whoever begins the same again finds it. One request at a time may grow it, by a lock on the file, which
+other processes respect too. How far it came is the file's size; that it is right is proved by its digest, at the end.
+The hash follows the bytes, piece by piece, so that little is left to read when the last one came; after a restart it
+catches up, a bounded time a request.
+"""
+
+import asyncio
+import hashlib
+import os
+import re
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from secrets import token_hex
+from typing import NamedTuple
+
+import msgspec
+
+from broker.domain.errors import Conflict, Rejected
+from broker.files.folders import make_private
+from broker.files.free_space import FreeSpace
+from broker.files.incoming import sync_folder
+from broker.files.locks import lock_at_once
+from broker.files.upload import Hashed, Record, Upload
+from broker.wire.names import Digest, UserName
+from broker.wire.problems import ProblemCode
+
+ABANDONED_S = 86_400
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class Standing(NamedTuple):
+    """How far an upload came."""
+
+    upload: str
+    digest: Digest
+    size_bytes: int
+    offset_bytes: int
+    is_finished: bool
+
+
+class Uploads:
+    """All uploads below one folder, each its user's own."""
+
+    def __init__(self, folder: Path, *, limit_bytes: int, most_open: int, space: FreeSpace) -> None:
+        self._folder = folder / "uploads"
+        self._limit_bytes = limit_bytes
+        self._most_open = most_open
+        self._space = space
+        self._hashed: dict[Path, Hashed] = {}
+        self._beginning = threading.Lock()
+        make_private(self._folder)
+
+    async def begin(self, user: UserName, digest: Digest, size_bytes: int, *, resume: bool) -> Standing:
+        """Begin an upload; with `resume`, or return the user's that was begun so with the same digest and size.
+
+        Raises:
+            Rejected: `too_large`.
+            Conflict: `too_many_uploads`.
+            Unavailable: `store_disk_full`.
+        """
+        if size_bytes > self._limit_bytes:
+            raise Rejected(ProblemCode.TOO_LARGE, f"an image has at most {self._limit_bytes} bytes")
+        record = Record(user, digest, size_bytes)
+        return await asyncio.to_thread(self._begin, user, record, _lasting_id(record) if resume else token_hex(16))
+
+    async def find(self, user: UserName, upload: str) -> Standing:
+        """Return how far an upload came.
+
+        Raises:
+            Rejected: `not_found`.
+        """
+        standing = await asyncio.to_thread(self._standing, user, upload)
+        if standing is None:
+            raise _no_upload(upload)
+        return standing
+
+    async def unfinished(self, user: UserName) -> list[Standing]:
+        """Return the user's uploads that are not finished."""
+        return await asyncio.to_thread(lambda: list(self._unfinished(user)))
+
+    @asynccontextmanager
+    async def taken(self, user: UserName, upload: str) -> AsyncIterator[Upload]:
+        """Have an unfinished upload for oneself.
+
+        Raises:
+            Rejected: `not_found`.
+            Conflict: `upload_busy`: another request has it, or just finished it.
+        """
+        record = await asyncio.to_thread(self._read, user, upload)
+        if record is None:
+            raise _no_upload(upload)
+        path = self._part(user, upload)
+        taken = Upload(record, path, _lock(path), self._hashed.setdefault(path, Hashed()), self._space)
+        try:
+            yield taken
+        finally:
+            await asyncio.shield(asyncio.to_thread(taken.close))
+
+    async def finish(self, user: UserName, upload: str) -> None:
+        """Note that an upload's bytes are an image now. For whoever has it taken."""
+        await asyncio.to_thread(self._finish, user, upload)
+
+    async def remove(self, user: UserName, upload: str) -> None:
+        """Remove an upload and its bytes.
+
+        Raises:
+            Rejected: `not_found`.
+            Conflict: `upload_busy`.
+        """
+        standing = await self.find(user, upload)
+        if standing.is_finished:
+            await self.discard(user, upload)
+            return
+        async with self.taken(user, upload):
+            await self.discard(user, upload)
+
+    async def discard(self, user: UserName, upload: str) -> None:
+        """Remove an upload and its bytes. For whoever has it taken."""
+        await asyncio.to_thread(self._discard, user, upload)
+
+    async def clear_abandoned(self) -> int:
+        """Remove what got no byte for a day, and the records of what was finished then; tell how many."""
+        removed = 0
+        for user, upload in await asyncio.to_thread(lambda: list(self._old())):
+            try:
+                await self.remove(user, upload)
+                removed += 1
+            except (Rejected, Conflict):
+                continue  # somebody goes on with it, or removed it, just now
+        return removed
+
+    def _begin(self, user: UserName, record: Record, upload: str) -> Standing:
+        with self._beginning:
+            known = self._standing(user, upload)
+            if known is not None:
+                return known
+            if len(list(self._unfinished(user))) >= self._most_open:
+                raise _too_many(user, self._most_open)
+            self._space.check(record.size_bytes)
+            make_private(self._folder / user)
+            os.close(os.open(self._part(user, upload), os.O_WRONLY | os.O_CREAT, 0o600))
+            self._write(user, upload, record)
+        return Standing(upload, Digest(record.digest), record.size_bytes, 0, is_finished=False)
+
+    def _standing(self, user: UserName, upload: str) -> Standing | None:
+        record = self._read(user, upload)
+        if record is None:
+            return None
+        if record.is_finished:
+            offset_bytes = record.size_bytes
+        else:
+            try:
+                offset_bytes = self._part(user, upload).stat().st_size
+            except FileNotFoundError:
+                return None
+        return Standing(upload, Digest(record.digest), record.size_bytes, offset_bytes, record.is_finished)
+
+    def _unfinished(self, user: UserName) -> Iterator[Standing]:
+        for path in sorted((self._folder / user).glob("*.json")):
+            standing = self._standing(user, path.stem)
+            if standing is not None and not standing.is_finished:
+                yield standing
+
+    def _old(self) -> Iterator[tuple[UserName, str]]:
+        before_s = time.time() - ABANDONED_S
+        for record in self._folder.glob("*/*.json"):
+            part = record.with_suffix(".part")
+            try:
+                touched_s = (part if part.exists() else record).stat().st_mtime
+            except FileNotFoundError:
+                continue
+            if touched_s < before_s:
+                yield UserName(record.parent.name), record.stem
+
+    def _finish(self, user: UserName, upload: str) -> None:
+        record = self._read(user, upload)
+        assert record is not None, "an upload that is taken is there"
+        self._write(user, upload, msgspec.structs.replace(record, is_finished=True))
+        self._forget(user, upload)
+
+    def _discard(self, user: UserName, upload: str) -> None:
+        self._record(user, upload).unlink(missing_ok=True)
+        self._forget(user, upload)
+
+    def _forget(self, user: UserName, upload: str) -> None:
+        part = self._part(user, upload)
+        part.unlink(missing_ok=True)
+        self._hashed.pop(part, None)
+        sync_folder(part.parent)
+
+    def _record(self, user: UserName, upload: str) -> Path:
+        return self._folder / user / f"{upload}.json"
+
+    def _part(self, user: UserName, upload: str) -> Path:
+        return self._folder / user / f"{upload}.part"
+
+    def _read(self, user: UserName, upload: str) -> Record | None:
+        if not _ID.fullmatch(upload):
+            return None
+        try:
+            return msgspec.json.decode(self._record(user, upload).read_bytes(), type=Record)
+        except FileNotFoundError:
+            return None
+
+    def _write(self, user: UserName, upload: str, record: Record) -> None:
+        path = self._record(user, upload)
+        beside = path.with_suffix(".new")
+        with beside.open("wb") as file:
+            file.write(msgspec.json.encode(record))
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        sync_folder(path.parent)
+
+
+def _lasting_id(record: Record) -> str:
+    return hashlib.sha256(f"{record.user}\0{record.digest}\0{record.size_bytes}".encode()).hexdigest()[:32]
+
+
+def _lock(path: Path) -> int:
+    try:
+        descriptor = lock_at_once(path, os.O_RDONLY)
+    except FileNotFoundError:
+        descriptor = None
+    if descriptor is None:
+        raise Conflict(
+            ProblemCode.UPLOAD_BUSY,
+            "another request has this upload, and lets go of it within a minute without a byte: ask for its offset "
+            "in a moment, and go on from there",
+        )
+    return descriptor
+
+
+def _no_upload(upload: str) -> Rejected:
+    return Rejected(ProblemCode.NOT_FOUND, f"there is no upload {upload[:64]!r} of yours: begin it with a POST")
+
+
+def _too_many(user: UserName, most_open: int) -> Conflict:
+    return Conflict(
+        ProblemCode.TOO_MANY_UPLOADS,
+        f"{user} has {most_open} unfinished uploads, as many as may be: finish or DELETE one of /v1/uploads; one that "
+        "gets no byte for a day is removed",
+    )

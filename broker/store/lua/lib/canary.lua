@@ -1,0 +1,20 @@
+-- The canary: until a vm of an item's spec revision and its machine's revision has claimed, few are out at once.
+-- The stream keeps `proven:REVISION`, the machine's revision that has claimed, and `canaries:REVISION`, that of those
+-- that were given out with their dispatches; one is out until its vm's record says that it is over.
+-- Needs: vms stream.
+local function is_proven(revision, machine_revision)
+  local proven = redis.call('HGET', stream, 'proven:' .. revision)
+  return proven and tonumber(proven) >= machine_revision
+end
+
+local function canaries_out(revision, machine_revision)
+  local out = {}
+  local kept = redis.call('HGET', stream, 'canaries:' .. revision) or ''
+  local of, ids = string.match(kept, '^(%d+) (.*)$')
+  if tonumber(of) ~= machine_revision then return out end
+  for id in string.gmatch(ids, '%S+') do
+    local is = redis.call('HMGET', vms .. id, 'item', 'over')
+    if is[1] and not is[2] then out[#out + 1] = id end
+  end
+  return out
+end

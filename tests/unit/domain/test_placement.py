@@ -1,0 +1,36 @@
+import pytest
+
+from broker.domain.placement import Size, size_of, unmet
+from broker.wire.dispatches import Room
+from broker.wire.states import Accelerator, Exchange
+from broker.wire.streams import Needs
+
+ROOM = Room(vcpus=8, memory_mib=4_096, disk_mib=20_000, accelerator=Accelerator.KVM)
+
+
+def size(needs: Needs) -> Size:
+    return size_of(needs, 2, 1_024, ROOM)
+
+
+def test_a_vm_is_as_large_as_its_machine_unless_the_stream_says_otherwise() -> None:
+    assert size(Needs()) == Size(2, 1_024, 10_240)
+    assert size(Needs(vcpus=3, memory_mib=512, disk_mib=1)) == Size(3, 512, 1)
+
+
+def test_a_vm_that_wants_the_slot_gets_all_vcpus_of_the_room() -> None:
+    needs = Needs(vcpus="slot")
+    assert size(needs) == Size(8, 1_024, 10_240)
+    assert unmet(needs, size(needs), 1_000, ROOM) is None
+
+
+@pytest.mark.parametrize(
+    ("needs", "said"),
+    [
+        (Needs(vcpus=9), "wants 9 vcpus"),
+        (Needs(memory_mib=5_000), "wants 5000 MiB of memory"),
+        (Needs(accelerator=Accelerator.TCG), "wants tcg"),
+        (Needs(exchange=Exchange.SHARED), "wants exchange shared"),
+    ],
+)
+def test_a_vm_that_does_not_fit_is_told_why(needs: Needs, said: str) -> None:
+    assert (unmet(needs, size(needs), 1_000, ROOM) or "").startswith(said)
