@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.generator import commands, domain_xml, events, http, lifecycle, settings, store_keys
+from docs.generator import commands, domain_xml, events, http, lifecycle, settings, store_keys, stream_spec
 from docs.generator.layout import NoBlock, with_blocks
 
 _DOCS = Path(__file__).parent
@@ -34,6 +34,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
         "retries": lifecycle.retries,
     },
     "reference/events.md": {"types": events.event_types, "fields": events.event_fields},
+    "reference/stream-spec.md": {"fields": stream_spec.spec_fields},
     "reference/domain-xml.md": {"rules": domain_xml.xml_rules},
 }
 """Blocks, by name, of pages that are written by hand."""

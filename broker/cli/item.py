@@ -1,4 +1,4 @@
-"""`broker console | log | why`: what one item's vm, its program, and the broker say."""
+"""`broker console | why`: what one item's vm, and the broker say."""
 
 import sys
 from typing import Annotated
@@ -9,31 +9,22 @@ from broker.cli import showing
 from broker.cli.acting import Acting, act
 from broker.wire.items import ItemView
 
-_Item = Annotated[str, typer.Argument(metavar="ITEM", help="JOB/17 or USER/JOB/17.")]
-_Raw = Annotated[bool, typer.Option("--raw", help="Write the bytes as they are: not to a terminal.")]
+Item = Annotated[str, typer.Argument(metavar="ITEM", help="JOB/17 or USER/JOB/17.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Write the bytes as they are: not to a terminal.")]
 
 
-def console(item: _Item, raw: _Raw = False) -> None:
+def console(item: Item, raw: Raw = False) -> None:
     """Show the console's tail of an item's last vm, control characters made visible."""
     act(lambda acting: _console(acting, item, raw))
 
 
-def log(item: _Item, raw: _Raw = False) -> None:
-    """Show what an item's program wrote to stdout and stderr, control characters made visible."""
-    act(lambda acting: _log(acting, item, raw))
-
-
-def why(item: _Item) -> None:
+def why(item: Item) -> None:
     """Say in one sentence why an item is in the state it is in."""
     act(lambda acting: _why(acting, item))
 
 
 async def _console(acting: Acting, item: str, raw: bool) -> None:
-    _write(await acting.researcher.console(acting.item(item)), raw)
-
-
-async def _log(acting: Acting, item: str, raw: bool) -> None:
-    _write(await acting.researcher.log(acting.item(item)), raw)
+    write_raw_or_visible(await acting.researcher.console(acting.item(item)), raw)
 
 
 async def _why(acting: Acting, item: str) -> None:
@@ -46,11 +37,12 @@ def reason_of(view: ItemView) -> str:
     """Return one sentence: why the item is where it is."""
     vm = view.vm
     reason = f": {view.reason.sentence}" if view.reason else ""
+    waits = view.waits.sentence if view.waits else "it waits for a launcher with room for it"
     match view.state.value:
         case "ready" if view.boots == 0:
-            return f"{view.item} is ready and waits for a launcher with room for it"
+            return f"{view.item} is ready: {waits}"
         case "ready":
-            return f"{view.item} is ready again{reason}"
+            return f"{view.item} is ready again{reason}; {waits}"
         case "delayed":
             return f"{view.item} is tried again at {view.not_before}{reason}"
         case "dispatched" if vm:
@@ -63,8 +55,8 @@ def reason_of(view: ItemView) -> str:
     return f"{view.item} is {view.state}{reason}"
 
 
-def _write(content: bytes, raw: bool) -> None:
-
+def write_raw_or_visible(content: bytes, raw: bool) -> None:
+    """Write to stdout what a guest or its program said: as it is, or with control characters made visible."""
     if raw:
         sys.stdout.buffer.write(content)
         return

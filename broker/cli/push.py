@@ -66,7 +66,7 @@ async def _push(
 ) -> None:
 
     ref = acting.stream(stream)
-    values = _params(params, len(sources) or count)
+    values = params_of(params, len(sources) or count)
     if not sources:
         if count is None and not params:
             raise BadUsage("there is nothing to push: name files or URLs, or give --from, --count or --param")
@@ -76,13 +76,13 @@ async def _push(
     if name is not None and len(sources) != 1:
         raise BadUsage("--name is for one item; in a --from file each line may be JSON with a name")
     await acting.researcher.stream(ref)  # before anything is uploaded for it
-    items = await _items(acting, ref, sources, values, name)
+    items = await items_of(acting, ref, sources, values, name)
     places = [source.place or f"item {number}" for number, source in enumerate(sources, 1)]
-    pushed = await _push_all(acting, ref, items, places, key or uuid.uuid4().hex)
+    pushed = await push_all(acting, ref, items, places, key or uuid.uuid4().hex)
     showing.stdout().print(_sentence(pushed, is_asked_again=key is not None))
 
 
-async def _push_all(acting: Acting, ref: OwnedName, items: list[NewItem], places: list[str], key: str) -> list[Pushed]:
+async def push_all(acting: Acting, ref: OwnedName, items: list[NewItem], places: list[str], key: str) -> list[Pushed]:
     """Push chunk by chunk; whatever stops it half-way is told together with how to go on."""
     pushed: list[Pushed] = []
     try:
@@ -140,10 +140,10 @@ def _sentence(pushed: list[Pushed], *, is_asked_again: bool) -> str:
     return f"{total - before} of {items} pushed, the others were before: {what}{disk}"
 
 
-async def _items(
+async def items_of(
     acting: Acting, ref: OwnedName, sources: list[Source], values: dict[str, list[str]], name: str | None
 ) -> list[NewItem]:
-
+    """Return the items of a push; local files are uploaded first."""
     uploads: dict[Path, str] = {}
     with progress() as bars:
         waiting = asyncio.Semaphore(_UPLOADS)
@@ -183,7 +183,7 @@ def _item(source: Source, uploads: dict[Path, str], params: dict[str, str], name
     return NewItem(url=source.url, name=name, params=params)
 
 
-def _params(params: list[str], count: int | None) -> dict[str, list[str]]:
+def params_of(params: list[str], count: int | None) -> dict[str, list[str]]:
     """Return each parameter's values: one for all items, or one for each."""
     values: dict[str, list[str]] = {}
     for text in params:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import msgspec
 import typer
@@ -16,6 +17,7 @@ from broker.cli.exits import Exit, Failed, tell
 from broker.cli.progress import progress
 from broker.client.errors import CallError
 from broker.client.files import Content, DownloadDiffers, read_content
+from broker.domain.paths import FILE_SCHEME
 from broker.wire.files import ResultLine
 from broker.wire.items import OutputFile
 from broker.wire.names import BadName, check_digest
@@ -54,17 +56,17 @@ async def _results(acting: Acting, stream: str, folder: Path | None, output: Out
     console = showing.stdout()
     match output:
         case OutputFormat.TABLE:
-            _print_table(console, stream, lines)
+            print_table(console, stream, lines)
         case OutputFormat.JSON:
             _print_json(console, lines)
         case OutputFormat.JSONL:
             for line in lines:
                 _print_json(console, line)
-    return await _download_all(acting, lines, folder, force) if folder is not None else Exit.DONE
+    return await download_all(acting, lines, folder, force) if folder is not None else Exit.DONE
 
 
-def _print_table(console: Console, stream: str, lines: list[ResultLine]) -> None:
-
+def print_table(console: Console, stream: str, lines: list[ResultLine]) -> None:
+    """Show results, one row an output."""
     if not lines:
         console.print(f"no results of {stream} yet: follow it with `broker watch {stream}`")
         return
@@ -92,8 +94,8 @@ def _print_json(console: Console, value: object) -> None:
     console.file.write(msgspec.json.encode(value).decode() + "\n")
 
 
-async def _download_all(acting: Acting, lines: list[ResultLine], folder: Path, force: bool) -> int:
-
+async def download_all(acting: Acting, lines: list[ResultLine], folder: Path, force: bool) -> int:
+    """Download every output, each verified; return the exit status. What fails is told, and the rest goes on."""
     files = [(line.item, file) for line in lines for file in line.outputs]
     failed: list[str] = []
     with progress() as bars:
@@ -138,6 +140,11 @@ async def _download(acting: Acting, path: Path, file: OutputFile, force: bool, b
     path.parent.mkdir(parents=True, exist_ok=True)
     await acting.files.get_file(file.url, path, expected, bar)
     return True
+
+
+def address_of(url: str) -> str:
+    """Return the address at the broker of an output that its file service keeps; any other's is its own."""
+    return f"/v1/files/{quote(url.removeprefix(FILE_SCHEME), safe='/')}" if url.startswith(FILE_SCHEME) else url
 
 
 def local_path(folder: Path, item: str, name: str) -> Path:

@@ -109,8 +109,13 @@ def visible(text: str) -> str:
     return "".join(_shown(char) for char in text.replace("\r\n", "\n"))
 
 
+def is_visible(char: str) -> bool:
+    """Tell whether a character is shown as it is."""
+    return char in _VISIBLE_CONTROLS or not unicodedata.category(char).startswith("C")
+
+
 def _shown(char: str) -> str:
-    if char in _VISIBLE_CONTROLS or not unicodedata.category(char).startswith("C"):
+    if is_visible(char):
         return char
     code = ord(char)
     if code < 0x20:

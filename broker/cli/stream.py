@@ -1,5 +1,8 @@
-"""`broker stream add | list | show`."""
+"""`broker stream add | list | show | revisions`."""
 
+import sys
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -7,29 +10,58 @@ import typer
 
 from broker.cli import showing
 from broker.cli.acting import Acting, act
-from broker.cli.amounts import parse_duration_ms
-from broker.cli.exits import BadUsage
+from broker.cli.exits import BadUsage, Exit, tell
 from broker.wire.states import ItemState
-from broker.wire.streams import StreamSpec
+from broker.wire.streams import StreamView
 
 app = typer.Typer(no_args_is_help=True, help="Streams: channels of work, each with its spec.")
+
+
+class OutputFormat(StrEnum):
+    TABLE = "table"
+    TOML = "toml"
+    JSON = "json"
 
 
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="Name of the stream: JOB or USER/JOB.")],
-    machine: Annotated[str, typer.Option(help="Machine that runs the items.")],
-    run: Annotated[str, typer.Option(help='What runs in the vm, e.g. "/opt/app/run {input} {output}".')],
+    file: Annotated[
+        str | None,
+        typer.Option("--file", "-f", metavar="FILE.toml", help="The spec; - reads stdin. Flags come before it."),
+    ] = None,
+    machine: Annotated[str | None, typer.Option(help="Machine that runs the items.")] = None,
+    run: Annotated[str | None, typer.Option(help='What runs in the vm, e.g. "/opt/app/run {input} {output}".')] = None,
+    script: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Program that travels with the items; {script} in --run.")
+    ] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of every item; repeat for several.")
+    ] = None,
     attempts: Annotated[int | None, typer.Option(help="How often an item may fail before it is held.")] = None,
     boots: Annotated[int | None, typer.Option(help="How many vms an item may take before it is held.")] = None,
-    run_limit: Annotated[str | None, typer.Option(metavar="DURATION", help="Longest run, e.g. 2h.")] = None,
-    boot_limit: Annotated[str | None, typer.Option(metavar="DURATION", help="Longest boot, e.g. 15m.")] = None,
-    vcpus: Annotated[int | None, typer.Option(help="vcpus of a vm; default: the machine's.")] = None,
-    memory_mib: Annotated[int | None, typer.Option(help="Memory of a vm; default: the machine's.")] = None,
-    disk_mib: Annotated[int | None, typer.Option(help="Disk space a vm may write.")] = None,
-    accelerator: Annotated[str | None, typer.Option(help="kvm or tcg; default: either.")] = None,
+    backoff: Annotated[
+        tuple[str, str] | None, typer.Option(metavar="FIRST LONGEST", help="Pauses after a failure, e.g. 30s 10m.")
+    ] = None,
     hold_exit_code: Annotated[
         list[int] | None, typer.Option(metavar="N", help="Exit code that holds an item at once; repeat for several.")
+    ] = None,
+    run_limit: Annotated[str | None, typer.Option(metavar="DURATION", help="Longest run, e.g. 2h.")] = None,
+    boot_limit: Annotated[str | None, typer.Option(metavar="DURATION", help="Longest boot, e.g. 15m.")] = None,
+    keep: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="How long settled items are kept, e.g. 30d.")
+    ] = None,
+    vcpus: Annotated[
+        str | None, typer.Option(metavar="N|slot", help="vcpus of a vm, or all that are free; default: the machine's.")
+    ] = None,
+    memory_mib: Annotated[int | None, typer.Option(help="Memory of a vm; default: the machine's.")] = None,
+    disk_mib: Annotated[int | None, typer.Option(help="Disk space a vm may write.")] = None,
+    accelerator: Annotated[str | None, typer.Option(help="kvm or tcg; default: any.")] = None,
+    exchange: Annotated[
+        str | None, typer.Option(help="How files get in and out: network, shared, disk or rootdisk.")
+    ] = None,
+    exchange_folder: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Folder of the guest's root disk, with exchange rootdisk.")
     ] = None,
     output_files: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Outputs to keep; repeat for several. Default: all.")
@@ -43,18 +75,35 @@ def add(
     ] = None,
     as_user: Annotated[str | None, typer.Option("--as", metavar="USER", help="Account in the guest.")] = None,
 ) -> None:
-    """Add a stream, or change its spec: a change is a new revision, for items pushed from then on."""
-    given: dict[str, Any] = {
+    """Add a stream, or change its spec: a change is a new revision, for items pushed from then on.
+
+    The spec is a TOML file, flags, or both; what neither says has its default. The same spec again changes nothing.
+    """
+    given = {
         "machine": machine,
         "run": run,
-        "as_user": as_user,
+        "script": script,
+        "as": as_user,
+        "keep": keep,
         "network": network,
-        "needs": {"vcpus": vcpus, "memory_mib": memory_mib, "disk_mib": disk_mib, "accelerator": accelerator},
-        "limits": {"run_ms": run_limit, "boot_ms": boot_limit, "output_mib": output_mib},
-        "retry": {"attempts": attempts, "boots": boots, "hold_exit_codes": hold_exit_code},
-        "output": {"files": output_files, "to": output_to},
+        "needs.vcpus": int(vcpus) if vcpus is not None and vcpus.isdecimal() else vcpus,
+        "needs.memory_mib": memory_mib,
+        "needs.disk_mib": disk_mib,
+        "needs.accelerator": accelerator,
+        "needs.exchange": exchange,
+        "needs.exchange_folder": exchange_folder,
+        "limits.boot": boot_limit,
+        "limits.run": run_limit,
+        "limits.output_mib": output_mib,
+        "retry.attempts": attempts,
+        "retry.boots": boots,
+        "retry.backoff": None if backoff is None else list(backoff),
+        "retry.hold_exit_codes": hold_exit_code,
+        "output.files": output_files,
+        "output.to": output_to,
+        "params": param,
     }
-    act(lambda acting: _add(acting, name, given))
+    act(lambda acting: _add(acting, name, file, {path: value for path, value in given.items() if value is not None}))
 
 
 @app.command(name="list")
@@ -64,15 +113,37 @@ def list_streams() -> None:
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="JOB or USER/JOB.")]) -> None:
-    """Show a stream's spec, as JSON."""
-    act(lambda acting: _show(acting, name))
+def show(
+    name: Annotated[str, typer.Argument(help="JOB or USER/JOB.")],
+    revision: Annotated[int | None, typer.Option(min=1, help="An earlier revision; default: the latest.")] = None,
+    output: Annotated[OutputFormat, typer.Option("--output", "-o", help="How to show it.")] = OutputFormat.TABLE,
+) -> None:
+    """Show a stream's spec. What `-o toml` prints, `broker stream add -f` takes."""
+    act(lambda acting: _show(acting, name, revision, output))
 
 
-async def _add(acting: Acting, name: str, given: dict[str, Any]) -> None:
+@app.command()
+def revisions(name: Annotated[str, typer.Argument(help="JOB or USER/JOB.")]) -> None:
+    """List the latest revisions of a stream's spec. Items keep the one that they were pushed under."""
+    act(lambda acting: _revisions(acting, name))
 
-    view = await acting.researcher.put_stream(acting.stream(name), _spec(given))
+
+async def _add(acting: Acting, name: str, file: str | None, given: dict[str, Any]) -> int:
+    from broker.cli.spec_file import BadSpec, merge, read_script, read_spec
+
+    stream = acting.stream(name)
+    if isinstance(given.get("script"), Path):
+        given["script"] = read_script(given["script"])
+    if "params" in given:
+        given["params"] = dict(map(_param, given["params"]))
+    try:
+        spec = read_spec(merge(_document(file, given) if file is not None else {}, given), stream)
+    except BadSpec as error:
+        tell(str(error), *(map(str, error.faults) if len(error.faults) > 1 else ()))
+        return Exit.USAGE
+    view = await acting.researcher.put_stream(stream, spec)
     showing.stdout().print(f"stream {view.stream} is there, revision {view.revision}, on machine {view.spec.machine}")
+    return Exit.DONE
 
 
 async def _list(acting: Acting) -> None:
@@ -88,28 +159,71 @@ async def _list(acting: Acting) -> None:
     showing.stdout().print(table)
 
 
-async def _show(acting: Acting, name: str) -> None:
+async def _show(acting: Acting, name: str, revision: int | None, output: OutputFormat) -> None:
+    from broker.cli.spec_file import write_spec
 
-    view = await acting.researcher.stream(acting.stream(name))
-    text = msgspec.json.format(msgspec.json.encode(msgspec.to_builtins(view)), indent=2).decode()
-    showing.stdout().print(showing.visible(text))
-
-
-def _spec(given: dict[str, Any]) -> StreamSpec:
-    """Build the spec; what was not given keeps its default."""
-    limits = given["limits"]
-    for name, option in (("run_ms", "--run-limit"), ("boot_ms", "--boot-limit")):
-        if limits[name] is not None:
-            limits[name] = parse_duration_ms(limits[name], option)
-    try:
-        return msgspec.convert(_without_none(given), StreamSpec)
-    except msgspec.ValidationError as error:
-        raise BadUsage(f"the stream's spec is not valid: {error}") from error
+    view = await acting.researcher.stream(acting.stream(name), revision)
+    console = showing.stdout()
+    match output:
+        case OutputFormat.TABLE:
+            _show_table(view)
+        case OutputFormat.TOML:
+            # Written past Rich, which would cut a line that is longer than the terminal.
+            console.file.write(write_spec(view.spec, f"{view.stream}, revision {view.revision}"))
+        case OutputFormat.JSON:
+            text = msgspec.json.format(msgspec.json.encode(msgspec.to_builtins(view)), indent=2).decode()
+            console.file.write(showing.visible(text) + "\n")
 
 
-def _without_none(given: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: _without_none(value) if isinstance(value, dict) else value
-        for name, value in given.items()
-        if value is not None
-    }
+def _show_table(view: StreamView) -> None:
+    from broker.cli.spec_file import written
+
+    table = showing.pairs()
+    table.add_row("stream", view.stream)
+    table.add_row("revision", str(view.revision))
+    for path, value in written(view.spec):
+        table.add_row(path, showing.visible(value).rstrip() if path == "script" else showing.plain(_cell(value)))
+    counts = (f"{view.counts[state]} {state}" for state in ItemState if view.counts.get(state))
+    table.add_row("items", ", ".join(counts) or "none")
+    if view.forgotten:
+        table.add_row("", f"{view.forgotten} settled ones are no longer kept")
+    showing.stdout().print(table)
+
+
+async def _revisions(acting: Acting, name: str) -> None:
+
+    table = showing.table("revision", "put", "machine", "runs", right=("revision",))
+    for each in await acting.researcher.revisions(acting.stream(name)):
+        runs = showing.plain(each.run) or "{script}"
+        table.add_row(str(each.revision), each.put_at or "", each.machine, runs)
+    showing.stdout().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={text}" for name, text in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _document(file: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Read the TOML, and the script that it names: from its own folder, or from here when it came by stdin."""
+    from broker.cli.spec_file import MAX_FILE_BYTES, parse_document, read_script
+
+    if file == "-":
+        document = parse_document(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), "stdin")
+        folder = Path()
+    else:
+        with Path(file).open("rb") as opened:
+            document = parse_document(opened.read(MAX_FILE_BYTES + 1), file)
+        folder = Path(file).parent
+    script = document.get("script")
+    if "script" not in given and isinstance(script, str) and script and not script.startswith("#!"):
+        document["script"] = read_script(folder / script)
+    return document
+
+
+def _param(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise BadUsage(f"--param {text}: write NAME=VALUE")
+    return name, value

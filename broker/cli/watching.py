@@ -72,7 +72,7 @@ class View:
             return self._remember("… earlier events are no longer kept")
         self._follow_vm(event)
         self._follow_item(event)
-        sentence = _sentence(event)
+        sentence = sentence_of(event)
         at = datetime.fromisoformat(event.time).astimezone().strftime("%H:%M:%S")
         return self._remember(f"{at}  {sentence}") if sentence else None
 
@@ -143,12 +143,15 @@ def _short(event: Event) -> str:
     return (event.subject or "").partition("/")[2]
 
 
-def _sentence(event: Event) -> str | None:
+def sentence_of(event: Event) -> str | None:
+    """Return what an event says to a person, None when it says nothing."""
     item, data = _short(event), event.data
     why = f": {showing.plain(str(data['sentence']))}" if data.get("sentence") else ""
     match event.kind:
         case EventType.ITEMS_PUSHED:
             return f"items {data.get('first')} to {data.get('last')} pushed"
+        case EventType.ITEMS_FORGOTTEN:
+            return f"{data.get('count')} settled items are no longer kept"
         case EventType.ITEM_DISPATCHED:
             node = showing.plain(str(data.get("node", "")))
             return f"{item} dispatched to {node} ({data.get('accelerator')}, {data.get('vcpus')} vcpus)"

@@ -24,7 +24,7 @@ def test_a_program_that_exits_3_is_told_with_its_last_words(grid: Grid) -> None:
     why = grid.home.ok("broker", "why", "broken/1")
     assert "exited with status 3" in why
     assert "cannot read the frame" in why
-    assert "cannot read the frame" in grid.home.ok("broker", "log", "broken/1")
+    assert "cannot read the frame" in grid.home.ok("broker", "logs", "broken/1", "--output")
 
 
 @pytest.mark.vm

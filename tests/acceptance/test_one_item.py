@@ -28,8 +28,16 @@ def test_each_vm_has_one_verdict_and_it_is_the_brokers(grid: Grid) -> None:
 
 
 def test_the_program_ran_as_root_in_a_system_that_is_not_the_hosts(grid: Grid) -> None:
-    assert "0" in grid.home.ok("broker", "log", "copies/1").split()
+    assert "0" in grid.home.ok("broker", "logs", "copies/1", "--output").split()
     assert all(line["vm"]["facts"]["guest_os"] == "vmbroker's minimal guest" for line in grid.broker.items("copies"))
+
+
+def test_each_vm_tells_the_xml_it_booted_with_and_the_node_it_was_on(grid: Grid) -> None:
+    for line in grid.broker.items("copies"):
+        xml = grid.home.ok("broker", "logs", line["item"], "--xml")
+        assert f"<uuid>{line['vm']['dispatch']}</uuid>" in xml
+        facts = {"launcher_version", "qemu", "libvirt", "kernel", "accelerator_reason", "bytes_in", "bytes_out"}
+        assert facts <= line["vm"]["facts"].keys()
 
 
 def test_nothing_of_a_vm_is_left_on_the_node_when_it_ended(grid: Grid) -> None:

@@ -2,7 +2,7 @@ import pytest
 from aiohttp import web
 
 from broker.cli.acting import Acting
-from broker.cli.push import _push_all
+from broker.cli.push import push_all
 from broker.client.errors import Unreachable
 from broker.client.files import Files
 from broker.client.researcher import Researcher
@@ -36,7 +36,7 @@ async def test_a_push_that_loses_its_broker_tells_how_to_go_on(answered: int, no
     async with serving(handler) as url, Session(url, patience=Patience(attempts=2, first_delay_s=0.01)) as session:
         acting = Acting(session, Researcher(session), Files(session), "alice")
         with pytest.raises(Unreachable) as told:
-            await _push_all(acting, STREAM, items, [], "K")
+            await push_all(acting, STREAM, items, [], "K")
 
     assert told.value.__notes__ == [note]
     assert keys == ["K/0"] * answered + [f"K/{answered}"] * 2

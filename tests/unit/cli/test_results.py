@@ -5,7 +5,7 @@ import pytest
 from aiohttp import web
 
 from broker.cli.acting import Acting
-from broker.cli.results import _download_all
+from broker.cli.results import download_all
 from broker.client.files import Files
 from broker.client.researcher import Researcher
 from broker.client.session import Session
@@ -46,7 +46,7 @@ def test_a_fault_of_one_output_is_its_own_and_the_others_are_downloaded(
     async def download() -> int:
         async with serving(served) as url, Session(url) as session:
             acting = Acting(session, Researcher(session), Files(session), "alice")
-            return await _download_all(acting, lines, tmp_path, force=False)
+            return await download_all(acting, lines, tmp_path, force=False)
 
     assert asyncio.run(download()) == 1
 

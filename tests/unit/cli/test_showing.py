@@ -6,7 +6,7 @@ from broker.cli import showing
 from broker.cli.amounts import parse_duration_ms
 from broker.cli.commands import COMMANDS, load
 from broker.cli.exits import BadUsage, Failed
-from broker.cli.push import _params
+from broker.cli.push import params_of
 from broker.cli.results import local_path
 
 
@@ -51,12 +51,12 @@ def test_another_text_is_no_duration(text: str) -> None:
 
 
 def test_a_range_gives_each_item_its_value() -> None:
-    assert _params(["seed={1..3}", "k=v"], None) == {"seed": ["1", "2", "3"], "k": ["v"]}
-    assert _params(["f=a{2..0}b"], 3) == {"f": ["a2b", "a1b", "a0b"]}
+    assert params_of(["seed={1..3}", "k=v"], None) == {"seed": ["1", "2", "3"], "k": ["v"]}
+    assert params_of(["f=a{2..0}b"], 3) == {"f": ["a2b", "a1b", "a0b"]}
     with pytest.raises(BadUsage, match="as many values as there are items"):
-        _params(["seed={1..3}"], 2)
+        params_of(["seed={1..3}"], 2)
     with pytest.raises(BadUsage, match="NAME=VALUE"):
-        _params(["seed"], None)
+        params_of(["seed"], None)
 
 
 def test_every_command_of_the_overview_can_be_loaded() -> None:

@@ -1,0 +1,81 @@
+"""One archive of everything that was said of an item, for a site's operator to read: nothing in it opens a door."""
+
+import io
+import os
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from broker.cli.acting import Acting
+from broker.cli.exits import BadUsage, Failed
+from broker.cli.item import reason_of
+from broker.cli.redaction import without_secrets, without_values
+from broker.cli.said import Said, verdict_of
+from broker.wire.names import ItemRef
+
+_STDOUT = "-"
+
+
+async def write_bundle(acting: Acting, ref: ItemRef, said: Said, target: str) -> None:
+    """Write a tar.gz to a new file, or to stdout for `-`.
+
+    Raises:
+        BadUsage: stdout is a terminal.
+        Failed: the file is there already.
+    """
+    if target == _STDOUT and sys.stdout.isatty():
+        raise BadUsage("--bundle - writes an archive to stdout: send it to a file or another program")
+    archive = _archive(f"{ref}".replace("/", "-"), {**_members(said), "events.ndjson": await _events(acting, ref)})
+    if target == _STDOUT:
+        sys.stdout.buffer.write(archive)
+        return
+    try:
+        descriptor = os.open(Path(target), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise Failed(f"{target} exists already: name another file") from error
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(archive)
+
+
+def _members(said: Said) -> dict[str, bytes | None]:
+    item = msgspec.structs.replace(said.item, params=without_values(said.item.params))
+    why = f"{reason_of(item)}\nverdict on its last vm: {verdict_of(item)}\n"
+    return {
+        "item.json": _json(item),
+        "why.txt": why.encode(),
+        "node.json": _json(item.vm) if item.vm else None,
+        "output.log": said.output,
+        "console.log": said.console,
+        "domain.xml": said.domain_xml,
+    }
+
+
+async def _events(acting: Acting, ref: ItemRef) -> bytes:
+    """Return the item's events, one a line; the stream's log holds a bounded number of them."""
+    lines = [
+        msgspec.json.encode(event) + b"\n"
+        async for event in acting.researcher.events(ref.stream)
+        if event.subject == str(ref)
+    ]
+    return b"".join(lines)
+
+
+def _archive(folder: str, members: dict[str, bytes | None]) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        for name, raw in members.items():
+            if raw is None:
+                continue
+            kept = without_secrets(raw)
+            info = tarfile.TarInfo(f"{folder}/{name}")
+            info.size, info.mode, info.mtime = len(kept), 0o644, int(time.time())
+            archive.addfile(info, io.BytesIO(kept))
+    return content.getvalue()
+
+
+def _json(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
