@@ -15,7 +15,7 @@ import typer
 from broker.client.login import NoLogin, find_launcher_login
 from broker.client.session import CallError
 from launcher.app import client_version, run
-from launcher.domain_xml import examine
+from launcher.check_machine import check_machine
 from launcher.guest_disk import CannotBuildGuestDisk
 from launcher.hypervisor.errors import HypervisorError
 from launcher.images import ImageUnavailable
@@ -114,25 +114,7 @@ def check_config() -> None:
         typer.echo(f"{name} = {value}")
 
 
-@app.command()
-def check_machine(
-    file: Annotated[Path, typer.Argument(help="Domain XML as `virsh dumpxml` prints it.")],
-    disk: Annotated[list[str] | None, typer.Option(help="Target an image is given for; default: all.")] = None,
-) -> None:
-    """Show what of a machine's XML a vm will not get, and what is refused."""
-    try:
-        xml = file.read_bytes()
-    except OSError as error:
-        _fail(f"{file} cannot be read: {error.strerror}", _USAGE)
-    named = examine(xml, ()).facts
-    verdict = examine(xml, disk or [fact.target for fact in (named.disks if named else ())])
-    for change in (*verdict.dropped, *verdict.put):
-        typer.echo(str(change))
-    for refusal in verdict.refusals:
-        typer.echo(f"refused: {refusal}")
-    if verdict.refusals:
-        raise typer.Exit(_FAILED)
-    typer.echo(f"{file} is accepted")
+app.command()(check_machine)
 
 
 def _settings(**given: object) -> Settings:

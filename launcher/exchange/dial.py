@@ -25,14 +25,8 @@ async def dial(origin: Origin, *, is_trusted: bool) -> Streams:
     Raises:
         Refused: 403 for its address, 502 or 504 if it cannot be reached.
     """
-    addresses = await _resolve(origin)
-    wrong = {} if is_trusted else {address: why for address in addresses if (why := why_refused(address))}
-    right = [address for address in addresses if address not in wrong]
-    if not right:
-        address, why = next(iter(wrong.items()))
-        raise Refused(403, f"{origin} is {why} ({address}): only the site can let vms go there, as a trusted origin")
     failure = Refused(502, f"{origin} cannot be reached")
-    for address in right[:ADDRESSES_TRIED]:
+    for address in await judged_addresses(origin, is_trusted=is_trusted):
         try:
             async with asyncio.timeout(CONNECT_LIMIT_S):
                 return await asyncio.open_connection(address, origin.port, limit=HEAD_LIMIT_BYTES)
@@ -41,6 +35,21 @@ async def dial(origin: Origin, *, is_trusted: bool) -> Streams:
         except OSError as error:
             failure = Refused(502, f"{origin} cannot be reached: {error.strerror or error}")
     raise failure
+
+
+async def judged_addresses(origin: Origin, *, is_trusted: bool) -> list[str]:
+    """Resolve a host and return those of its addresses that may be connected to, at most `ADDRESSES_TRIED`.
+
+    Raises:
+        Refused: 403 if none may, 502 or 504 if there is none.
+    """
+    addresses = await _resolve(origin)
+    wrong = {} if is_trusted else {address: why for address in addresses if (why := why_refused(address))}
+    right = [address for address in addresses if address not in wrong]
+    if not right:
+        address, why = next(iter(wrong.items()))
+        raise Refused(403, f"{origin} is {why} ({address}): only the site can let vms go there, as a trusted origin")
+    return right[:ADDRESSES_TRIED]
 
 
 async def _resolve(origin: Origin) -> list[str]:

@@ -17,7 +17,7 @@ from launcher.guest_disk.contents import Entry, client_version, list_contents
 from launcher.guest_disk.failure import CannotBuildGuestDisk
 from launcher.guest_disk.image import make_image, make_tree
 
-RECIPE = 1
+RECIPE = 2
 """Part of the digest: raise it when the same files are put onto the disk in another way."""
 LOCK_TIMEOUT_S = 180.0
 LOCK_INTERVAL_S = 0.1
@@ -48,7 +48,7 @@ def _ensure(cache_folder: Path) -> GuestDisk:
     digest = _digest(entries, version)
     disk = GuestDisk(cache_folder / f"guest-disk-{digest[:32]}.img", f"sha256:{digest}", version)
     cache_folder.mkdir(parents=True, exist_ok=True)
-    with _locked(cache_folder / "guest-disk.lock"):
+    with locked(cache_folder / "guest-disk.lock"):
         if not disk.path.exists():
             _build(disk, entries)
             _remove_old(cache_folder)
@@ -86,7 +86,12 @@ def _remove_old(cache_folder: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold the cache folder's lock for the block.
+
+    Raises:
+        CannotBuildGuestDisk: another launcher holds it for too long.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         deadline_s = time.monotonic() + LOCK_TIMEOUT_S

@@ -30,6 +30,13 @@ _RUN = Template("""\
 # Runs the vmbroker guest client from wherever this disk is mounted. Without arguments it works inside a vm, and ends by
 # switching that off.
 here=$${0%/*}
+# An image may have several ways to come here, and an item has one client: whoever comes later waits for the first, for
+# the stub switches the vm off when its client ends.
+running=/run/vmbroker/running
+if [ $$# -eq 0 ] && mkdir -p /run/vmbroker && ! ln -s $$$$ $$running 2>/dev/null; then
+	while kill -0 "$$(readlink $$running)" 2>/dev/null; do sleep 1; done
+	exit 0
+fi
 PYTHONHOME=$$here PYTHONPATH=$$here/$site VMBROKER_AUTHORITIES=$$here/$authorities
 export PYTHONHOME PYTHONPATH VMBROKER_AUTHORITIES
 "$$here/$loader" --library-path "$$here/$libraries" "$$here/$interpreter" \\

@@ -1,5 +1,6 @@
 """What all vms of a launcher share."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +12,28 @@ from launcher.hypervisor.account import Account
 from launcher.hypervisor.capabilities import Capabilities
 from launcher.hypervisor.hypervisor import Hypervisor
 from launcher.images import ImageCache
+from launcher.node.abilities import Abilities
 from launcher.node.slot import Slot
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """`name` is the launcher's; `broker` the address that guests are told, `ca_pem` what they verify it with."""
+    """`name` is the launcher's; `broker` the address that guests are told, `ca_pem` what they verify it with.
+
+    `session` speaks to the broker, with the launcher's token. `outside` and `mirrors` have none, and go only where a vm
+    might: to inputs and outputs at whatever address, without redirects, and to images that somebody else serves.
+    `client` is the version that is told to the broker.
+
+    `facts` are told with the end of every vm.
+    """
 
     name: str
     broker: str
     ca_pem: str | None
+    client: str
     session: Session
+    outside: Session
+    mirrors: Session
     dispatches: DispatchClient
     hypervisor: Hypervisor
     capabilities: Capabilities
@@ -29,5 +41,8 @@ class Node:
     proxy: Proxy
     cache: ImageCache
     guest_disk: GuestDisk
+    seed_disk: Path
     scratch: Path
     slot: Slot
+    abilities: Abilities
+    facts: Mapping[str, str]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from broker.wire.dispatches import Room
-from broker.wire.states import Accelerator
+from broker.wire.states import Accelerator, Exchange
 
 QEMU_OVERHEAD_MIB = 220
 """QEMU's own memory beside the guest's: 150 to 220 MiB measured under TCG with a 32 MiB translation cache."""
@@ -21,12 +21,22 @@ _RESERVED_MIB = 512
 class Slot:
     """Room for vms, handed out and taken back."""
 
-    def __init__(self, *, vms: int, vcpus: int, memory_mib: int, disk_mib: int, accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        *,
+        vms: int,
+        vcpus: int,
+        memory_mib: int,
+        disk_mib: int,
+        accelerator: Accelerator,
+        exchanges: tuple[Exchange, ...] = (Exchange.NETWORK,),
+    ) -> None:
         self.free_vms = vms
         self.free_vcpus = vcpus
         self.free_memory_mib = memory_mib
         self.free_disk_mib = disk_mib
         self.accelerator = accelerator
+        self.exchanges = exchanges
 
     def room(self) -> Room | None:
         """Return what one more vm could get, or None when there is no room for any."""
@@ -34,7 +44,11 @@ class Slot:
         if self.free_vms < 1 or self.free_vcpus < 1 or memory_mib < 1 or self.free_disk_mib < 1:
             return None
         return Room(
-            vcpus=self.free_vcpus, memory_mib=memory_mib, disk_mib=self.free_disk_mib, accelerator=self.accelerator
+            vcpus=self.free_vcpus,
+            memory_mib=memory_mib,
+            disk_mib=self.free_disk_mib,
+            accelerator=self.accelerator,
+            exchanges=self.exchanges,
         )
 
     def told(self) -> dict[str, str | int]:
@@ -45,6 +59,7 @@ class Slot:
             "memory_mib": self.free_memory_mib,
             "disk_mib": self.free_disk_mib,
             "accelerator": self.accelerator.value,
+            "exchanges": " ".join(self.exchanges),
         }
 
     @contextmanager

@@ -6,42 +6,43 @@ broker wrote it when it accepted the completion.
 """
 
 import asyncio
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 import structlog
 
 from broker.client.session import ApiError, CallError, Patience, Unreachable
-from broker.wire.dispatches import MAX_CONSOLE_BYTES, DispatchAnswer, EndVm, VmEvent
-from broker.wire.port import Welcome
+from broker.wire.dispatches import MAX_BOOTED_XML_BYTES, MAX_CONSOLE_BYTES, DispatchAnswer, EndVm, VmEvent
 from broker.wire.states import Instruction, Phase, Verdict
-from launcher.domain_xml import NoMachineType, UnsafeOutput, XmlRefused
+from launcher.domain_xml import NoFirmware, NoMachineType, UnsafeOutput, XmlRefused
+from launcher.exchange.folder import ItemFault
 from launcher.exchange.grants import Grant
 from launcher.exchange.origins import Origin
-from launcher.exchange.port import GuestPort
+from launcher.exchange.programs import ProgramFailed
+from launcher.exchange.rootdisk import NoRootFileSystem
 from launcher.hypervisor.errors import HypervisorError, Rejected
-from launcher.hypervisor.private_daemon import PROXY_PORT
+from launcher.hypervisor.vm import StopReason
 from launcher.images import BadImage, ImageUnavailable
 from launcher.node.attendance import Attendance
 from launcher.node.console import Console, keep_small
 from launcher.node.draining import Drain, first_of, unless_drained
+from launcher.node.exchanges import Exchange, NetworkExchange
+from launcher.node.folder_exchanges import folder_exchange
 from launcher.node.node import Node
-from launcher.node.preparation import CONSOLE_LOG, PORT_SOCKET, prepare
+from launcher.node.preparation import CONSOLE_LOG, prepare
 from launcher.node.verdicts import STOPPED, TOLD, Ending
 
 log = structlog.get_logger()
 
-_ENTROPY_BYTES = 32
 _COMPLETION_GRACE_S = 2.0
 """After a vm powered itself off: time for a completion that is still on its way to be accepted."""
 _REPORT_PATIENCE = Patience(attempts=1_000, total_s=900.0, max_delay_s=15.0)
 """A broker that is away for a quarter of an hour still learns the verdict; later, the item's deadline has passed."""
 _TOLD_REFUSALS = 3
+_NO_RESULT = Ending(Verdict.STOPPED_EARLY, "the vm was done, and left no result")
 _DRAIN_PATIENCE = Patience(attempts=20, total_s=15.0, max_delay_s=2.0)
 
 
@@ -61,6 +62,7 @@ class VmRun:
         self._answer = answer
         self._grant: Grant | None = None
         self._console_tail = b""
+        self._booted_xml = ""
         self._log = log.bind(dispatch=answer.dispatch, item=answer.item)
 
     async def run(self, drain: Drain) -> Ending:
@@ -94,9 +96,14 @@ class VmRun:
         """Prepare, boot and watch; return what ended it, whatever that was."""
         try:
             await self._report(Phase.PREPARING)
-            xml = await prepare(self._node, self._answer, folder)
-            await self._report(Phase.PREPARED)
-            return await self._boot_and_watch(xml, folder, console, attendance)
+            async with AsyncExitStack() as stack:
+                exchange = self._exchange(folder, attendance, stack)
+                try:
+                    xml = await prepare(self._node, self._answer, folder, exchange)
+                except ItemFault as fault:
+                    return await exchange.refuse(fault)
+                await self._report(Phase.PREPARED)
+                return await self._boot_and_watch(xml, exchange, console, attendance)
         except _Told as told:
             return TOLD[told.instruction]
         except XmlRefused as error:
@@ -108,22 +115,44 @@ class VmRun:
             return Ending(Verdict.HOST_ERROR, f"the launcher's own check refused the vm it had made: {error}")
         except BadImage as error:
             return Ending(Verdict.IMAGE_ERROR, str(error))
-        except (ImageUnavailable, NoMachineType, HypervisorError) as error:
+        except NoRootFileSystem as error:
+            return Ending(Verdict.IMAGE_ERROR, str(error))
+        except (ImageUnavailable, NoFirmware, NoMachineType, HypervisorError, ProgramFailed) as error:
             return Ending(Verdict.HOST_ERROR, str(error))
         except CallError as error:
             return Ending(Verdict.HOST_ERROR, f"the broker could not be told that the vm goes on: {error}")
 
-    async def _boot_and_watch(self, xml: str, folder: Path, console: Console, attendance: Attendance) -> Ending:
+    def _exchange(self, folder: Path, attendance: Attendance, stack: AsyncExitStack) -> Exchange:
+        by_folder = folder_exchange(self._node, self._answer, folder, attendance, stack)
+        if by_folder is not None:
+            return by_folder
+        assert self._grant is not None, "a vm runs with its grant"
+        return NetworkExchange(self._node, self._answer, folder, self._grant, attendance)
+
+    async def _boot_and_watch(self, xml: str, exchange: Exchange, console: Console, attendance: Attendance) -> Ending:
+        """Boot and watch the vm; once it is gone, collect what it left."""
+        ended = await self._until_gone(xml, exchange, console, attendance)
+        if isinstance(ended, Ending):
+            return ended
+        ending = await exchange.collect(ended)
+        if ending is not None:
+            return ending
+        if attendance.was_claimed:
+            await asyncio.sleep(_COMPLETION_GRACE_S)
+        return STOPPED[ended] if ended is not None else _NO_RESULT
+
+    async def _until_gone(
+        self, xml: str, exchange: Exchange, console: Console, attendance: Attendance
+    ) -> StopReason | Ending | None:
+        """Return why the vm stopped, None when its exchange was done with it; it is destroyed in any case."""
         hypervisor = self._node.hypervisor
         await self._report(Phase.BOOTING)
         try:
+            self._booted_xml = xml
             await hypervisor.start_vm(xml)
             attendance.vm_booted()
             stopped = hypervisor.wait_stopped(self._answer.dispatch)
-            reason = await first_of(stopped, self._serve(folder, console, attendance))
-            if attendance.was_claimed:
-                await asyncio.sleep(_COMPLETION_GRACE_S)
-            return STOPPED[reason]
+            return await first_of(stopped, self._serve(exchange, console))
         finally:
             await hypervisor.destroy(self._answer.dispatch)
 
@@ -134,37 +163,14 @@ class VmRun:
             # A vm that runs goes on while the broker is away; its claim will say that it started.
             self._log.warning("phase_not_delivered", phase=Phase.STARTED.value, reason=str(error))
 
-    async def _serve(self, folder: Path, console: Console, attendance: Attendance) -> NoReturn:
-        """Serve what a running vm needs of its launcher, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._report_started())
-            group.create_task(self._serve_port(folder, attendance))
-            await keep_small(console)
+    async def _serve(self, exchange: Exchange, console: Console) -> Ending | None:
+        """Serve what a running vm needs of its launcher; returns when the vm is to go."""
+        return await first_of(exchange.watch(), self._report_started_and_wait(), keep_small(console))
 
-    async def _serve_port(self, folder: Path, attendance: Attendance) -> None:
-        grant = self._grant
-        assert grant is not None, "a vm runs with its grant"
-
-        def welcome() -> Welcome:
-            attendance.greeted.set()
-            return Welcome(
-                ticket=self._answer.ticket,
-                broker=self._node.broker,
-                now=datetime.now(UTC).isoformat(),
-                entropy=os.urandom(_ENTROPY_BYTES),
-                proxy=grant.proxy_url(PROXY_PORT),
-                ca=self._node.ca_pem,
-            )
-
-        try:
-            async with GuestPort(folder / PORT_SOCKET, on_log=self._log_guest) as port:
-                await port.serve(welcome)
-        except OSError as error:
-            # Without the port the guest never claims, and the boot deadline says so.
-            self._log.warning("port_lost", reason=str(error))
-
-    def _log_guest(self, text: str) -> None:
-        self._log.info("guest_said", text=text)
+    async def _report_started_and_wait(self) -> NoReturn:
+        await self._report_started()
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets that event")
 
     @contextmanager
     def _granted(self) -> Iterator[Grant]:
@@ -198,8 +204,9 @@ class VmRun:
             launcher=self._node.name,
             verdict=ending.verdict,
             sentence=_with_refusals(ending.sentence, self._grant),
-            facts=_facts(self._grant),
+            facts={**self._node.facts, **_facts(self._grant)},
             console=self._console_tail,
+            domain_xml=_bounded(self._booted_xml),
         )
 
     async def _report_end(self, end: EndVm, patience: Patience) -> bool:
@@ -221,6 +228,11 @@ class VmRun:
 
 def _facts(grant: Grant | None) -> dict[str, str]:
     return {} if grant is None else {"bytes_in": str(grant.bytes_in), "bytes_out": str(grant.bytes_out)}
+
+
+def _bounded(xml: str) -> str:
+    """Return the XML, none when it is longer than the broker keeps: half an XML is of no use."""
+    return xml if len(xml.encode()) <= MAX_BOOTED_XML_BYTES else ""
 
 
 def _with_refusals(sentence: str, grant: Grant | None) -> str:

@@ -61,6 +61,7 @@ async def test_each_hello_is_welcomed_with_fresh_entropy(guest: Guest) -> None:
             "proxy": None,
             "now": "2026-01-01T00:00:00Z",
             "ca": "PEM",
+            "share": None,
         }
         assert len(base64.b64decode(answers[0]["entropy"])) == 32
         assert answers[0]["entropy"] != answers[1]["entropy"]

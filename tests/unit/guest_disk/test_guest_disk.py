@@ -104,20 +104,39 @@ def test_every_import_that_a_run_needs_comes_from_the_disk(tree: Path) -> None:
     assert [path for path in said[1:] if not path.startswith(str(tree))] == []
 
 
-def test_a_vm_is_switched_off_even_when_the_client_cannot_start(tree: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    shutil.copy(tree / "run", broken)
+@pytest.fixture
+def broken(tree: Path, tmp_path: Path) -> list[str | Path]:
+    """How to start a disk that has lost all but `run`, in a /run of its own; `tmp_path/switched` tells a power-off."""
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    shutil.copy(tree / "run", folder)
     (tmp_path / "poweroff").write_text(f"#!/bin/sh\necho off >{tmp_path}/switched\n")
     (tmp_path / "poweroff").chmod(0o755)
-    path = f"{tmp_path}:{ADMIN_PATH}"
+    in_own_run = f'mount -t tmpfs none /run && PATH={tmp_path}:$PATH && . "$0"'
+    return ["unshare", "-Urm", "sh", "-c", in_own_run, folder / "run"]
 
-    done = subprocess.run([broken / "run"], env={"PATH": path}, capture_output=True, timeout=LIMIT_S, check=False)
-    assert done.returncode == 127
+
+def status_of(command: list[str | Path], *arguments: str) -> int:
+    return subprocess.run(
+        [*command, *arguments], env={"PATH": ADMIN_PATH}, capture_output=True, timeout=LIMIT_S, check=False
+    ).returncode
+
+
+def test_a_vm_is_switched_off_even_when_the_client_cannot_start(broken: list[str | Path], tmp_path: Path) -> None:
+    assert status_of(broken) == 127
     assert (tmp_path / "switched").read_text() == "off\n"
 
     (tmp_path / "switched").unlink()
-    subprocess.run([broken / "run", "--version"], env={"PATH": path}, capture_output=True, timeout=LIMIT_S, check=False)
+    status_of(broken, "--version")
+    assert not (tmp_path / "switched").exists()
+
+
+def test_a_second_starter_waits_for_the_first_and_switches_nothing_off(
+    broken: list[str | Path], tmp_path: Path
+) -> None:
+    first = "mkdir /run/vmbroker; (sleep 1; : >/run/ended) & ln -s $! /run/vmbroker/running"
+    second = '"$0" && cat /run/ended'
+    assert status_of([*broken[:4], str(broken[4]).replace('. "$0"', f"{{ {first}; {second}; }}"), broken[5]]) == 0
     assert not (tmp_path / "switched").exists()
 
 

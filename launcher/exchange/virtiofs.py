@@ -1,0 +1,95 @@
+"""A virtiofsd of the launcher's own for one vm's shared folder, shut up with nothing but that folder.
+
+A session libvirt starts none, and takes one that listens on a socket already. virtiofsd acts for a guest that may be
+hostile, and wants to be root: it is root of a user namespace in which the one id that exists is QEMU's account, so that
+to the node it has that account's rights and no more. A guest's other accounts cannot own files in the folder.
+
+Whether a node allows that, and has a virtiofsd that works so, is found out by starting one.
+
+Source: user_namespaces(7), https://libvirt.org/kbase/virtiofs.html, "Externally-launched virtiofsd".
+"""
+
+import asyncio
+import contextlib
+import json
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from launcher.exchange.programs import SYSTEM_PATH, Account, ProgramFailed
+
+_PLACES: Final = f"{SYSTEM_PATH}:/usr/libexec:/usr/lib/qemu:/usr/libexec/qemu"
+_START_LIMIT_S: Final = 10.0
+_END_LIMIT_S: Final = 10.0
+_POLL_S: Final = 0.02
+_LOG_BYTES: Final = 600
+
+
+@asynccontextmanager
+async def virtiofsd(account: Account, folder: Path, socket: Path, log: Path) -> AsyncIterator[None]:
+    """Serve the folder on the socket for the time of the block; it dies with the launcher, too.
+
+    Raises:
+        ProgramFailed: this node has none that works so; the text is a sentence.
+    """
+    program = shutil.which("virtiofsd", path=_PLACES)
+    if program is None:
+        raise ProgramFailed("virtiofsd is not installed")
+    arguments = [program, f"--socket-path={socket}", "-o", f"source={folder}", "-o", "sandbox=chroot"]
+    process = await _start(account, arguments, log)
+    try:
+        await _wait_listening(process, socket, log)
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(_END_LIMIT_S):
+                await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+async def why_unusable(account: Account, scratch: Path) -> str | None:
+    """Say why no virtiofsd works here, None if one does: it is started, in a folder of the account's."""
+    try:
+        async with virtiofsd(account, scratch, scratch / "probe.sock", scratch / "probe.log"):
+            return None
+    except (ProgramFailed, OSError) as error:
+        return str(error)
+
+
+async def _start(account: Account, arguments: list[str], log: Path) -> asyncio.subprocess.Process:
+    plan = {"argv": arguments, "uid": account.uid, "gid": account.gid, "path": SYSTEM_PATH}
+    keeper = Path(__file__).with_name("virtiofsd_keeper.py")
+    with log.open("wb") as file:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", str(keeper), json.dumps(plan)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env={},
+            start_new_session=True,
+        )
+
+
+async def _wait_listening(process: asyncio.subprocess.Process, socket: Path, log: Path) -> None:
+    try:
+        async with asyncio.timeout(_START_LIMIT_S):
+            # It takes one connection in its life, QEMU's: its socket must not be tried.
+            while not socket.is_socket():
+                if process.returncode is not None:
+                    raise ProgramFailed(f"virtiofsd does not work here: {_last_words(log)}")
+                await asyncio.sleep(_POLL_S)
+    except TimeoutError as error:
+        raise ProgramFailed(f"virtiofsd did not listen within {_START_LIMIT_S:g} s") from error
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_bytes()[-_LOG_BYTES:].decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it ended without a word"

@@ -1,0 +1,126 @@
+"""How files come to a vm and go from it: one interface for all ways, and the default, the network.
+
+A vm's run prepares its exchange before the boot, watches with it while the vm runs, and collects when the vm is gone.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+import structlog
+
+from broker.wire.dispatches import DispatchAnswer
+from broker.wire.port import Welcome
+from launcher.domain_xml import DataDisk, Share
+from launcher.exchange.folder import ItemFault
+from launcher.exchange.grants import Grant
+from launcher.exchange.port import GuestPort
+from launcher.hypervisor.private_daemon import PROXY_PORT
+from launcher.hypervisor.vm import StopReason
+from launcher.node.attendance import Attendance
+from launcher.node.node import Node
+from launcher.node.verdicts import Ending
+
+log = structlog.get_logger()
+
+PORT_SOCKET = "port.sock"
+_ENTROPY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachments:
+    """What a vm gets beside its own disks; `has_client` for the disks by which our client comes."""
+
+    has_client: bool = False
+    has_network: bool = False
+    data_disks: tuple[DataDisk, ...] = ()
+    shares: tuple[Share, ...] = ()
+
+
+class Exchange(Protocol):
+    async def prepare(self, overlays: Mapping[str, str]) -> Attachments:
+        """Bring the item to where the vm will find it. `overlays` are the vm's disks, by their targets.
+
+        Raises:
+            ItemFault: it cannot be, by a fault of the item's.
+            ProgramFailed, NoRootFileSystem, OSError: it cannot be, on this node.
+        """
+        ...
+
+    async def refuse(self, fault: ItemFault) -> Ending:
+        """End an item that could not be prepared, by a fault of its own."""
+        ...
+
+    async def watch(self) -> Ending | None:
+        """Do what a running vm needs; return when it has done its work (None), or is to be ended."""
+        ...
+
+    async def collect(self, reason: StopReason | None) -> Ending | None:
+        """Deliver what the vm left, now that it is gone; None where it left nothing that counts.
+
+        Args:
+            reason: Why it stopped; None when it was destroyed because it had done its work.
+        """
+        ...
+
+
+class NetworkExchange:
+    """The guest's client does everything, through the launcher's proxy; it is told where by the port."""
+
+    def __init__(self, node: Node, answer: DispatchAnswer, folder: Path, grant: Grant, attendance: Attendance) -> None:
+        self._node = node
+        self._answer = answer
+        self._folder = folder
+        self._grant = grant
+        self._attendance = attendance
+
+    async def prepare(self, overlays: Mapping[str, str]) -> Attachments:  # noqa: ARG002 - of no use here
+        return Attachments(has_client=True, has_network=True)
+
+    async def refuse(self, fault: ItemFault) -> Ending:
+        raise AssertionError("the network's items are prepared by their guests") from fault
+
+    async def watch(self) -> Ending | None:
+        await serve_port(self._folder, self._answer, self._welcome)
+
+    async def collect(self, reason: StopReason | None) -> Ending | None:  # noqa: ARG002 - the guest has delivered
+        return None
+
+    def _welcome(self) -> Welcome:
+        self._attendance.greeted.set()
+        return Welcome(
+            ticket=self._answer.ticket,
+            broker=self._node.broker,
+            now=datetime.now(UTC).isoformat(),
+            entropy=os.urandom(_ENTROPY_BYTES),
+            proxy=self._grant.proxy_url(PROXY_PORT),
+            ca=self._node.ca_pem,
+        )
+
+
+def share_welcome(node: Node, tags: list[str]) -> Welcome:
+    """Return what a guest is told that works by a shared folder: no secret, and no way to a network."""
+    return Welcome(
+        ticket="",
+        broker=node.broker,
+        now=datetime.now(UTC).isoformat(),
+        entropy=os.urandom(_ENTROPY_BYTES),
+        share=tags,
+    )
+
+
+async def serve_port(folder: Path, answer: DispatchAnswer, welcome: Callable[[], Welcome]) -> NoReturn:
+    """Serve a running vm's port, until cancelled."""
+    said = log.bind(dispatch=answer.dispatch, item=answer.item)
+    try:
+        async with GuestPort(folder / PORT_SOCKET, on_log=lambda text: said.info("guest_said", text=text)) as port:
+            await port.serve(welcome)
+    except OSError as error:
+        # Without the port the guest never claims, and the boot deadline says so.
+        said.warning("port_lost", reason=str(error))
+    await asyncio.Event().wait()
+    raise AssertionError("nobody sets that event")
