@@ -2,7 +2,7 @@
 # and says in one line what it does.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node demo test check format clean
+.PHONY: help setup setup-node demo test test-vm check format clean
 
 VENV := .venv/bin
 EXTRAS := --extra broker --extra launcher
@@ -23,10 +23,15 @@ demo: setup-node ## Three files in, three virtual machines, three results out (d
 	@deploy/image/build full
 	@$(VENV)/python -m deploy.demo $(if $(DEMO_INPUT),--input "$(DEMO_INPUT)")
 
-test: setup-node ## The tests, on a real store, real libvirt and at least one real VM
+test: setup-node ## The tests, on a real store, real libvirt and a few real VMs
 	@deploy/setup/system-packages test
 	@deploy/image/build minimal
-	@$(VENV)/pytest
+	@$(VENV)/pytest --ignore=tests/vm
+
+test-vm: setup-node ## One real VM for each kind of image and each way in and out of it
+	@deploy/setup/system-packages test guestfs
+	@deploy/image/build minimal exchange stock cloud
+	@$(VENV)/pytest tests/vm
 
 check: setup ## Format, lint, types, imports, generated docs
 	@$(VENV)/ruff format --check .

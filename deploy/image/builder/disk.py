@@ -106,6 +106,17 @@ def write_raw_kernel(raw: Path, kernel: bytes, initramfs: bytes, arguments: str)
     return Boot(["linux16"], f"linux16 {layout[0]} {arguments}\ninitrd16 {layout[1]}\nboot\n")
 
 
+def boot_from_files(filesystem: str, arguments: str) -> Boot:
+    """Boots /boot/vmlinuz and /boot/initrd.img of the first partition, which is the root file system, by its UUID."""
+    return Boot(
+        ["part_msdos", "ext2", "linux16"],
+        "set root=(hd0,msdos1)\n"
+        f"linux16 /boot/vmlinuz root=UUID={filesystem} {arguments}\n"
+        "initrd16 /boot/initrd.img\n"
+        "boot\n",
+    )
+
+
 def write_qcow2(raw: Path, qcow2: Path, log: Path) -> None:
     """Compressed: half the size to hash and upload, for half a second now, and no slower to boot."""
     run(["qemu-img", "convert", "-c", "-W", "-O", "qcow2", "-o", "compression_type=zstd", raw, qcow2], log)
