@@ -2,7 +2,7 @@
 # and says in one line what it does.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node demo test test-vm check format clean
+.PHONY: help setup setup-node demo test test-vm check format pictures clean
 
 VENV := .venv/bin
 EXTRAS := --extra broker --extra launcher
@@ -39,6 +39,11 @@ check: setup ## Format, lint, types, imports, generated docs
 	@$(VENV)/mypy
 	@$(VENV)/lint-imports --no-cache
 	@$(VENV)/python -m docs.generate --check
+
+pictures: setup-node ## The pictures of docs/how-to, by virt-manager on a screen in memory; not as root
+	@deploy/setup/system-packages pictures
+	@deploy/image/build stock
+	@$(VENV)/python -m docs.pictures
 
 format: setup ## Format the code and mend what ruff can
 	@$(VENV)/ruff format .
