@@ -1,7 +1,7 @@
 """Why a ready item is not given out: what the store knows, and the launchers that wait in this process.
 
-The first of the reasons that holds is told. With several processes each knows only the launchers that wait at it, so
-what is said of those is what one of them sees.
+The first of the reasons that holds is told. With several processes each knows only the launchers that made offers to
+it, so what is said of those is what one of them sees.
 """
 
 from broker.domain import deadlines, placement
@@ -20,15 +20,21 @@ async def waits_for(services: Services, item: ItemView) -> Reason:
     """Return what a ready item waits for."""
     ref = parse_item(item.item, None).stream
     prospect = await services.store.prospect(ref, item.revision)
-    rooms = [
-        offer.request.room
-        for offer in services.waiting.offers()
-        if offer.scopes.permit(Authority.DISPATCH, (ref.user,))
-    ]
-    return _reason(prospect, rooms)
+    waiting, largest = (
+        [offer.request.room for offer in offers if offer.scopes.permit(Authority.DISPATCH, (ref.user,))]
+        for offers in (services.waiting.offers(), services.waiting.largest(prospect.launchers))
+    )
+    return reason_of(prospect, waiting, largest)
 
 
-def _reason(prospect: Prospect, rooms: list[Room]) -> Reason:
+def reason_of(prospect: Prospect, waiting: list[Room], largest: list[Room]) -> Reason:
+    """Return what items of the prospect wait for.
+
+    Args:
+        prospect: what the store knows.
+        waiting: the rooms that are offered now.
+        largest: the most that each launcher has offered, the busy ones, too.
+    """
     machine = prospect.machine
     if machine is None:
         name = prospect.spec.machine
@@ -40,17 +46,15 @@ def _reason(prospect: Prospect, rooms: list[Room]) -> Reason:
         return Reason(code="canaries_out", sentence=sentence)
     if not prospect.launchers:
         return Reason(code="no_launcher", sentence="no launcher has been heard of lately: start one, `launcher run`")
-    if not rooms:
-        return Reason(
-            code="launchers_busy",
-            sentence=f"{_launchers(prospect.launchers)} there, and none that may serve it has room to offer now",
-        )
-    faults = [_unmet(prospect.spec, machine, room) for room in rooms]
-    unmet = next((fault for fault in faults if fault is not None), None)
-    if unmet is None or None in faults:
+    if any(_unmet(prospect.spec, machine, room) is None for room in waiting):
         return Reason(code="its_turn_comes", sentence="a launcher with room for it waits: its turn comes in a moment")
+    faults = [_unmet(prospect.spec, machine, room) for room in largest]
+    if not faults or None in faults:
+        there = _launchers(len(prospect.launchers))
+        return Reason(code="launchers_busy", sentence=f"{there} there, and none that may serve it has room for it now")
     return Reason(
-        code="needs_unmet", sentence=f"{_launchers(len(rooms))} waiting, none with the room it needs: it {unmet}"
+        code="needs_unmet",
+        sentence=f"{_launchers(len(faults))} there, none with the room it needs even when idle: it {faults[0]}",
     )
 
 

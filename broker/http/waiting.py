@@ -6,13 +6,18 @@ one launcher, and the store is asked once for each item and each kind of room, n
 
 Nobody is given an item whose connection is gone. If it breaks in the moment of giving, the launcher's retry with its
 dispatch key gets the same item, or the store takes it back at its first deadline.
+
+What each launcher has offered at most is remembered while it is busy: it tells a need that nobody can ever meet from
+one that has to wait.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
 import structlog
 
 from broker.domain.errors import Unavailable
@@ -51,6 +56,7 @@ class WaitingRoom:
         self._take = take
         self._capacity = capacity
         self._waiters: dict[_Waiter, None] = {}
+        self._largest: dict[str, Offer] = {}
         self._rung = asyncio.Event()
         self._rings = 0
         self._is_closed = False
@@ -64,6 +70,12 @@ class WaitingRoom:
         """Return what is offered by those who wait now."""
         return [waiter.offer for waiter in self._waiters]
 
+    def largest(self, launchers: AbstractSet[str]) -> list[Offer]:
+        """Return the most that each of these launchers, and of those who wait, has offered; forget the others."""
+        there = launchers | {offer.request.launcher for offer in self.offers()}
+        self._largest = {name: offer for name, offer in self._largest.items() if name in there}
+        return list(self._largest.values())
+
     async def offer(self, offer: Offer, is_connected: Callable[[], bool], wait_s: float) -> Dispatched | None:
         """Return an item for the offer as soon as there is one, or None after `wait_s`.
 
@@ -72,6 +84,7 @@ class WaitingRoom:
         """
         rings_before = self._rings
         found = await self._take(offer)
+        self._remember(offer)
         if found is not None or wait_s <= 0 or self._is_closed:
             return found
         if self.parked >= self._capacity:
@@ -144,6 +157,14 @@ class WaitingRoom:
                 self._settle(waiter, found)
         return found
 
+    def _remember(self, offer: Offer) -> None:
+        launcher = offer.request.launcher
+        known = self._largest.pop(launcher, offer)
+        room = _larger(known.request.room, offer.request.room)
+        self._largest[launcher] = offer._replace(request=msgspec.structs.replace(offer.request, room=room))
+        if len(self._largest) > self._capacity:
+            del self._largest[next(iter(self._largest))]
+
     def _settle(self, waiter: _Waiter, found: Dispatched | None) -> None:
         self._waiters.pop(waiter, None)
         if not waiter.given.done():
@@ -161,4 +182,14 @@ def _covers(larger: Room, room: Room) -> bool:
         and room.disk_mib <= larger.disk_mib
         and room.accelerator == larger.accelerator
         and set(room.exchanges) <= set(larger.exchanges)
+    )
+
+
+def _larger(before: Room, now: Room) -> Room:
+    """Return the most of both; what a node is, and how long it stays, as it is now."""
+    return msgspec.structs.replace(
+        now,
+        vcpus=max(before.vcpus, now.vcpus),
+        memory_mib=max(before.memory_mib, now.memory_mib),
+        disk_mib=max(before.disk_mib, now.disk_mib),
     )

@@ -5,18 +5,31 @@ from typing import NamedTuple
 from broker.wire.names import DispatchId
 
 
+class ExpectImage(NamedTuple):
+    digest: str
+
+
 class GrantImage(NamedTuple):
+    user: str
     digest: str
     size_bytes: int
 
 
+class ReleaseImage(NamedTuple):
+    user: str
+    digest: str
+    keep_ms: int
+
+
 class PutMachine(NamedTuple):
+    user: str
     name: str
     definition: str
     rest: tuple[str, ...]
 
 
 class DeleteMachine(NamedTuple):
+    user: str
     name: str
     rest: tuple[str, ...]
 
@@ -210,7 +223,9 @@ class Tick(NamedTuple):
 
 
 Arguments = (
-    GrantImage
+    ExpectImage
+    | GrantImage
+    | ReleaseImage
     | PutMachine
     | DeleteMachine
     | ShareMachine
@@ -233,7 +248,9 @@ Arguments = (
 )
 
 SCRIPTS: dict[type[Arguments], str] = {
+    ExpectImage: "expect_image",
     GrantImage: "grant_image",
+    ReleaseImage: "release_image",
     PutMachine: "put_machine",
     DeleteMachine: "delete_machine",
     ShareMachine: "share_machine",

@@ -25,6 +25,8 @@ from broker.wire.streams import StreamSpec
 MAX_USERS = 1_000
 MAX_STREAMS = 1_000
 """One request looks at so many users of the ring and so many streams of each, in the order of their fair share."""
+MAX_REVISIONS = 100
+"""And at the ready items of so many spec revisions of a stream."""
 _DEFAULT_MEAN_MS = 60_000
 """What a vm is expected to take until its stream's first completion."""
 _DROPS = 50
@@ -55,7 +57,8 @@ class Dispatches(Catalogue):
     async def dispatch(self, request: DispatchRequest, serves: Callable[[UserName], bool]) -> Dispatched | None:
         """Give the launcher the next item that fits into its room, by fair share, or None when there is none.
 
-        Users take turns by what they were given so far, then each user's streams. Atomic for each item; repeating the
+        Users take turns by what they were given so far, then each user's streams. Of a stream's items the first goes
+        that fits, whose machine is there and which waits for no canary. Atomic for each item; repeating the
         request within an hour gets the same dispatch, even when it is over by then.
 
         Raises:
@@ -181,15 +184,29 @@ class Dispatches(Catalogue):
         return item_ref(vm["item"]), vm
 
     async def _dispatch_from(self, ref: StreamRef, request: DispatchRequest, key: str) -> Dispatched | None:
-        stream_keys = self._keys.of_stream(ref)
-        revision, mean_ms = await self._server.command("HMGET", stream_keys.stream, "revision", "mean_ms")
-        for _ in range(_DROPS):
+        """Give the first item that fits: the revisions with ready items are tried in the order of their first ones."""
+        keys = self._keys.of_stream(ref)
+        revisions, mean_ms = await self._server.commands(
+            [("ZRANGE", keys.ready, 0, MAX_REVISIONS - 1), ("HGET", keys.stream, "mean_ms")]
+        )
+        for revision in revisions:
             fit = await self._fit(ref, int(revision), request.room)
             if fit is None:
-                return None
-            dispatch = DispatchId(str(uuid4()))
+                continue
             cost = fit.size.vcpus * int(mean_ms or _DEFAULT_MEAN_MS)
-            reply = await self._server.act(_arguments(ref, dispatch, request, fit, cost), stream_keys, dispatch_key=key)
+            dispatched = await self._dispatch_fitting(ref, request, key, fit, cost)
+            if dispatched is not None:
+                return dispatched
+        return None
+
+    async def _dispatch_fitting(
+        self, ref: StreamRef, request: DispatchRequest, key: str, fit: _Fit, cost: int
+    ) -> Dispatched | None:
+        for _ in range(_DROPS):
+            dispatch = DispatchId(str(uuid4()))
+            reply = await self._server.act(
+                _arguments(ref, dispatch, request, fit, cost), self._keys.of_stream(ref), dispatch_key=key
+            )
             match reply.word:
                 case Word.DONE:
                     view = await self._view(ItemRef(ref, int(reply.values[0])), dispatch)
@@ -197,8 +214,6 @@ class Dispatches(Catalogue):
                     return Dispatched(dispatch, view, fence, fit.spec, fit.machine, fit.size, fit.boot_ms, False)
                 case Word.REPEATED:
                     return await self._given(DispatchId(reply.values[0]))
-                case Word.CHANGED:
-                    revision = reply.values[0]
                 case Word.EMPTY | Word.CANARY:
                     return None
         return None

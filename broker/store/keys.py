@@ -1,8 +1,8 @@
 """Names of everything in the store: the only place that builds one, and the list of what there is and its life.
 
 Every name carries the hash tag `{s0}`, so that an act may touch all it needs in one script. Some names are prefixes:
-a script that learns an item's number, a dispatch's id or a machine's name on its way appends it to `items`, `vms`,
-`machines_of` or `machine_streams_of`.
+a script that learns an item's number, a dispatch's id, a spec's revision or a machine's name on its way appends it to
+`items`, `vms`, `ready_of`, `machines_of` or `machine_streams_of`.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ KEY_KINDS = (
         "machine:USER/NAME",
         "hash",
         "lasting",
-        "`latest` revision, or `last` of one that was removed; `images` of all; each revision's definition",
+        "`latest` revision and its `images`, or `last` of one that was removed; each revision's definition",
     ),
     KeyKind("readers:USER/NAME", "set", "lasting", "users whom the machine is shared with"),
     KeyKind(
@@ -52,11 +52,20 @@ KEY_KINDS = (
     KeyKind("images:USER", "hash", "lasting", "size in bytes by digest: the images granted to the user"),
     KeyKind("grants", "hash", "lasting", "to how many users an image is granted, by digest"),
     KeyKind("ungranted", "set", "lasting", "images that nobody is granted any more, until their bytes are removed"),
+    KeyKind("unnamed", "zset", "lasting", "`USER/DIGEST`: granted images by the time since when no machine names them"),
     KeyKind("streams:USER", "set", "lasting", "names of the user's streams"),
     KeyKind("stream:USER/NAME", "hash", "lasting", "revision, counts by state, event epoch and sequence, running mean"),
     KeyKind("specs:USER/NAME", "hash", "lasting", "spec by revision; `put:REVISION`: when it came"),
     KeyKind("item:USER/NAME/NUMBER", "hash", "lasting", "an item: state, counters, reason, result"),
-    KeyKind("ready:USER/NAME", "list", "lasting", "`NUMBER:GENERATION` of ready items, the next one at the head"),
+    KeyKind(
+        "ready:USER/NAME", "zset", "lasting", "spec revisions that have ready items, by the place of the first of them"
+    ),
+    KeyKind(
+        "ready:USER/NAME/REVISION",
+        "list",
+        "lasting",
+        "`NUMBER:GENERATION:PLACE` of the revision's ready items, the next one at the head",
+    ),
     KeyKind("delayed:USER/NAME", "zset", "lasting", "delayed items by the time at which they become ready"),
     KeyKind("dispatched:USER/NAME", "zset", "lasting", "dispatched items by the time of their dispatch"),
     KeyKind("running:USER/NAME", "zset", "lasting", "running items by the time of their claim"),
@@ -83,6 +92,7 @@ _VARIABLES = {
     "USER": NAME_PATTERN,
     "NAME": NAME_PATTERN,
     "NUMBER": r"[1-9][0-9]*",
+    "REVISION": r"[1-9][0-9]*",
     "DISPATCH": r"[0-9a-f-]{36}",
     "SHA256": r"[0-9a-f]{64}",
 }
@@ -98,6 +108,7 @@ class StreamKeys(NamedTuple):
     specs: str
     streams: str
     ready: str
+    ready_of: str
     delayed: str
     dispatched: str
     running: str
@@ -128,6 +139,7 @@ class Keys:
         self.clock = f"{self._head}clock"
         self.grants = f"{self._head}grants"
         self.ungranted = f"{self._head}ungranted"
+        self.unnamed = f"{self._head}unnamed"
         self.bells = f"{self._head}bell:"
         self.of_stream = lru_cache(maxsize=10_000)(self._of_stream)
 
@@ -185,6 +197,7 @@ class Keys:
             specs=f"{head}specs:{ref}",
             streams=self.streams(ref.user),
             ready=f"{head}ready:{ref}",
+            ready_of=f"{head}ready:{ref}/",
             delayed=f"{head}delayed:{ref}",
             dispatched=f"{head}dispatched:{ref}",
             running=f"{head}running:{ref}",

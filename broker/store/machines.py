@@ -1,8 +1,7 @@
-"""Machines and images: what a user brought, whom it is shared with, and when it may go.
+"""Machines: what a user defined, whom it is shared with, and when it may go.
 
-An image's bytes are visible through a grant alone, and stay while any user has one. A machine goes when no stream can
-want a vm of it any more; its user's grants that no other machine of theirs names go with it. What must not change
-between looking and removing is handed to the script, which compares.
+A machine goes when no stream can want a vm of it any more; its user's grants that no other machine of theirs names go
+with it. What must not change between looking and removing is handed to the script, which compares.
 """
 
 from collections.abc import Iterable
@@ -12,12 +11,14 @@ import msgspec
 from broker.domain.errors import Conflict, Rejected
 from broker.domain.limits import default
 from broker.store.answers import MachineFacts
-from broker.store.arguments import DeleteMachine, GrantImage, PutMachine, ShareMachine
-from broker.store.reading import TRIES, Reading, kept_changing
+from broker.store.arguments import DeleteMachine, PutMachine, ShareMachine
+from broker.store.images import ImageGrants
+from broker.store.keys import StreamKeys
+from broker.store.reading import TRIES, kept_changing
 from broker.store.records import encode_json
 from broker.store.scripts import Word
 from broker.wire.machines import MachineDefinition, MachineView
-from broker.wire.names import Digest, MachineRef, StreamRef, UserName, check_digest, parse_owned
+from broker.wire.names import MachineRef, StreamRef, UserName, parse_owned
 from broker.wire.problems import ProblemCode
 
 _UNNUMBERED = 0
@@ -25,14 +26,14 @@ _UNSETTLED = ("ready", "delayed", "dispatched", "running")
 _AT_A_VM = ("dispatched", "running")
 MAX_LOOKED_AT = 100_000
 """Unsettled items of one stream that are looked at, when it is asked whether one wants a machine."""
-_SWEPT = 100
 
 
-class Machines(Reading):
+class Machines(ImageGrants):
     async def put_machine(self, ref: MachineRef, definition: MachineDefinition, facts: MachineFacts) -> MachineView:
         """Keep a machine's definition as its next revision; earlier ones stay for what was dispatched with them.
 
-        The same definition again keeps the revision.
+        The same definition again keeps the revision. Images that only the revision before named stay granted for a
+        while, for its vms.
 
         Raises:
             Rejected: `image_missing`: an image that the broker should hold is not granted to the user.
@@ -50,10 +51,11 @@ class Machines(Reading):
         )
         held = [disk.digest for disk in (*view.disks.values(), view.nvram) if disk is not None and disk.url is None]
         reply = await self._server.act(
-            PutMachine(name=ref.name, definition=encode_json(view), rest=tuple(dict.fromkeys(held))),
+            PutMachine(user=ref.user, name=ref.name, definition=encode_json(view), rest=tuple(dict.fromkeys(held))),
             machine=self._keys.machine(ref),
             machines=self._keys.machines(ref.user),
             images=self._keys.images(ref.user),
+            unnamed=self._keys.unnamed,
         )
         if reply.word == Word.MISSING:
             raise image_missing(f"the machine names the image {reply.values[0]}", ref.user)
@@ -93,7 +95,7 @@ class Machines(Reading):
             for stream, last in sorted(named_by.items()):
                 await self._check_unused(ref, parse_owned(stream, None, "stream"), last, readers)
             reply = await self._server.act(
-                DeleteMachine(name=ref.name, rest=_seen(readers, named_by)),
+                DeleteMachine(user=ref.user, name=ref.name, rest=_seen(readers, named_by)),
                 machine=self._keys.machine(ref),
                 machines=self._keys.machines(ref.user),
                 machines_of=self._keys.machines_of(ref.user),
@@ -102,6 +104,7 @@ class Machines(Reading):
                 machine_streams=self._keys.machine_streams(ref),
                 grants=self._keys.grants,
                 ungranted=self._keys.ungranted,
+                unnamed=self._keys.unnamed,
             )
             if reply.word == Word.MISSING:
                 raise no_machine(ref)
@@ -141,33 +144,6 @@ class Machines(Reading):
         """Tell whether the machine is the user's own, or shared with them; not whether it exists."""
         return user == ref.user or bool(await self._server.command("SISMEMBER", self._keys.readers(ref), user))
 
-    async def grant_image(self, user: UserName, digest: Digest, size_bytes: int) -> None:
-        """Note that the user brought all bytes of an image: only then may their machines name it. Idempotent."""
-        await self._server.act(
-            GrantImage(digest=digest, size_bytes=size_bytes),
-            images=self._keys.images(user),
-            grants=self._keys.grants,
-            ungranted=self._keys.ungranted,
-        )
-
-    async def image_size(self, user: UserName, digest: Digest) -> int | None:
-        """Return the size of an image granted to the user; None for any other, whether it exists or not."""
-        size = await self._server.command("HGET", self._keys.images(user), digest)
-        return int(size) if size is not None else None
-
-    async def ungranted_images(self) -> list[Digest]:
-        """Return some images that were nobody's any more when their last grant went; look again before removing one."""
-        found = await self._server.command("SRANDMEMBER", self._keys.ungranted, _SWEPT)
-        return [check_digest(digest) for digest in found]
-
-    async def is_ungranted(self, digest: Digest) -> bool:
-        """Tell whether nobody is granted the image; true until its bytes are `forgotten`."""
-        return bool(await self._server.command("SISMEMBER", self._keys.ungranted, digest))
-
-    async def forget_image(self, digest: Digest) -> None:
-        """Note that the bytes of an ungranted image are gone."""
-        await self._server.command("SREM", self._keys.ungranted, digest)
-
     async def _check_unused(self, ref: MachineRef, stream: StreamRef, last: str, readers: Iterable[str]) -> None:
         """Check that a stream that names the machine, or did until its item `last`, wants no vm of it."""
         whose = f"your stream {stream.name}" if stream.user == ref.user else f"a stream of {stream.user}'s"
@@ -177,7 +153,7 @@ class Machines(Reading):
         # Items of somebody who may not use the machine any more are not dispatched with it.
         states = _UNSETTLED if may_dispatch else _AT_A_VM
         if await self._has_items(stream, states, int(last) if last else None):
-            raise _in_use(ref, f"{whose} has unsettled items that were pushed for it: wait for them or cancel them")
+            raise _in_use(ref, f"{whose} has unsettled items that were pushed for it: wait until they are settled")
 
     async def _has_items(self, stream: StreamRef, states: tuple[str, ...], last: int | None) -> bool:
         """Tell whether items up to `last` are in one of the states; when there are too many to look at, that they are.
@@ -188,12 +164,21 @@ class Machines(Reading):
         counts = await self._server.command("HMGET", keys.stream, *states)
         if sum(int(count or 0) for count in counts) > MAX_LOOKED_AT:
             return True
-        batch = [
-            ("LRANGE" if state == "ready" else "ZRANGE", getattr(keys, state), 0, MAX_LOOKED_AT) for state in states
-        ]
-        found = await self._server.commands(batch, atomic=True)
-        numbers = (int(str(entry).partition(":")[0]) for entries in found for entry in entries)
+        entries = await self._entries(keys, states)
+        numbers = (int(str(entry).partition(":")[0]) for entry in entries)
         return any(last is None or number <= last for number in numbers)
+
+    async def _entries(self, keys: StreamKeys, states: tuple[str, ...]) -> list[str]:
+        """Return the entries, each beginning with its item's number, of those that are in one of the states."""
+        others = [("ZRANGE", getattr(keys, state), 0, MAX_LOOKED_AT) for state in states if state != "ready"]
+        revisions = await self._server.command("ZRANGE", keys.ready, 0, -1) if "ready" in states else []
+        for _ in range(TRIES):
+            ready = [("LRANGE", f"{keys.ready_of}{revision}", 0, MAX_LOOKED_AT) for revision in revisions]
+            now, *found = await self._server.commands([("ZRANGE", keys.ready, 0, -1), *ready, *others], atomic=True)
+            if "ready" not in states or set(now) <= set(revisions):
+                return [entry for entries in found for entry in entries]
+            revisions = now
+        raise kept_changing()
 
 
 def no_machine(ref: MachineRef) -> Rejected:

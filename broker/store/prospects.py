@@ -8,6 +8,9 @@ from broker.wire.machines import MachineView
 from broker.wire.names import DispatchId, StreamRef, parse_owned
 from broker.wire.streams import StreamSpec
 
+MAX_LAUNCHERS = 10_000
+"""So many are looked at."""
+
 
 class Prospect(NamedTuple):
     """Of items of one spec revision.
@@ -17,13 +20,13 @@ class Prospect(NamedTuple):
         machine: the latest revision of its machine; None when that is no longer there, or no longer shared with the
             stream's user.
         canaries_out: as many vms as may boot at once have not claimed yet.
-        launchers: how many were heard of within a launcher's grace.
+        launchers: those that were heard of within a launcher's grace.
     """
 
     spec: StreamSpec
     machine: MachineView | None
     canaries_out: bool
-    launchers: int
+    launchers: frozenset[str]
 
 
 class Prospects(Catalogue):
@@ -47,7 +50,11 @@ class Prospects(Catalogue):
         )
         return sum(item is not None and over is None for item, over in vms) >= CANARIES
 
-    async def _launchers(self) -> int:
+    async def _launchers(self) -> frozenset[str]:
         seconds, microseconds = await self._server.command("TIME")
         since_ms = int(seconds) * 1_000 + int(microseconds) // 1_000 - self._deadlines.launcher_grace_ms
-        return int(await self._server.command("ZCOUNT", self._keys.launchers, since_ms, "+inf"))
+        return frozenset(
+            await self._server.command(
+                "ZRANGE", self._keys.launchers, since_ms, "+inf", "BYSCORE", "LIMIT", 0, MAX_LAUNCHERS
+            )
+        )

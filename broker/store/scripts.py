@@ -51,6 +51,8 @@ class Word(StrEnum):
     SPENT = "spent"
     REPLAYED = "replayed"
     OWN = "own"
+    NAMED = "named"
+    """A machine names the image."""
     CLOSING = "closing"
     """The dispatch is over because its own guest said its last word a moment ago."""
     OVER = "over"

@@ -15,8 +15,9 @@ def store_keys() -> str:
         "Keys of the store",
         f"For operators who look into the Valkey or Redis behind a broker. Every name begins with `{head}`; "
         "the hash tag keeps all of it in one slot, so that one script may touch all that an act needs. Capitals stand "
-        "for what varies; `NUMBER` is an item's, `GENERATION` tells a ready item's entry from a stale one. Times are "
-        "milliseconds of the store's clock.",
+        "for what varies; `NUMBER` is an item's, `REVISION` a stream's spec's, `GENERATION` tells a ready item's entry "
+        "from a stale one, `PLACE` is its place among all ready ones of the stream. Times are milliseconds of the "
+        "store's clock.",
         "Read as you like, change nothing by hand: counts, lists and events are kept in step by the scripts alone. "
         f"Beside the keys there is a channel for each stream, `{head}bell:USER/NAME`, on which `ready` and "
         "`event` are published. Secrets are not in the store, only digests of them.",

@@ -110,7 +110,7 @@ async def age(store: Store, ms: int) -> None:
                 record = await server.command("HGETALL", key)
                 dated = [name for name in record if name.endswith("_ms") and name not in {"ticked_ms", "boot_ms"}]
                 batch += [("HINCRBY", key, name, -ms) for name in dated if name != "mean_ms"]
-            case kind if kind.type == "zset" and not kind.name.startswith("ring"):
+            case kind if kind.type == "zset" and not kind.name.startswith(("ring", "ready")):
                 batch += [("ZINCRBY", key, -ms, member) for member in await server.command("ZRANGE", key, 0, -1)]
     await server.commands(batch)
 

@@ -48,8 +48,7 @@ redis.call('HSET', vm, 'fact:guest_os', guest_os, 'fact:client', client)
 local revision = redis.call('HGET', item, 'revision')
 local machine_revision = tonumber(redis.call('HGET', vm, 'machine_revision'))
 if not is_proven(revision, machine_revision) then
-  redis.call('HSET', stream, 'proven:' .. revision, machine_revision)
-  redis.call('HDEL', stream, 'canaries:' .. revision)
+  prove(revision, machine_revision)
   ring_ready()
 end
 emit('item.claimed', number, {state = 'running', dispatch = dispatch, fence = tonumber(is.fence), guest_os = guest_os})

@@ -1,14 +1,16 @@
 #!lua flags=allow-oom
 -- PURPOSE  Remove a machine that no stream uses, and its user's grants of images that no other of their machines names.
--- KEYS     machine machines machines_of images readers machine_streams grants ungranted
--- ARGV     name  text
+-- KEYS     machine machines machines_of images readers machine_streams grants ungranted unnamed
+-- ARGV     user  text
+--          name  text
 --          rest  text...
 -- RETURN   done changed missing
 -- MOVES    none
 -- EMITS    none
 -- COST     O(streams that name it + readers + machines of the user and their images)
 -- Answers  done, changed when its streams and readers are not those of `rest`, or missing. Definitions stay for what
---          was dispatched with them; their numbers go on when a machine of the name is added again.
+--          was dispatched with them; their numbers go on when a machine of the name is added again. An image that another
+--          machine named until lately keeps its grant for what is left of its time.
 local latest = redis.call('HGET', machine, 'latest')
 if not latest then return {'missing'} end
 local seen = {}
@@ -31,8 +33,8 @@ for _, other in ipairs(redis.call('SMEMBERS', machines)) do
   end
 end
 for digest in string.gmatch(is_known and redis.call('HGET', machine, 'images') or '', '%S+') do
-  if not needed[digest] and redis.call('HDEL', images, digest) == 1
-    and redis.call('HINCRBY', grants, digest, -1) <= 0 then
+  if not needed[digest] and not redis.call('ZSCORE', unnamed, user .. '/' .. digest)
+    and redis.call('HDEL', images, digest) == 1 and redis.call('HINCRBY', grants, digest, -1) <= 0 then
     redis.call('HDEL', grants, digest)
     redis.call('SADD', ungranted, digest)
   end

@@ -1,7 +1,7 @@
 #!lua
--- PURPOSE  Give the stream's next ready item to a launcher.
--- USES     time event ring canary
--- KEYS     items vms stream ready dispatched deadlines events bell ring user_ring fair account dispatch_key
+-- PURPOSE  Give the stream's next ready item of a spec revision to a launcher.
+-- USES     time event ring queue canary
+-- KEYS     items vms stream ready ready_of dispatched deadlines events bell ring user_ring fair account dispatch_key
 -- ARGV     user               text
 --          job                text
 --          dispatch           uuid
@@ -16,32 +16,31 @@
 --          machine_revision   int
 --          boot_ms            ms
 --          first_deadline_ms  ms
--- RETURN   done repeated changed canary again empty
+-- RETURN   done repeated canary again empty
 -- MOVES    ready -> dispatched
 -- EMITS    item.dispatched
--- COST     O(log dispatched); at most 200 stale entries are dropped
--- Answers  done, the number and the fence; repeated and the dispatch that the key was given; changed and the spec
---          revision of the next item, when it is not the one that the room was compared with; canary when the next
---          item waits for one that is out to claim.
+-- COST     O(log dispatched + log revisions with ready items); at most 200 stale entries are dropped
+-- Answers  done, the number and the fence; repeated and the dispatch that the key was given; canary when the revision's
+--          items wait for one that is out to claim; again when only stale entries were met so far; empty when the
+--          revision has no more ready items.
 local known = redis.call('GET', dispatch_key)
 if known then return {'repeated', known} end
 
 local number, is
 local stale = 0
 while stale < 200 and not number do
-  local entry = redis.call('LINDEX', ready, stale)
+  local entry = redis.call('LINDEX', ready_of .. revision, stale)
   if not entry then break end
-  local listed, gen = string.match(entry, '^(%d+):(%d+)$')
-  is = redis.call('HMGET', items .. listed, 'state', 'gen', 'revision', 'last')
+  local listed, gen = string.match(entry, '^(%d+):(%d+):')
+  is = redis.call('HMGET', items .. listed, 'state', 'gen', 'last')
   if is[1] == 'ready' and (is[2] or '0') == gen then number = listed else stale = stale + 1 end
 end
 if not number then
-  redis.call('LTRIM', ready, stale, -1)
-  if redis.call('EXISTS', ready) == 1 then return {'again'} end
-  leave_rings()
+  dequeue(revision, stale)
+  if redis.call('EXISTS', ready_of .. revision) == 1 then return {'again'} end
+  if redis.call('EXISTS', ready) == 0 then leave_rings() end
   return {'empty'}
 end
-if tonumber(is[3]) ~= revision then return {'changed', tonumber(is[3])} end
 local canaries
 if not is_proven(revision, machine_revision) then
   canaries = canaries_out(revision, machine_revision)
@@ -51,7 +50,7 @@ end
 
 local item, vm = items .. number, vms .. dispatch
 local ref = user .. '/' .. job .. '/' .. number
-redis.call('LTRIM', ready, stale + 1, -1)
+dequeue(revision, stale + 1)
 charge_rings(cost)
 if redis.call('EXISTS', ready) == 0 then leave_rings() end
 local fence = redis.call('HINCRBY', item, 'fence', 1)
@@ -62,7 +61,7 @@ redis.call('HSET', vm, 'item', ref, 'fence', fence, 'launcher', launcher, 'node'
   'vcpus', vcpus, 'memory_mib', memory_mib, 'machine', machine, 'machine_revision', machine_revision,
   'boot_ms', boot_ms, 'dispatched_ms', now)
 -- From the last vm back to the first: who removes the item finds them all.
-if is[4] then redis.call('HSET', vm, 'before', is[4]) end
+if is[3] then redis.call('HSET', vm, 'before', is[3]) end
 redis.call('ZADD', dispatched, now, number)
 redis.call('ZADD', deadlines, now + first_deadline_ms, ref)
 redis.call('HINCRBY', stream, 'ready', -1)

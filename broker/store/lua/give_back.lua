@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Return an item without counting an attempt.
--- USES     time event ring ready item leave settle back
--- KEYS     items vms stream ready delayed dispatched running held due keep deadlines events bell
+-- USES     time event ring queue ready item leave settle back
+-- KEYS     items vms stream ready ready_of delayed dispatched running held due keep deadlines events bell
 --          ring user_ring fair account
 -- ARGV     user       text
 --          job        text

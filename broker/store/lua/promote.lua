@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Make a delayed item ready when its time has come.
--- USES     time event ring ready item
--- KEYS     items stream ready delayed due events bell ring user_ring fair account
+-- USES     time event ring queue ready item
+-- KEYS     items stream ready ready_of delayed due events bell ring user_ring fair account
 -- ARGV     user    text
 --          job     text
 --          number  text
@@ -17,6 +17,6 @@ redis.call('HDEL', item, 'not_before_ms')
 redis.call('ZREM', due, ref)
 redis.call('ZREM', delayed, number)
 redis.call('HINCRBY', stream, 'delayed', -1)
-enter_ready('RPUSH', number)
+enter_ready('last', number)
 emit('item.ready', number, {state = 'ready'})
 return {'done'}

@@ -1,7 +1,7 @@
 #!lua
 -- PURPOSE  Add items to a stream, all or none; a repeated idempotency key gets the first answer.
--- USES     time event ring
--- KEYS     items stream ready events bell ring user_ring fair account push_key
+-- USES     time event ring queue
+-- KEYS     items stream ready ready_of events bell ring user_ring fair account push_key
 -- ARGV     user    text
 --          job     text
 --          keyed   flag
@@ -40,7 +40,7 @@ for index = 1, size do
   redis.call('HSET', items .. number, unpack(fields))
   entries[index] = number .. ':0'
 end
-redis.call('RPUSH', ready, unpack(entries))
+enqueue_last(spec[1], entries)
 redis.call('HSET', stream, 'last', last)
 redis.call('HINCRBY', stream, 'ready', size)
 if keyed == 1 then

@@ -1,26 +1,33 @@
 #!lua
 -- PURPOSE  Keep a machine's definition as its next revision; the same definition again changes nothing.
--- KEYS     machine machines images
--- ARGV     name        text
+-- USES     time
+-- KEYS     machine machines images unnamed
+-- ARGV     user        text
+--          name        text
 --          definition  json
 --          rest        text...
 -- RETURN   done repeated missing
 -- MOVES    none
 -- EMITS    none
--- COST     O(images of all revisions)
+-- COST     O(its images * log unnamed images)
 -- Answers  done or repeated, the revision that holds now; missing and the image of `rest` that is not the user's.
---          `images` of the machine lists those of all its revisions: a vm of an earlier one may still need its own.
+--          `images` of the machine lists those of the latest revision. Those that only the one before had count as
+--          unnamed from now on: a vm of it may still need them for a while.
 local is = redis.call('HMGET', machine, 'latest', 'last', 'images')
 if is[1] and redis.call('HGET', machine, is[1]) == definition then return {'repeated', tonumber(is[1])} end
 for index = rest, #ARGV do
   if redis.call('HEXISTS', images, ARGV[index]) == 0 then return {'missing', ARGV[index]} end
 end
 
-local named = is[3] or ''
+local names = {}
 for index = rest, #ARGV do
-  if not string.find(named, ARGV[index], 1, true) then named = named .. ' ' .. ARGV[index] end
+  names[ARGV[index]] = true
+  redis.call('ZREM', unnamed, user .. '/' .. ARGV[index])
+end
+for digest in string.gmatch(is[3] or '', '%S+') do
+  if not names[digest] then redis.call('ZADD', unnamed, now, user .. '/' .. digest) end
 end
 local revision = string.format('%.0f', (tonumber(is[1] or is[2]) or 0) + 1)
-redis.call('HSET', machine, 'latest', revision, revision, definition, 'images', named)
+redis.call('HSET', machine, 'latest', revision, revision, definition, 'images', table.concat(ARGV, ' ', rest))
 redis.call('SADD', machines, name)
 return {'done', tonumber(revision)}

@@ -121,6 +121,28 @@ async def test_a_machine_is_removed_with_the_images_that_only_it_needed(user: Ap
     assert (await bob.call("GET", f"/v1/images/{digest_of(of_both)}")).body == of_both
 
 
+async def test_an_image_is_listed_with_its_machines_and_removed_when_none_names_it(
+    user: Api, bob: Api, tmp_path: Path
+) -> None:
+    other = b"of no machine"
+    await upload(user, other)
+    await add_machine(user)
+
+    listed = {image["digest"]: image for image in await user.ok("GET", "/v1/images")}
+    named, unnamed = listed[digest_of(IMAGE)], listed[digest_of(other)]
+    assert named == {"digest": digest_of(IMAGE), "size_bytes": len(IMAGE), "machines": ["m"]}
+    assert (unnamed["size_bytes"], "machines" in unnamed, "unnamed_since" in unnamed) == (len(other), False, True)
+    assert await bob.ok("GET", "/v1/images") == []
+
+    in_use = await user.call("DELETE", f"/v1/images/{digest_of(IMAGE)}")
+    assert (in_use.status, in_use.code) == (409, "image_in_use")
+    assert "your machine m names" in in_use.json["detail"]
+    assert (await bob.call("DELETE", f"/v1/images/{digest_of(other)}")).code == "not_found"
+    assert (await user.call("DELETE", f"/v1/images/{digest_of(other)}")).status == 204
+    assert [has_bytes(tmp_path, image) for image in (IMAGE, other)] == [True, False]
+    assert [image["digest"] for image in await user.ok("GET", "/v1/images")] == [digest_of(IMAGE)]
+
+
 async def test_a_machine_added_again_goes_on_with_its_numbers(user: Api) -> None:
     await add_machine(user)
     await user.ok("DELETE", MACHINE)
@@ -145,6 +167,7 @@ async def test_a_machine_stays_while_a_stream_may_want_it(user: Api, launcher: A
     assert [named.code, pushed_for.code] == ["machine_in_use", "machine_in_use"]
     assert "your stream render names it" in named.json["detail"]
     assert "unsettled items" in pushed_for.json["detail"]
+    assert pushed_for.json["detail"].endswith("wait until they are settled")
 
     await run_item(launcher)
     # The second item, still unsettled, was pushed for the other machine.

@@ -7,14 +7,18 @@ import io
 import secrets
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tusclient.client import TusClient
 from yarl import URL
 
+from broker.domain.errors import Unavailable
 from broker.http import uploads
-from tests.support.api import Answer, Api, digest_of
+from broker.store import Store
+from broker.wire.problems import ProblemCode
+from tests.support.api import Answer, Api, add_machine, digest_of
 from tests.support.waiting import until
 
 CONTENT = secrets.token_bytes(5_000_000)
@@ -255,6 +259,52 @@ async def test_an_upload_that_was_ended_is_gone(user: Api) -> None:
 
     assert ended.status == 204
     assert (await user.call("DELETE", upload, headers=TUS)).code == "not_found"
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Let the store be away whenever an image is to be granted; undo it to have it back."""
+
+    async def away(*_: object) -> None:
+        raise Unavailable(ProblemCode.STORE_UNAVAILABLE, "the store is away")
+
+    monkeypatch.setattr(Store, "grant_image", away)
+    return monkeypatch
+
+
+async def test_an_upload_whose_grant_failed_is_finished_by_an_empty_patch(
+    user: Api, failing: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    upload = await begin(user)
+    refused = [await patch(user, upload, 0, SMALL), await patch(user, upload, len(SMALL), b"")]
+    assert [answer.code for answer in refused] == ["store_unavailable", "store_unavailable"]
+    [part] = tmp_path.rglob("*.part")
+    assert part.stat().st_mode & 0o777 == 0o600
+
+    failing.undo()
+
+    assert (await patch(user, upload, len(SMALL), b"")).status == 204
+    assert (await user.call("GET", f"/v1/images/{digest_of(SMALL)}")).body == SMALL
+
+
+@pytest.mark.parametrize("in_parts", [True, False])
+async def test_bytes_whose_grant_failed_are_not_kept_for_ever(
+    user: Api, failing: pytest.MonkeyPatch, tmp_path: Path, in_parts: bool
+) -> None:
+    if in_parts:
+        upload = await begin(user)
+        await patch(user, upload, 0, SMALL)
+        assert (await user.call("DELETE", upload, headers=TUS)).status == 204
+    else:
+        await user.call("PUT", f"/v1/images/{digest_of(SMALL)}", data=SMALL)
+    name = digest_of(SMALL).removeprefix("sha256:")
+    assert list(tmp_path.rglob(name))
+
+    failing.undo()
+    await add_machine(user)
+    await user.ok("DELETE", "/v1/machines/alice/m")  # looks for whatever is nobody's
+
+    assert not list(tmp_path.rglob(name))
 
 
 async def test_unfinished_uploads_of_a_user_are_bounded(user: Api) -> None:

@@ -38,6 +38,7 @@ class Boot:
 
 @dataclass
 class Item:
+    revision: int = 1
     state: ItemState = ItemState.READY
     attempts: int = 0
     boots: int = 0
@@ -61,9 +62,12 @@ class Model:
         self.boots: list[Boot] = []
         self.now_ms = 0
         self.heard_ms = 0
+        self.vcpus = [1]
+        """What each spec revision needs, from the first on."""
         self.machine = 1
-        self.proven = 0
-        """The machine's revision now, and the latest that has claimed: till then few are dispatched at once."""
+        self.proven: dict[int, int] = {}
+        """The machine's revision now, and for each spec revision the latest that has claimed: till then few are
+        dispatched at once."""
 
     def move(self, act: Act, item: Item, to: ItemState) -> None:
         assert to in ACTS[act].transitions[item.state], f"{act}: {item.state} -> {to} is not in the table"
@@ -72,13 +76,26 @@ class Model:
     def push(self, first: int, last: int) -> None:
         for number in range(first, last + 1):
             assert number not in self.items
-            self.items[number] = Item()
+            self.items[number] = Item(revision=len(self.vcpus))
 
-    def next_waits(self) -> bool:
-        """Tell whether no item is given out before a canary has claimed or ended."""
-        current = [item.current for item in self.items.values() if item.state == ItemState.DISPATCHED]
+    def may_go(self, vcpus: int) -> set[int]:
+        """Return the ready items that fit into so many vcpus and wait for no canary to claim or end."""
+        ready = {number for number, item in self.items.items() if item.state == ItemState.READY}
+        return {
+            number
+            for number in ready
+            if self.vcpus[self.items[number].revision - 1] <= vcpus and not self._waits(self.items[number].revision)
+        }
+
+    def _waits(self, revision: int) -> bool:
+        """Tell whether no item of the spec revision is given out before a canary has claimed or ended."""
+        given = [item for item in self.items.values() if item.state == ItemState.DISPATCHED]
+        current = [item.current for item in given if item.revision == revision]
         out = [boot for boot in current if boot is not None and boot.given.machine.revision == self.machine]
-        return self.proven < self.machine and len(out) >= CANARIES
+        return self.proven.get(revision, 0) < self.machine and len(out) >= CANARIES
+
+    def change_spec(self, vcpus: int) -> None:
+        self.vcpus.append(vcpus)
 
     def change_machine(self) -> None:
         self.machine += 1
@@ -110,7 +127,7 @@ class Model:
         item = self.items[boot.item]
         self.move(Act.CLAIM, item, ItemState.RUNNING)
         boot.lease = lease
-        self.proven = max(self.proven, boot.given.machine.revision)
+        self.proven[item.revision] = max(self.proven.get(item.revision, 0), boot.given.machine.revision)
         item.deadline_ms = self.now_ms + deadlines.DEFAULT.lease_ms
 
     def extend(self, boot: Boot) -> None:

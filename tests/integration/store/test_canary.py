@@ -104,3 +104,12 @@ async def test_claim_and_every_end_of_a_canary_ring_for_those_who_wait(scene: Sc
         heard.clear()
         await scene.claim(claiming)
         await until(rang, "a bell at the claim")
+
+
+async def test_claim_of_an_older_machine_leaves_the_canaries_of_the_new_one_out(scene: Scene) -> None:
+    await scene.push(10)
+    old = await scene.prepared()
+    await scene.set_machine("<domain type='kvm'><name>other</name></domain>")
+    assert await _given(scene) == CANARIES
+    await scene.claim(old)
+    assert await _given(scene) == 0

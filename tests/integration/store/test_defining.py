@@ -114,3 +114,12 @@ async def test_an_image_is_nobodys_when_its_last_grant_went_and_somebodys_when_i
     assert await store.is_ungranted(IMAGE)
     await store.forget_image(IMAGE)
     assert await store.ungranted_images() == []
+
+
+async def test_expected_bytes_are_nobodys_until_granted_but_never_those_that_somebody_has(store: Store) -> None:
+    await store.expect_image(IMAGE)
+    assert await store.ungranted_images() == [IMAGE]
+    await store.grant_image(ALICE, IMAGE, 1_000)
+    assert await store.ungranted_images() == []
+    await store.expect_image(IMAGE)
+    assert not await store.is_ungranted(IMAGE)

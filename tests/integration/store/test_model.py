@@ -18,13 +18,14 @@ from broker.store import Lease, Store
 from broker.wire.names import parse_item
 from broker.wire.problems import ProblemCode
 from broker.wire.states import SETTLED, Instruction, ItemState, Phase, Verdict
-from broker.wire.streams import Retry
+from broker.wire.streams import Needs, Retry
 from tests.integration.store.model import SLACK_MS, Boot, Item, Model
-from tests.integration.store.scene import RENDER, SPEC, Scene, failure, lease_of, result, secret
+from tests.integration.store.scene import RENDER, ROOM, SPEC, Scene, failure, lease_of, result, secret
 from tests.support.stores import age
 
 RETRY = Retry(attempts=3, boots=5, hold_exit_codes=(2,), backoff_first_ms=60_000, backoff_max_ms=120_000)
 UNSETTLED = set(ItemState) - SETTLED
+LARGE_ROOM = msgspec.structs.replace(ROOM, vcpus=2 * ROOM.vcpus)
 MAX_UNSETTLED = 4
 STEPS = 120
 T = TypeVar("T")
@@ -49,6 +50,8 @@ class Walk:
         """Do one act that is possible now, then compare everything."""
         if self.chance.random() < 0.05:
             await self.change_machine()
+        if self.chance.random() < 0.1:
+            await self.change_spec()
         possible: list[Callable[[], Awaitable[object]]] = [
             self.dispatch,
             self.run_next,
@@ -87,19 +90,30 @@ class Walk:
         await self.scene.set_machine(f"<domain type='kvm'><!-- {self.machines} --></domain>")
         self.model.change_machine()
 
+    async def change_spec(self) -> None:
+        """Give the stream its next revision: small enough for every room, or for the large one only."""
+        vcpus = self.chance.choice([1, ROOM.vcpus + 1])
+        self.steps.append("change_spec")
+        run = f"/opt/app/{len(self.model.vcpus)}"
+        await self.scene.set_up(msgspec.structs.replace(SPEC, retry=RETRY, run=run, needs=Needs(vcpus=vcpus)))
+        self.model.change_spec(vcpus)
+
     async def push(self) -> None:
         pushed = await self.scene.push(self.chance.randint(1, 2))
         self.model.push(pushed.first, pushed.last)
 
     async def dispatch(self) -> Boot | None:
         key = f"walk-{len(self.steps)}"
-        given = await self.scene.offer(key=key)
+        room = self.chance.choice([ROOM, LARGE_ROOM])
+        may_go = self.model.may_go(room.vcpus)
+        given = await self.scene.offer(room, key=key)
         self.model.heard_ms = self.model.now_ms
-        ready = {number for number, item in self.model.items.items() if item.state == ItemState.READY}
-        assert (given is not None) == (bool(ready) and not self.model.next_waits())
         if given is None:
+            assert not may_go
             return None
         number = parse_item(given.item.item, None).number
+        assert number in may_go
+        assert given.item.revision == self.model.items[number].revision
         boot = self.model.dispatch(given, number, key)
         assert (given.fence, given.repeated) == (self.model.items[number].boots, False)
         return boot
@@ -234,6 +248,22 @@ class Walk:
         given = {ItemState.DISPATCHED, ItemState.RUNNING}
         assert await self.dated(self.store._keys.deadlines) == self.model.numbers(given)
         assert await self.dated(self.store._keys.due) == self.model.numbers({ItemState.DELAYED})
+        await self.check_ready()
+
+    async def check_ready(self) -> None:
+        """Every ready item is in its revision's list, each list is in order, and known by the place of its first."""
+        keys, server = self.store._keys.of_stream(RENDER), self.store._server
+        known = await server.command("ZRANGE", keys.ready, 0, -1, "WITHSCORES")
+        listed: set[tuple[int, int]] = set()
+        for revision, first in zip(known[::2], known[1::2], strict=True):
+            entries = await server.command("LRANGE", f"{keys.ready_of}{revision}", 0, -1)
+            numbers, _, places = zip(*((int(part) for part in entry.split(":")) for entry in entries), strict=True)
+            assert list(places) == sorted(set(places))
+            assert places[0] == int(first)
+            listed |= {(number, int(revision)) for number in numbers}
+        assert listed >= {
+            (number, item.revision) for number, item in self.model.items.items() if item.state == ItemState.READY
+        }
 
     async def check_events(self) -> None:
         """Every accepted completion left exactly one event, and the log has no gap."""

@@ -138,3 +138,25 @@ async def test_what_became_ready_between_asking_and_parking_is_found() -> None:
     async with asyncio.timeout(2):
         assert str(await task) == "item for l"
     matching.cancel()
+
+
+async def test_the_most_that_a_launcher_offered_is_known_while_it_is_busy_and_goes_with_it() -> None:
+    shelf = Shelf()
+    room = WaitingRoom(shelf.take, capacity=2)
+    for memory_mib in (4_000, 1_000):
+        await room.offer(offer("busy", memory_mib), lambda: True, 0)
+    tasks = await parked(room, offer("waiting", 2_000))
+
+    assert _memory(room, "busy") == {"busy": 4_000, "waiting": 2_000}
+    assert _memory(room) == {"waiting": 2_000}
+    assert _memory(room, "busy") == {"waiting": 2_000}, "it went, and came back without an offer"
+    for launcher in ("second", "third"):
+        await room.offer(offer(launcher), lambda: True, 0)
+    assert _memory(room, "second", "third") == {"second": 1_000, "third": 1_000}, "no more than wait are remembered"
+    room.close()
+    await asyncio.gather(*tasks)
+
+
+def _memory(room: WaitingRoom, *launchers: str) -> dict[str, int]:
+    offers = room.largest(set(launchers))
+    return {offer.request.launcher: offer.request.room.memory_mib for offer in offers}

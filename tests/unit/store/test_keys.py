@@ -11,9 +11,10 @@ STREAM = StreamRef(ALICE, "render.v2")
 def _built() -> set[str]:
     stream = KEYS.of_stream(STREAM)
     # The prefixes become names with a number or id, the bell is a channel.
-    whole = set(stream._replace(items="", vms="", bell="")) - {""}
+    whole = set(stream._replace(items="", vms="", ready_of="", bell="")) - {""}
     return whole | {
         KEYS.item(ItemRef(STREAM, 17)),
+        f"{stream.ready_of}2",
         KEYS.vm(DispatchId(str(uuid4()))),
         KEYS.machine(MachineRef(ALICE, "deb12")),
         KEYS.machines(ALICE),
@@ -21,6 +22,7 @@ def _built() -> set[str]:
         KEYS.machine_streams(MachineRef(ALICE, "deb12")),
         KEYS.grants,
         KEYS.ungranted,
+        KEYS.unnamed,
         KEYS.images(ALICE),
         KEYS.clock,
         KEYS.push_key(STREAM, "any key: with anything in it"),

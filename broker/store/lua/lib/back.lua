@@ -21,7 +21,7 @@ local function go_back(act)
   local data = {state = to, code = code, sentence = sentence, dispatch = dispatch, fence = tonumber(is.fence),
     was = is.state, act = act}
   if to == 'ready' then
-    enter_ready('LPUSH', number)
+    enter_ready('first', number)
   elseif to == 'delayed' then
     data.delay_ms = delay_ms
     redis.call('HSET', item, 'not_before_ms', now + delay_ms)

@@ -18,3 +18,12 @@ local function canaries_out(revision, machine_revision)
   end
   return out
 end
+
+-- Those of a later revision of the machine stay out: what has claimed says nothing of it.
+local function prove(revision, machine_revision)
+  redis.call('HSET', stream, 'proven:' .. revision, machine_revision)
+  local kept = redis.call('HGET', stream, 'canaries:' .. revision)
+  if kept and tonumber(string.match(kept, '^%d+')) <= machine_revision then
+    redis.call('HDEL', stream, 'canaries:' .. revision)
+  end
+end

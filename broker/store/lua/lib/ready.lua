@@ -1,8 +1,9 @@
--- Puts an item into its stream's ready list: 'LPUSH' at the head, 'RPUSH' at the end.
--- Needs: items stream ready, ring, event.
+-- Puts an item among its stream's ready ones: 'first' at the head, 'last' at the end.
+-- Needs: items stream, queue, ring, event.
 local function enter_ready(side, number)
-  local gen = redis.call('HGET', items .. number, 'gen') or '0'
-  redis.call(side, ready, number .. ':' .. gen)
+  local is = redis.call('HMGET', items .. number, 'revision', 'gen')
+  local entry = number .. ':' .. (is[2] or '0')
+  if side == 'first' then enqueue_first(is[1], entry) else enqueue_last(is[1], {entry}) end
   redis.call('HINCRBY', stream, 'ready', 1)
   join_rings()
   ring_ready()
