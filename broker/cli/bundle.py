@@ -6,15 +6,15 @@ import sys
 import tarfile
 import time
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from broker.cli.acting import Acting
 from broker.cli.exits import BadUsage, Failed
 from broker.cli.item import reason_of
-from broker.cli.redaction import without_secrets, without_values
+from broker.cli.redaction import Redaction, without_values
 from broker.cli.said import Said, verdict_of
+from broker.domain.specs import params_of
 from broker.wire.names import ItemRef
 
 _STDOUT = "-"
@@ -29,7 +29,7 @@ async def write_bundle(acting: Acting, ref: ItemRef, said: Said, target: str) ->
     """
     if target == _STDOUT and sys.stdout.isatty():
         raise BadUsage("--bundle - writes an archive to stdout: send it to a file or another program")
-    archive = _archive(f"{ref}".replace("/", "-"), {**_members(said), "events.ndjson": await _events(acting, ref)})
+    archive = _archive(f"{ref}".replace("/", "-"), await _members(acting, ref, said))
     if target == _STDOUT:
         sys.stdout.buffer.write(archive)
         return
@@ -41,23 +41,29 @@ async def write_bundle(acting: Acting, ref: ItemRef, said: Said, target: str) ->
         file.write(archive)
 
 
-def _members(said: Said) -> dict[str, bytes | None]:
+async def _members(acting: Acting, ref: ItemRef, said: Said) -> dict[str, bytes | None]:
+    spec = (await acting.researcher.stream(ref.stream, said.item.revision)).spec
+    redaction = Redaction(params_of(spec, said.item).values())
     item = msgspec.structs.replace(said.item, params=without_values(said.item.params))
     why = f"{reason_of(item)}\nverdict on its last vm: {verdict_of(item)}\n"
-    return {
-        "item.json": _json(item),
+    texts = {
         "why.txt": why.encode(),
-        "node.json": _json(item.vm) if item.vm else None,
         "output.log": said.output,
         "console.log": said.console,
         "domain.xml": said.domain_xml,
     }
+    return {
+        "item.json": _json(item, redaction),
+        "node.json": _json(item.vm, redaction) if item.vm else None,
+        **{name: None if text is None else redaction.of(text) for name, text in texts.items()},
+        "events.ndjson": await _events(acting, ref, redaction),
+    }
 
 
-async def _events(acting: Acting, ref: ItemRef) -> bytes:
+async def _events(acting: Acting, ref: ItemRef, redaction: Redaction) -> bytes:
     """Return the item's events, one a line; the stream's log holds a bounded number of them."""
     lines = [
-        msgspec.json.encode(event) + b"\n"
+        msgspec.json.encode(redaction.of_builtins(msgspec.to_builtins(event))) + b"\n"
         async for event in acting.researcher.events(ref.stream)
         if event.subject == str(ref)
     ]
@@ -67,15 +73,14 @@ async def _events(acting: Acting, ref: ItemRef) -> bytes:
 def _archive(folder: str, members: dict[str, bytes | None]) -> bytes:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
-        for name, raw in members.items():
-            if raw is None:
+        for name, kept in members.items():
+            if kept is None:
                 continue
-            kept = without_secrets(raw)
             info = tarfile.TarInfo(f"{folder}/{name}")
             info.size, info.mode, info.mtime = len(kept), 0o644, int(time.time())
             archive.addfile(info, io.BytesIO(kept))
     return content.getvalue()
 
 
-def _json(value: Any) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+def _json(value: msgspec.Struct, redaction: Redaction) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(redaction.of_builtins(msgspec.to_builtins(value))), indent=2) + b"\n"

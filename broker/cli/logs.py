@@ -27,8 +27,9 @@ def logs(
 ) -> None:
     """Show what was said of an item: why, verdict, program's output, console, node; control characters made visible.
 
-    A bundle holds the XML, all facts and the item's events, too. Tickets, tokens, signed addresses and the values of
-    parameters are left out of it; read it before you send it, for what your program printed only you can judge.
+    A bundle holds the XML, all facts and the item's events, too. Tickets, tokens, private keys, headers and settings
+    that carry a secret, signed addresses and the values of parameters are left out of all of it; read it before you
+    send it, for what else your program printed only you can judge.
     """
     parts = [name for name, is_asked in (("output", output), ("console", console), ("xml", xml)) if is_asked]
     act(lambda acting: _logs(acting, item, parts, raw, bundle))

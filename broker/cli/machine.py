@@ -1,4 +1,4 @@
-"""`broker machine add | list | show | rm | share | unshare`."""
+"""`broker machine add | list | show | rm | share | unshare | uploads`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -114,6 +114,16 @@ def share(name: _Name, user: _User) -> None:
 def unshare(name: _Name, user: _User) -> None:
     """Take it back: from now on, none of their streams starts your machine."""
     act(lambda acting: _unshare(acting, name, user))
+
+
+@app.command()
+def uploads(
+    drop: Annotated[bool, typer.Option("--drop", help="Remove them, with what arrived of them.")] = False,
+) -> None:
+    """Show your uploads of images that are not finished; the same machine added again goes on with its own."""
+    from broker.cli.machine_uploads import show_uploads
+
+    act(lambda acting: show_uploads(acting, drop=drop))
 
 
 async def _list(acting: Acting) -> None:

@@ -1,7 +1,6 @@
 """`broker machine add`: judge, look, copy, upload, define; what is refused is refused before anything is copied."""
 
 import contextlib
-import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,13 @@ from broker.cli.acting import Acting
 from broker.cli.disks_given import Remote, parse_disks
 from broker.cli.exits import BadUsage, Exit, Failed, tell
 from broker.cli.machine_disks import Prepared, prepare, show_sizes, survey, upload
+from broker.cli.machine_nvram import find_variables
 from broker.cli.machine_remote import look_at_remote
 from broker.cli.machine_source import Source, find_disks, from_domain, from_file
 from broker.cli.machine_views import show_dropped, size
 from broker.desktop.failure import DesktopFailure
 from broker.desktop.live import frozen_disks
-from broker.desktop.nvram import copy_nvram
-from broker.desktop.scratch import scratch_folder
+from broker.desktop.scratch import scratch_folder, usual_folder
 from broker.wire.machines import MachineDefinition
 from launcher.domain_xml import Examination, Facts, Refusal, XmlRefused, examine
 
@@ -53,7 +52,7 @@ async def add(acting: Acting, order: Order) -> int | None:
             source = await _source(order)
         where = find_disks(source, given)
         facts = _judged(source.xml, where)
-        with scratch_folder(order.work_folder or _cache_folder()) as scratch:
+        with scratch_folder(order.work_folder or usual_folder()) as scratch:
             definition = await _handed_over(acting, order, source, facts, where, scratch)
     except DesktopFailure as failure:
         raise Failed(str(failure)) from failure
@@ -85,8 +84,8 @@ async def _handed_over(
         return None
     async with _at_rest(source, scratch):
         surveyed = await survey(local, source, parse_disks(order.disks), with_backing=order.with_backing)
-        show_sizes(surveyed, remotes, as_is=order.as_is, must_copy=must_copy)
-        nvram = await _nvram(order, source, facts, scratch)
+        nvram = None if order.fresh_nvram else await find_variables(source, facts, order.nvram, scratch / _NVRAM)
+        show_sizes(surveyed, remotes, nvram, as_is=order.as_is, must_copy=must_copy)
         if order.dry_run:
             showing.stdout().print("nothing was copied or uploaded: --dry-run")
             return None
@@ -96,7 +95,7 @@ async def _handed_over(
     disks = {
         target: await upload(acting, f"disk {target}", disk.path, disk.format) for target, disk in prepared.items()
     }
-    variables = None if nvram is None else await upload(acting, "UEFI variables", nvram, "raw")
+    variables = None if nvram is None else await upload(acting, "UEFI variables", nvram.copy, "raw")
     return MachineDefinition(domain_xml=source.xml, disks=disks | remotes, nvram=variables)
 
 
@@ -162,23 +161,6 @@ async def _at_rest(source: Source, scratch: Path) -> AsyncIterator[None]:
         yield
 
 
-async def _nvram(order: Order, source: Source, facts: Facts, scratch: Path) -> Path | None:
-    """Copy the UEFI variables; None: a vm starts with fresh ones."""
-    if facts.firmware != "uefi":
-        if order.nvram is not None:
-            raise BadUsage("the machine boots by BIOS, which has no UEFI variables: leave --nvram out")
-        return None
-    if order.fresh_nvram:
-        return None
-    path = order.nvram.expanduser() if order.nvram else source.definition.nvram
-    if path is None:
-        showing.stdout().print("the XML names no UEFI variables: its vms start with fresh ones", style="dim")
-        return None
-    copy = scratch / _NVRAM
-    await copy_nvram(path, None if order.nvram else source.definition.nvram_format, copy)
-    return copy
-
-
 async def _install_guest(source: Source, prepared: dict[str, Prepared]) -> None:
     from broker.desktop.install_guest import install_guest
 
@@ -189,7 +171,3 @@ async def _install_guest(source: Source, prepared: dict[str, Prepared]) -> None:
         )
     console = showing.stdout()
     await install_guest(prepared[first].path, lambda line: console.print(showing.plain(line), style="dim"))
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vmbroker" / "desktop"

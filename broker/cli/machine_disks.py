@@ -8,7 +8,9 @@ from typing import Literal
 from broker.cli import showing
 from broker.cli.acting import Acting
 from broker.cli.exits import BadUsage
+from broker.cli.machine_nvram import Variables
 from broker.cli.machine_source import Source
+from broker.cli.machine_uploads import say_how_to_drop
 from broker.cli.progress import progress
 from broker.client.files import read_content
 from broker.desktop.compact import TOLD_PARTS, Plan, make_copy, plan_copy
@@ -47,13 +49,21 @@ async def survey(
             f"--disk {target}",
             image_format=None if is_given else declared[target].format,
             is_chain_trusted=with_backing or (source.virsh is not None and not is_given),
+            is_live=source.running is not None and not is_given,
         )
         surveyed[target] = Surveyed(image=image, plan=await plan_copy(what, image))
     return surveyed
 
 
-def show_sizes(surveyed: Mapping[str, Surveyed], remotes: Mapping[str, Disk], *, as_is: bool, must_copy: bool) -> None:
-    """Show each disk: how large the guest sees it, what it takes here, what will be uploaded."""
+def show_sizes(
+    surveyed: Mapping[str, Surveyed],
+    remotes: Mapping[str, Disk],
+    nvram: Variables | None,
+    *,
+    as_is: bool,
+    must_copy: bool,
+) -> None:
+    """Show each disk, and the UEFI variables: how large the guest sees it, what it takes here, what is uploaded."""
     table = showing.table("disk", "format", "size", "takes here", "to upload", right=("size", "takes here"))
     for target, disk in surveyed.items():
         image = disk.image
@@ -64,6 +74,9 @@ def show_sizes(surveyed: Mapping[str, Surveyed], remotes: Mapping[str, Disk], *,
         table.add_row(target, f"{image.top.format}{layers}", showing.size(image.top.virtual_bytes), held, sent)
     for target, remote in remotes.items():
         table.add_row(target, remote.format, "", "", "nothing: nodes fetch it themselves")
+    if nvram is not None:
+        size, held = (showing.size(path.stat().st_size) for path in (nvram.copy, nvram.path))
+        table.add_row("UEFI", "variables", size, held, f"all of {showing.plain(str(nvram.path))}")
     showing.stdout().print(table)
 
 
@@ -101,7 +114,8 @@ async def upload(acting: Acting, what: str, path: Path, image_format: Literal["q
         content = await read_content(path, bars.bar(f"reading {what}", path.stat().st_size))
         is_there = await acting.files.has_image(content.digest)
         if not is_there:
-            await acting.files.put_image(path, content, bars.bar(f"uploading {what}", content.size_bytes))
+            with say_how_to_drop():
+                await acting.files.put_image(path, content, bars.bar(f"uploading {what}", content.size_bytes))
     said = "was there already" if is_there else "uploaded"
     console.print(f"{what}: {showing.size(content.size_bytes)} {said}, sha256 {showing.short(content.digest)}")
     return Disk(digest=content.digest, size_bytes=content.size_bytes, format=image_format)

@@ -8,6 +8,7 @@ import aiohttp
 from broker.cli.acting import Acting
 from broker.cli.disks_given import Remote
 from broker.cli.exits import Failed
+from broker.client.errors import CallError
 from broker.desktop.formats import HEAD_BYTES, format_of, read_qcow2
 from broker.wire.machines import Disk
 
@@ -23,9 +24,12 @@ async def look_at_remote(acting: Acting, target: str, remote: Remote) -> Disk:
     """
     what = f"disk {target}: {remote.url}"
     headers = {"Range": f"bytes=0-{HEAD_BYTES - 1}"}
-    async with acting.session.open("GET", remote.url, headers=headers) as answer:
-        size_bytes = _size_bytes(answer)
-        head = await _head(answer)
+    try:
+        async with acting.session.open("GET", remote.url, headers=headers) as answer:
+            size_bytes = _size_bytes(answer)
+            head = await _head(answer)
+    except CallError as error:
+        raise Failed(f"disk {target}: {error}: is its address right, and does its server run?") from error
     if size_bytes is None:
         raise Failed(f"{what} is served without its size: give an address of a plain file")
     return Disk(digest=remote.digest, size_bytes=size_bytes, format=_format(what, head), url=remote.url)

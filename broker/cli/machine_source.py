@@ -36,8 +36,8 @@ async def from_domain(domain: str, uri: str | None, *, is_live: bool) -> Source:
     state = await virsh.state(domain)
     if state == "saved":
         raise DesktopFailure(
-            f"{domain} is saved, not shut down, so its disks are not whole: start it "
-            f"(`virsh -c {virsh.uri} start {domain}`) and shut it down from inside"
+            f"{domain} is saved, not shut down, so its disks are not whole: start it (`virsh -c {virsh.uri} start "
+            f"{domain}`, or `virsh restore` and the file it was saved to) and shut it down from inside"
         )
     if state == "off":
         check_left_over(domain, definition, virsh.uri)

@@ -5,12 +5,18 @@ where the server gives it; where it does not, the target is this run's alone: on
 Source: RFC 9530 (Repr-Digest), RFC 9110 section 13.1.2 (If-None-Match).
 """
 
+import asyncio
 import base64
+import errno
 import hashlib
+import os
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, NoReturn
+
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 
 from broker.client.errors import ApiError, CallError, Unreachable
 from broker.client.repetition import is_passing
@@ -18,6 +24,8 @@ from broker.client.session import Session
 from broker.wire.leases import SignedUrl
 
 CHUNK_BYTES = 262_144
+BLOCK_BYTES = 1_048_576
+"""What is read at once to be sent: a thread's turn for each block costs an emulated processor milliseconds."""
 MAX_REFRESHES = 3
 """How often a 403 is taken for an address that grew old."""
 
@@ -97,7 +105,7 @@ async def put(session: Session, signed: SignedUrl, upload: Upload, *, may_be_our
         **signed.headers,
     }
     try:
-        async with session.open(signed.method, signed.url, data=upload.file, headers=headers) as response:
+        async with session.open(signed.method, signed.url, data=_Body(upload), headers=headers) as response:
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:
                 raise Unreachable(f"the server answers {response.status}, and keeps nothing", is_lasting=True)
     except ApiError as error:
@@ -106,6 +114,33 @@ async def put(session: Session, signed: SignedUrl, upload: Upload, *, may_be_our
         there = await _digest_there(session, signed)
         if there != upload.sha256 and not (there is None and may_be_ours):
             raise
+
+
+class _Body(aiohttp.Payload):
+    """A file as the body of a request. Every writing begins anew: a redirect may have it sent again."""
+
+    def __init__(self, upload: Upload) -> None:
+        super().__init__(upload.file)
+        self._descriptor = upload.file.fileno()
+        self._size = upload.size_bytes
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> NoReturn:  # noqa: ARG002 - not as text
+        raise TypeError("a file's bytes are no text")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send what was announced, whatever the file grew by since.
+
+        Raises:
+            OSError: it became shorter, or cannot be read.
+        """
+        offset_bytes, end_bytes = 0, self._size or 0
+        while offset_bytes < end_bytes:
+            wanted_bytes = min(BLOCK_BYTES, end_bytes - offset_bytes)
+            block = await asyncio.to_thread(os.pread, self._descriptor, wanted_bytes, offset_bytes)
+            if not block:
+                raise OSError(errno.ENODATA, "the file became shorter while it was sent")
+            await writer.write(block)
+            offset_bytes += len(block)
 
 
 async def _digest_there(session: Session, signed: SignedUrl) -> bytes | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from broker.client.errors import ApiError, CallError, may_help_to_repeat
 from broker.client.session import Patience, Session
+from broker.wire.machines import UploadView
 from broker.wire.problems import ProblemCode
 
 PART_BYTES = 16_777_216
@@ -40,6 +41,24 @@ _GO_ON = frozenset(
 
 class FileChanged(OSError):
     """The file became shorter while it was uploaded; `filename` is its path."""
+
+
+async def unfinished_uploads(session: Session) -> list[UploadView]:
+    """Return the user's uploads that are not complete, whoever began them."""
+    return await session.call("GET", "/v1/uploads", answer=list[UploadView])
+
+
+async def drop_upload(session: Session, upload: str) -> None:
+    """Remove an upload and its bytes. Idempotent.
+
+    Raises:
+        ApiError: among others `upload_busy`: bytes come in just now.
+    """
+    try:
+        await session.send("DELETE", f"/v1/uploads/{upload}", headers=_HEADERS)
+    except ApiError as error:
+        if error.code is not ProblemCode.NOT_FOUND:
+            raise
 
 
 class ImageUpload:

@@ -11,31 +11,33 @@ from broker.desktop.failure import DesktopFailure
 
 _PERM_BASE = 100
 _PERM_WRITE_BIT = 1
+AS_ROOT = '`sudo -E "$(command -v broker)" machine add …`'
+"""How the command is run again as root: sudo looks for programs in folders of its own."""
 _FLOCK = struct.Struct("hhqqi4x")
 """`struct flock`: l_type, l_whence, l_start, l_len, l_pid. Source: fcntl(2)."""
 
 
-def check_readable(what: str, path: Path, option: str) -> None:
+def check_readable(what: str, path: Path, option: str, *, is_live: bool = False) -> None:
     """Refuse a path that is no file or device, or that this account may not read.
 
     Args:
         what: What the file is, for the sentence: `disk vda`.
         path: The file.
         option: The option by which another file can be given: `--disk vda`.
+        is_live: Whether a running machine's disk is frozen just now, so that a copy made by hand is not the same.
 
     Raises:
         DesktopFailure: with what to do, in one sentence.
     """
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+        if not _has_bytes(path):
             raise DesktopFailure(f"{what}: {path} is no file and no disk; give it with {option}=PATH")
         with path.open("rb"):
             pass
     except FileNotFoundError:
         raise DesktopFailure(f"{what}: there is no file {path}; give it with {option}=PATH") from None
     except PermissionError:
-        raise DesktopFailure(_unreadable(what, path, option)) from None
+        raise DesktopFailure(_unreadable(what, path, option, is_live=is_live)) from None
     except OSError as error:
         raise DesktopFailure(
             f"{what}: {path} cannot be read: {error.strerror}; give a file with {option}=PATH"
@@ -49,11 +51,13 @@ def check_layer_readable(what: str, path: Path, top: Path) -> None:
         DesktopFailure: with what to do, in one sentence.
     """
     try:
+        if not _has_bytes(path):
+            raise DesktopFailure(f"{what}: {path}, which {top} is an overlay over, is no file and no disk")
         with path.open("rb"):
             pass
     except PermissionError:
         raise DesktopFailure(
-            f"{what}: you may not read {path}, which {top} is an overlay over: run this command again with `sudo -E`"
+            f"{what}: you may not read {path}, which {top} is an overlay over: run this command again with {AS_ROOT}"
         ) from None
     except OSError as error:
         raise DesktopFailure(
@@ -62,15 +66,21 @@ def check_layer_readable(what: str, path: Path, top: Path) -> None:
         ) from error
 
 
-def _unreadable(what: str, path: Path, option: str) -> str:
-    if _is_device(path):
-        return f"{what}: only root may read the disk {path}: run this command again with `sudo -E`"
+def _has_bytes(path: Path) -> bool:
+    """Tell whether it is a file or a disk: to open a pipe would wait for its other end."""
+    mode = path.stat().st_mode
+    return stat.S_ISREG(mode) or stat.S_ISBLK(mode)
+
+
+def _unreadable(what: str, path: Path, option: str, *, is_live: bool) -> str:
+    if is_live or _is_device(path):
+        return f"{what}: only root may read the disk {path}: run this command again with {AS_ROOT}"
     copy = f"~/{path.name}"
     quoted, quoted_copy = shlex.quote(str(path)), f"~/{shlex.quote(path.name)}"
     return (
         f"{what}: you may not read {path}: make a copy of your own with "
         f"`sudo install -m 600 -o $(id -u) {quoted} {quoted_copy}` and add {option}={copy}, "
-        f"or run this command again with `sudo -E`"
+        f"or run this command again with {AS_ROOT}"
     )
 
 

@@ -9,6 +9,8 @@ from broker.desktop.failure import DesktopFailure
 CONVERTED = ("qcow2", "raw", "vmdk", "vdi", "vhdx", "qed")
 """Formats of `qemu-img` that a machine's disk may have on the desktop. Nodes take the first two."""
 
+FLATTEN = "if all of it is yours, make one file of it with `qemu-img convert -O qcow2 {name} whole.qcow2` and give that"
+"""What to do with an image that is in several files; `name` is its top."""
 HEAD_BYTES = 1024
 _MAGICS = {
     b"QFI\xfb": "qcow2",

@@ -12,8 +12,9 @@ import msgspec
 
 from broker.desktop.access import check_layer_readable, check_readable, has_writer
 from broker.desktop.failure import DesktopFailure
-from broker.desktop.formats import check_known, format_of, read_head, read_qcow2
+from broker.desktop.formats import FLATTEN, check_known, format_of, read_head, read_qcow2
 from broker.desktop.programs import run
+from broker.desktop.vmdk import check_extents
 
 MAX_LAYERS = 64
 _INFO_S = 60.0
@@ -29,7 +30,6 @@ class _Info(msgspec.Struct, rename="kebab"):
     full_backing_filename: str | None = None
     backing_filename_format: str | None = None
     encrypted: bool = False
-    format_specific: dict[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,9 @@ class Image:
         return len(self.layers) == 1 and self.top.format in {"qcow2", "raw"} and self.top.path.is_file()
 
 
-async def read_image(what: str, path: Path, option: str, *, image_format: str | None, is_chain_trusted: bool) -> Image:
+async def read_image(
+    what: str, path: Path, option: str, *, image_format: str | None, is_chain_trusted: bool, is_live: bool = False
+) -> Image:
     """Look at an image and everything below it.
 
     Args:
@@ -72,6 +74,7 @@ async def read_image(what: str, path: Path, option: str, *, image_format: str | 
         option: The option by which another file can be given: `--disk vda`.
         image_format: As its machine declares it; None: told by its first bytes.
         is_chain_trusted: Whether the files that it names may be followed.
+        is_live: Whether a running machine's disk is frozen just now, so that no other file can stand in for it.
 
     Raises:
         DesktopFailure: it cannot be read, is being written to, or must not be followed.
@@ -87,7 +90,7 @@ async def read_image(what: str, path: Path, option: str, *, image_format: str | 
         if layers:
             check_layer_readable(what, path, layers[0].path)
         else:
-            check_readable(what, path, option)
+            check_readable(what, path, option, is_live=is_live)
         if has_writer(path):
             raise DesktopFailure(
                 f"{what}: a running machine writes to {path}: shut it down, or name it with --domain VM --live to copy "
@@ -110,12 +113,16 @@ async def read_image(what: str, path: Path, option: str, *, image_format: str | 
 
 async def _look_at(what: str, path: Path, declared: str | None) -> _Info:
     head = read_head(path)
+    if not head:
+        raise DesktopFailure(f"{what} is empty, so there is no disk in it: give the file that the machine starts from")
     image_format = declared or format_of(what, head)
     check_known(what, image_format)
+    if image_format == "vmdk":
+        check_extents(what, path)
     if image_format == "qcow2":
         header = read_qcow2(what, head)
         if header.has_data_file:
-            raise DesktopFailure(f"{what} keeps its data in another file: {_FLATTEN.format(name=path.name)}")
+            raise DesktopFailure(f"{what} keeps its data in another file: {FLATTEN.format(name=path.name)}")
         if header.is_encrypted:
             raise DesktopFailure(f"{what} is encrypted, and no node has a key for it: hand over an unencrypted copy")
     ended = await run("qemu-img", "info", "--output=json", "-f", image_format, str(path), timeout_s=_INFO_S)
@@ -124,13 +131,7 @@ async def _look_at(what: str, path: Path, declared: str | None) -> _Info:
     info = msgspec.json.decode(ended.out, type=_Info)
     if info.encrypted:
         raise DesktopFailure(f"{what} is encrypted, and no node has a key for it: hand over an unencrypted copy")
-    _check_extents(what, path, info)
     return info
-
-
-_FLATTEN = (
-    "if all of it is yours, make one file of it with `qemu-img convert -O qcow2 {name} whole.qcow2` and give that"
-)
 
 
 def _below(what: str, path: Path, info: _Info, *, is_trusted: bool) -> tuple[Path, str | None] | None:
@@ -140,7 +141,7 @@ def _below(what: str, path: Path, info: _Info, *, is_trusted: bool) -> tuple[Pat
         return None
     if ":" in named.partition("/")[0]:
         raise DesktopFailure(
-            f"{what}: {path} is an overlay over {named!r}, which is no file: {_FLATTEN.format(name=path)}"
+            f"{what}: {path} is an overlay over {named!r}, which is no file: {FLATTEN.format(name=path)}"
         )
     if not is_trusted:
         raise DesktopFailure(
@@ -154,15 +155,3 @@ def _below(what: str, path: Path, info: _Info, *, is_trusted: bool) -> tuple[Pat
             f"`qemu-img rebase -u -F qcow2 -b {named} {path}` (or -F raw) while the machine is off"
         )
     return below.absolute(), info.backing_filename_format
-
-
-def _check_extents(what: str, path: Path, info: _Info) -> None:
-    """Refuse a VMDK whose extents are anywhere but beside it. Source: QEMU, qapi/block-core.json, `VmdkExtentInfo`."""
-    specific = (info.format_specific or {}).get("data")
-    extents = specific.get("extents") if isinstance(specific, dict) else None
-    for extent in extents if isinstance(extents, list) else []:
-        named = Path(str(extent.get("filename", "")))
-        if (path.parent / named).resolve().parent != path.resolve().parent or not named.name.endswith(".vmdk"):
-            raise DesktopFailure(
-                f"{what} keeps its data in {named}, which is not beside it: {_FLATTEN.format(name=path)}"
-            )

@@ -3,22 +3,23 @@
 The machine goes on writing to an overlay while its disks, frozen below, are copied; then the overlay is written into
 them and removed. Without a guest agent the copy is what a power cut would leave, which file systems with a journal are
 made for. The machine may end meanwhile, by itself or by QEMU's fault: then the overlay is written back while it is
-off. Only a kill -9 of this program, or of the desktop, leaves the overlay; the machine runs on with it, and
-`check_left_over` tells what to do.
+off. A machine that is saved meanwhile keeps its overlay, which its saved state names; and a kill -9 of this program, or
+of the desktop, leaves the overlay to the machine, which runs on with it: `check_left_over` tells what to do.
 
 Source: virsh(1), "snapshot-create-as" and "blockcommit"; https://libvirt.org/kbase/live_full_disk_backup.html
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from broker.desktop.definition import Definition, NamedDisk, read_definition
 from broker.desktop.failure import DesktopFailure
+from broker.desktop.own_disks import with_own_disks
 from broker.desktop.programs import run
-from broker.desktop.virsh import NoSuchDomain, Virsh
+from broker.desktop.virsh import NoSuchDomain, State, Virsh
 
 SUFFIX = ".vmbroker-live"
 _NAME = "vmbroker-live"
@@ -68,13 +69,9 @@ def check_left_over(domain: str, definition: Definition, uri: str) -> None:
     """
     left = [disk.target for disk in definition.disks if str(disk.source or "").endswith(SUFFIX)]
     if left:
-        commands = "; ".join(
-            f"virsh -c {uri} blockcommit {domain} {target} --active --shallow --pivot --wait --delete"
-            for target in left
-        )
         raise DesktopFailure(
             f"an earlier --live was killed, and {domain} still runs on its overlay: start it if it is off, then put it "
-            f"back with `{commands}`"
+            f"back with `{_commit_commands(uri, domain, left)}`"
         )
 
 
@@ -109,18 +106,27 @@ async def _take(running: Running, overlays: dict[str, Path], log: Log) -> None:
 
 async def _put_back(running: Running, overlays: dict[str, Path], scratch: Path, log: Log) -> None:
     """Undo what libvirt says was done: a snapshot whose answer was lost may have been taken."""
-    if not await _is_running(running):
-        await _put_back_stopped(running, overlays, scratch)
-        return
+    state, failures = await _state(running), list[str]()
+    if state == "running" and (failures := await _commit_all(running, overlays, log)):
+        state = await _state(running)
+    match state:
+        case "running" if failures:
+            raise DesktopFailure("; ".join(failures))
+        case "saved":
+            _check_not_saved_above(running, overlays)
+        case "off":
+            await _write_back(running, overlays)
+    await _restore_definition(running, overlays, scratch)
+
+
+async def _commit_all(running: Running, overlays: dict[str, Path], log: Log) -> list[str]:
+    """Put a running domain back on its own disks; return what failed."""
     now = read_definition((await running.virsh.running_definition(running.domain)).encode())
     on_overlay = [disk.target for disk in now.disks if disk.source == overlays.get(disk.target)]
     failures = [failure for target in on_overlay if (failure := await _commit(running, target))]
-    if failures and not await _is_running(running):
-        await _put_back_stopped(running, overlays, scratch)
-    elif failures:
-        raise DesktopFailure("; ".join(failures))
-    if on_overlay:
+    if on_overlay and not failures:
         log(f"{running.domain} is back on its own disks")
+    return failures
 
 
 async def _commit(running: Running, target: str) -> str | None:
@@ -129,13 +135,25 @@ async def _commit(running: Running, target: str) -> str | None:
     except DesktopFailure as failure:
         return (
             f"disk {target} of {running.domain} could not be taken off its overlay ({failure}), and the machine "
-            f"runs on with it: try again with `{_commit_command(running.virsh.uri, running.domain, target)}`"
+            f"runs on with it: try again with `{_commit_commands(running.virsh.uri, running.domain, [target])}`"
         )
     return None
 
 
-async def _put_back_stopped(running: Running, overlays: dict[str, Path], scratch: Path) -> None:
-    """Write the overlays of a domain that is off into the disks below, and give the domain its own definition again."""
+def _check_not_saved_above(running: Running, overlays: dict[str, Path]) -> None:
+    """Leave everything to a domain that was saved: its saved state can only be started over the overlays."""
+    left = [target for target, overlay in overlays.items() if overlay.exists()]
+    if left:
+        uri, domain = running.virsh.uri, running.domain
+        raise DesktopFailure(
+            f"{domain} was saved while it was copied, and its saved state needs its overlays: start it with "
+            f"`virsh -c {uri} start {domain}` (or `virsh restore` and the file it was saved to), then put it back with "
+            f"`{_commit_commands(uri, domain, left)}`, and add it again"
+        )
+
+
+async def _write_back(running: Running, overlays: dict[str, Path]) -> None:
+    """Write the overlays of a domain that is off into the disks below."""
     for overlay in filter(Path.exists, overlays.values()):
         ended = await run("qemu-img", "commit", "-q", "-f", "qcow2", str(overlay), timeout_s=_COMMIT_S)
         if ended.status != 0:
@@ -145,21 +163,38 @@ async def _put_back_stopped(running: Running, overlays: dict[str, Path], scratch
                 f"`virsh -c {running.virsh.uri} edit {running.domain}`"
             )
         overlay.unlink()
-    if running.definition is not None:
-        file = scratch / "definition.xml"
-        file.write_text(running.definition, encoding="utf-8")
-        await running.virsh.define(file)
 
 
-async def _is_running(running: Running) -> bool:
+async def _restore_definition(running: Running, overlays: dict[str, Path], scratch: Path) -> None:
+    """Name a domain's own disks again where its definition, as it is by now, still names an overlay."""
+    if running.definition is None:
+        return
     try:
-        return await running.virsh.state(running.domain) == "running"
+        present = await running.virsh.whole_definition(running.domain)
     except NoSuchDomain:
-        return False
+        return
+    restored = with_own_disks(present, running.definition, overlays.values())
+    if restored is None:
+        return
+    file = scratch / "definition.xml"
+    file.touch(mode=0o600)  # there are passwords in it
+    try:
+        file.write_text(restored, encoding="utf-8")
+        await running.virsh.define(file)
+    finally:
+        file.unlink()
 
 
-def _commit_command(uri: str, domain: str, target: str) -> str:
-    return f"virsh -c {uri} blockcommit {domain} {target} --active --shallow --pivot --wait --delete"
+async def _state(running: Running) -> State:
+    try:
+        return await running.virsh.state(running.domain)
+    except NoSuchDomain:
+        return "off"
+
+
+def _commit_commands(uri: str, domain: str, targets: Iterable[str]) -> str:
+    flags = "--active --shallow --pivot --wait --delete"
+    return "; ".join(f"virsh -c {uri} blockcommit {domain} {target} {flags}" for target in targets)
 
 
 async def _finished(task: "asyncio.Task[None]") -> None:

@@ -13,6 +13,16 @@ from broker.desktop.failure import DesktopFailure
 _PREFIX = "machine-"
 _KEPT_FREE_BYTES = 256 * 1024 * 1024
 """Left to everything else on that disk."""
+ROOTS_FOLDER = Path("/var/cache/vmbroker-desktop")
+
+
+def usual_folder() -> Path:
+    """Return where copies are made: as root never in somebody's home, whose owner its folder would shut out."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute()
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    if os.geteuid() == 0 and existing.stat().st_uid != 0:
+        return ROOTS_FOLDER
+    return cache / "vmbroker" / "desktop"
 
 
 @contextlib.contextmanager

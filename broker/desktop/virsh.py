@@ -36,15 +36,24 @@ class Virsh:
         """Return the XML that the domain is started from, or the only one of a transient domain."""
         return (await self._ask("dumpxml", "--inactive", f"--domain={domain}")).out.decode()
 
+    async def whole_definition(self, domain: str) -> str:
+        """Return the XML that the domain is started from, with its passwords: what may be given to `define`."""
+        command = ("dumpxml", "--inactive", "--security-info", f"--domain={domain}")
+        return (await self._do(*command, timeout_s=_ANSWER_S)).out.decode()
+
     async def running_definition(self, domain: str) -> str:
         """Return the XML of the domain as it runs now."""
         return (await self._ask("dumpxml", f"--domain={domain}")).out.decode()
 
     async def state(self, domain: str) -> State:
         """Tell whether the disks are whole: `saved` is off with its memory, and unwritten data, in another file."""
-        if (await self._ask("domstate", f"--domain={domain}")).out.decode().strip() not in {"shut off", "crashed"}:
+        told = (await self._ask("domstate", "--reason", f"--domain={domain}")).out.decode().strip()
+        state, _, reason = told.partition(" (")
+        if state not in {"shut off", "crashed"}:
             return "running"
-        return "saved" if await self._says(domain, "Managed", "save:", "yes") else "off"
+        # A restarted libvirt has forgotten the reason, and knows of a managed save alone.
+        is_saved = reason == "saved)" or await self._says(domain, "Managed", "save:", "yes")
+        return "saved" if is_saved else "off"
 
     async def is_persistent(self, domain: str) -> bool:
         """Tell whether the domain's definition is kept when it ends."""
@@ -126,8 +135,9 @@ async def find_domain(domain: str, uri: str | None) -> tuple[Virsh, str]:
         DesktopFailure: nobody has it; the text names each that was asked.
     """
     named = uri or os.environ.get("LIBVIRT_DEFAULT_URI")
+    asked = (named,) if named else USUAL_URIS
     reasons = []
-    for candidate in (named,) if named else USUAL_URIS:
+    for candidate in asked:
         virsh = Virsh(candidate)
         try:
             return virsh, await virsh.definition(domain)
@@ -135,8 +145,8 @@ async def find_domain(domain: str, uri: str | None) -> tuple[Virsh, str]:
             if named and not isinstance(failure, NoSuchDomain):
                 raise
             reasons.append(str(failure))
-    where = uri or "--connect URI"
-    raise DesktopFailure(f"there is no machine {domain!r}: {'; '.join(reasons)} (see `virsh -c {where} list --all`)")
+    commands = ", ".join(f"`virsh -c {candidate} list --all`" for candidate in asked)
+    raise DesktopFailure(f"there is no machine {domain!r}: {'; '.join(reasons)} (see {commands})")
 
 
 def _escaped(path: Path) -> str:

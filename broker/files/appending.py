@@ -35,6 +35,8 @@ class Appending:
         # A cancelled await leaves its thread behind: it must not write once the file is closed.
         self._writing = threading.Lock()
         self._is_closed = False
+        # Opened for the first piece: what is complete, and may be an image already, is not written to any more.
+        self._descriptor: int | None = None
 
     async def run(
         self, pieces: AsyncIterator[bytes], checksum: Checksum | None, written: Callable[[], Awaitable[None]]
@@ -47,11 +49,10 @@ class Appending:
         """
         begun_bytes = self.offset_bytes
         hasher = hashlib.new(checksum.algorithm, usedforsecurity=False) if checksum is not None else None
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
         try:
             async for piece in pieces:
                 self._check(piece)
-                await asyncio.to_thread(self._write, descriptor, piece, hasher)
+                await asyncio.to_thread(self._write, piece, hasher)
                 self.offset_bytes += len(piece)
                 await written()
             if checksum is not None and hasher is not None and hasher.digest() != checksum.digest:
@@ -62,7 +63,7 @@ class Appending:
                 raise disk_full() from error
             raise
         finally:
-            await asyncio.shield(asyncio.to_thread(self._close, descriptor))
+            await asyncio.shield(asyncio.to_thread(self._close))
 
     def _check(self, piece: bytes) -> None:
         if self.offset_bytes + len(piece) > self._limit_bytes:
@@ -71,25 +72,29 @@ class Appending:
             )
         self._space.check()
 
-    def _write(self, descriptor: int, piece: bytes, hasher: "hashlib._Hash | None") -> None:
+    def _write(self, piece: bytes, hasher: "hashlib._Hash | None") -> None:
         with self._writing:
             if self._is_closed:
                 return
+            if self._descriptor is None:
+                self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
             if hasher is not None:
                 hasher.update(piece)
             view = memoryview(piece)
             while view:
-                view = view[os.write(descriptor, view) :]
+                view = view[os.write(self._descriptor, view) :]
 
-    def _close(self, descriptor: int) -> None:
+    def _close(self) -> None:
         """Cut off what is not counted, make the rest durable."""
         with self._writing:
             self._is_closed = True
+            if self._descriptor is None:
+                return
             try:
-                os.ftruncate(descriptor, self.offset_bytes)
-                os.fsync(descriptor)
+                os.ftruncate(self._descriptor, self.offset_bytes)
+                os.fsync(self._descriptor)
             finally:
-                os.close(descriptor)
+                os.close(self._descriptor)
 
 
 def _mismatch(algorithm: str) -> Rejected:

@@ -1,13 +1,13 @@
 """Images by digest. A file under a digest's name exists only after its bytes were proved to have that digest."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 from broker.files.folders import make_private
 from broker.files.free_space import FreeSpace
-from broker.files.incoming import clear_abandoned, receive, sync_folder
+from broker.files.incoming import Received, clear_abandoned, receive, sync_folder
 from broker.files.locks import locked
 from broker.wire.names import Digest
 
@@ -18,7 +18,8 @@ _SETTLE_S = 30.0
 class Images:
     """All images below one folder. Who may see one is not known here: the store keeps the grants.
 
-    Bytes are kept and granted, or found to be nobody's and removed, as one step each: in `settling`.
+    Bytes are kept and granted, or found to be nobody's and removed, as one step each: in `settling`. Before they are
+    kept they must be noted as nobody's, so that they are found should the grant fail.
     """
 
     def __init__(self, folder: Path, *, limit_bytes: int, space: FreeSpace) -> None:
@@ -30,8 +31,8 @@ class Images:
             make_private(part)
         clear_abandoned(self._incoming)
 
-    async def put(self, digest: Digest, chunks: AsyncIterator[bytes], grant: Callable[[int], Awaitable[None]]) -> int:
-        """Take an image in, `grant` it with its size, and return its size in bytes.
+    def received(self, digest: Digest, chunks: AsyncIterator[bytes]) -> AbstractAsyncContextManager[Received]:
+        """Take an image's bytes in for the block, and prove their digest; who wants them `keep`s them.
 
         One that is there already is read to the end all the same: sending the bytes is what proves that the sender
         has them.
@@ -40,13 +41,7 @@ class Images:
             Rejected: `digest_mismatch` or `too_large`; nothing is kept.
             Unavailable: `store_disk_full`.
         """
-        async with receive(
-            self._incoming, chunks, limit_bytes=self._limit_bytes, expected=digest, space=self._space
-        ) as received:
-            async with self.settling():
-                await self.keep(digest, received.path)
-                await grant(received.size_bytes)
-            return received.size_bytes
+        return receive(self._incoming, chunks, limit_bytes=self._limit_bytes, expected=digest, space=self._space)
 
     def settling(self) -> AbstractAsyncContextManager[None]:
         """Return the lock under which images are kept and granted, or removed.
@@ -59,6 +54,10 @@ class Images:
     async def keep(self, digest: Digest, proved: Path) -> None:
         """Give a file, whose bytes were proved, its name as an image; `proved` stays for its owner to remove."""
         await asyncio.to_thread(self._keep, digest, proved)
+
+    async def seal(self, digest: Digest) -> None:
+        """Take away from everybody, the broker too, the right to write to an image that is granted."""
+        await asyncio.to_thread(self.location(digest).chmod, 0o400)
 
     async def remove(self, digest: Digest) -> None:
         """Remove an image that nobody is granted; whoever reads it just now reads it to its end."""
@@ -75,7 +74,6 @@ class Images:
     def _keep(self, digest: Digest, proved: Path) -> None:
         location = self.location(digest)
         make_private(location.parent)
-        proved.chmod(0o400)
         with suppress(FileExistsError):
             location.hardlink_to(proved)
             sync_folder(location.parent)

@@ -81,7 +81,7 @@ class Upload:
         await self._catch_up(_CATCH_UP_S)
 
     async def prove(self) -> None:
-        """Return when the complete upload has the digest that was announced.
+        """Return when the complete upload has the digest that was announced, and is durable.
 
         Raises:
             Rejected: `digest_mismatch`.
@@ -100,6 +100,8 @@ class Upload:
                 ProblemCode.DIGEST_MISMATCH,
                 f"the bytes that arrived have {found}, announced was {self.digest}; nothing was kept: upload again",
             )
+        # A broker that was killed may have left bytes that no request made durable.
+        await asyncio.to_thread(os.fsync, self._descriptor)
 
     async def _catch_up(self, within_s: float) -> None:
         ends_s = time.monotonic() + within_s

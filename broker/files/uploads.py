@@ -136,13 +136,14 @@ class Uploads:
         return removed
 
     def _begin(self, user: UserName, record: Record, upload: str) -> Standing:
+        """Begin it when there is room for it, beside all that was announced before and did not come yet."""
         with self._beginning:
             known = self._standing(user, upload)
             if known is not None:
                 return known
             if len(list(self._unfinished(user))) >= self._most_open:
                 raise _too_many(user, self._most_open)
-            self._space.check(record.size_bytes)
+            self._space.check(record.size_bytes + self._announced_bytes())
             make_private(self._folder / user)
             os.close(os.open(self._part(user, upload), os.O_WRONLY | os.O_CREAT, 0o600))
             self._write(user, upload, record)
@@ -166,6 +167,11 @@ class Uploads:
             standing = self._standing(user, path.stem)
             if standing is not None and not standing.is_finished:
                 yield standing
+
+    def _announced_bytes(self) -> int:
+        """Return how many bytes all unfinished uploads still want."""
+        users = [UserName(folder.name) for folder in self._folder.iterdir()]
+        return sum(each.size_bytes - each.offset_bytes for user in users for each in self._unfinished(user))
 
     def _old(self) -> Iterator[tuple[UserName, str]]:
         before_s = time.time() - ABANDONED_S

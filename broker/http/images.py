@@ -1,5 +1,7 @@
 """Images: taken in whole, handed out to those they were granted to, removed when they are nobody's."""
 
+from pathlib import Path
+
 from aiohttp import web
 
 from broker.domain.errors import Rejected
@@ -13,12 +15,20 @@ from broker.wire.problems import ProblemCode
 async def put_image(call: Call) -> web.Response:
     """Take an image in, prove its digest, and let its sender use it."""
     digest, user = call.digest, UserName(call.who.subject)
+    async with call.services.images.received(digest, call.chunks()) as received:
+        await become_image(call.services, user, digest, received.path, received.size_bytes)
+    return json_answer(ImageView(digest=digest, size_bytes=received.size_bytes), status=201)
 
-    async def grant(size_bytes: int) -> None:
-        await call.services.store.grant_image(user, digest, size_bytes)
 
-    size_bytes = await call.services.images.put(digest, call.chunks(), grant)
-    return json_answer(ImageView(digest=digest, size_bytes=size_bytes), status=201)
+async def list_images(call: Call) -> web.Response:
+    return json_answer(await call.services.store.list_images(UserName(call.who.subject)))
+
+
+async def delete_image(call: Call) -> web.Response:
+    """Give up an image that none of the sender's machines names; its bytes go when they are nobody's then."""
+    await call.services.store.delete_image(UserName(call.who.subject), call.digest)
+    await remove_ungranted(call.services)
+    return web.Response(status=204)
 
 
 async def get_image(call: Call) -> web.StreamResponse:
@@ -34,6 +44,28 @@ async def get_image(call: Call) -> web.StreamResponse:
 
 async def is_granted(call: Call, user: UserName, digest: Digest) -> bool:
     return await call.services.store.image_size(user, digest) is not None
+
+
+async def become_image(services: Services, user: UserName, digest: Digest, proved: Path, size_bytes: int) -> None:
+    """Keep a file, whose bytes were proved, as an image of the user's.
+
+    It may fail at any point: repeating it goes on, and bytes that were kept and not granted are found by the sweep.
+    """
+    async with services.images.settling():
+        await services.store.expect_image(digest)
+        await services.images.keep(digest, proved)
+        await services.store.grant_image(user, digest, size_bytes)
+        await services.images.seal(digest)
+
+
+async def release_unnamed(services: Services, *, keep_ms: int) -> None:
+    """Take grants back of images that no machine of their user named for `keep_ms`.
+
+    Not from somebody who is uploading: what is on its way may be the last disk of a machine with several.
+    """
+    for user, digest in await services.store.unnamed_images():
+        if not await services.uploads.unfinished(user):
+            await services.store.release_image(user, digest, keep_ms=keep_ms)
 
 
 async def remove_ungranted(services: Services) -> None:

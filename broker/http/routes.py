@@ -82,6 +82,8 @@ ROUTES: tuple[Route, ...] = (
     _person("DELETE", _READER_PATH, machines.unshare_machine, _A.MODIFY, _USER, "take a share back"),
     _person("GET", "/v1/machines", machines.list_machines, None, _NONE, "a user's machines (`?user=`)"),
     _person("PUT", _IMAGE_PATH, images.put_image, _A.MODIFY, (OWN,), "an image; its digest is proved"),
+    _person("DELETE", _IMAGE_PATH, images.delete_image, _A.MODIFY, (OWN,), "give up an image that no machine names"),
+    _person("GET", "/v1/images", images.list_images, _A.READ, (OWN,), "your images, and the machines that name them"),
     _bytes("GET", _IMAGE_PATH, images.get_image, _A.READ, (OWN,), "an image's bytes, in ranges"),
     _bytes("HEAD", _IMAGE_PATH, images.get_image, _A.READ, (OWN,), "whether the broker holds it for you"),
     _person("OPTIONS", uploads.PATH, uploads.discover, _A.MODIFY, (OWN,), "what of the tus protocol is spoken"),

@@ -1,4 +1,4 @@
-"""What nobody waits for: abandoned uploads, and images that lost their last user while the broker was stopped."""
+"""What nobody waits for: abandoned uploads, images that no machine names, and bytes that are nobody's."""
 
 import asyncio
 
@@ -6,9 +6,11 @@ import structlog
 
 from broker.domain.errors import Unavailable
 from broker.http.call import Services
-from broker.http.images import remove_ungranted
+from broker.http.images import release_unnamed, remove_ungranted
 
 SWEEP_S = 3_600.0
+UNNAMED_MS = 86_400_000
+"""How long an image stays granted that no machine names; far longer than a vm takes to fetch its own."""
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +26,7 @@ async def sweep_once(services: Services) -> None:
     """Remove what may go; what cannot be removed now is left for the next time."""
     try:
         removed = await services.uploads.clear_abandoned()
+        await release_unnamed(services, keep_ms=UNNAMED_MS)
         await remove_ungranted(services)
     except (Unavailable, OSError) as error:
         log.warning("sweep_missed", reason=str(error))

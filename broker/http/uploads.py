@@ -21,6 +21,7 @@ from broker.files.appending import CHECKSUMS, Checksum
 from broker.files.upload import Upload
 from broker.files.uploads import Standing
 from broker.http.call import Call, json_answer, limit
+from broker.http.images import become_image
 from broker.wire.machines import UploadView
 from broker.wire.names import Digest, UserName, check_digest
 from broker.wire.problems import ProblemCode
@@ -141,9 +142,7 @@ async def _become_image(call: Call, upload: Upload, name: str) -> None:
     except Rejected:
         await services.uploads.discard(user, name)
         raise
-    async with services.images.settling():
-        await services.images.keep(upload.digest, upload.path)
-        await services.store.grant_image(user, upload.digest, upload.size_bytes)
+    await become_image(services, user, upload.digest, upload.path, upload.size_bytes)
     await services.uploads.finish(user, name)
 
 

@@ -46,6 +46,16 @@ class ImageView(Message, frozen=True, kw_only=True):
     size_bytes: int
 
 
+class GrantedImage(Message, frozen=True, kw_only=True):
+    """An image of the asker's, with the machines that name it."""
+
+    digest: str
+    size_bytes: int
+    machines: list[str] = []
+    unnamed_since: str | None = None
+    """Since when no machine names it; it is removed a day later."""
+
+
 class MachineReaders(Message, frozen=True, kw_only=True):
     """Whom a machine is shared with: they see it, and may name it in streams of their own."""
 

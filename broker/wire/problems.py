@@ -20,6 +20,7 @@ class ProblemCode(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     ALREADY_EXISTS = "already_exists"
     MACHINE_IN_USE = "machine_in_use"
+    IMAGE_IN_USE = "image_in_use"
     OFFSET_DIFFERS = "offset_differs"
     TOO_MANY_UPLOADS = "too_many_uploads"
     SETTLED = "settled"
@@ -59,6 +60,7 @@ PROBLEMS: dict[ProblemCode, ProblemKind] = {
     ProblemCode.METHOD_NOT_ALLOWED: ProblemKind(405, "This address does not take that method"),
     ProblemCode.ALREADY_EXISTS: ProblemKind(409, "It exists already and may not be replaced"),
     ProblemCode.MACHINE_IN_USE: ProblemKind(409, "The machine is needed still"),
+    ProblemCode.IMAGE_IN_USE: ProblemKind(409, "A machine names the image still"),
     ProblemCode.OFFSET_DIFFERS: ProblemKind(409, "The upload stands at another offset"),
     ProblemCode.TOO_MANY_UPLOADS: ProblemKind(409, "Too many uploads are unfinished"),
     ProblemCode.SETTLED: ProblemKind(409, "The item is settled"),

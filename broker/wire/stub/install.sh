@@ -42,8 +42,8 @@ END_OF_UNIT
 
 # What the unit does, for systems without systemd; in the background, since an item may take days.
 write_starter() {
-	mkdir -p /usr/local/sbin
-	cat >"$starter" <<'END_OF_STARTER'
+	mkdir -p /usr/local/sbin &&
+		cat >"$starter" <<'END_OF_STARTER' && chmod 755 "$starter"
 #!/bin/sh
 # Installed by vmbroker: runs the client from the disk labelled VMBROKER; without that disk, nothing.
 client=/run/vmbroker/client
@@ -57,11 +57,10 @@ client=/run/vmbroker/client
 	mkdir -p $client && mount -o ro "$disk" $client && exec $client/run
 ) </dev/null >/dev/console 2>&1 &
 END_OF_STARTER
-	chmod 755 "$starter"
 }
 
 write_openrc_service() {
-	cat >"$service" <<'END_OF_SERVICE'
+	cat >"$service" <<'END_OF_SERVICE' && chmod 755 "$service"
 #!/sbin/openrc-run
 description="vmbroker client, from the disk labelled VMBROKER"
 depend() {
@@ -71,11 +70,10 @@ start() {
 	/usr/local/sbin/vmbroker-guest
 }
 END_OF_SERVICE
-	chmod 755 "$service"
 }
 
 write_sysv_service() {
-	cat >"$service" <<'END_OF_SERVICE'
+	cat >"$service" <<'END_OF_SERVICE' && chmod 755 "$service"
 #!/bin/sh
 # chkconfig: 2345 99 01
 # description: vmbroker client, from the disk labelled VMBROKER
@@ -89,28 +87,19 @@ write_sysv_service() {
 ### END INIT INFO
 [ "$1" != start ] || /usr/local/sbin/vmbroker-guest
 END_OF_SERVICE
-	chmod 755 "$service"
 }
 
+# In what is asked whether it failed, set -e is off: each step says by && that the next one needs it.
 install_stub() {
 	case $1 in
-	systemd)
-		write_unit $unit
-		systemctl enable $name.service
-		;;
-	openrc)
-		write_starter
-		write_openrc_service
-		rc-update add $name default
-		;;
+	systemd) write_unit $unit && systemctl enable $name.service ;;
+	openrc) write_starter && write_openrc_service && rc-update add $name default ;;
 	sysv)
-		write_starter
-		write_sysv_service
-		if command -v update-rc.d >/dev/null; then update-rc.d $name defaults; else chkconfig --add $name; fi
+		write_starter && write_sysv_service &&
+			if command -v update-rc.d >/dev/null; then update-rc.d $name defaults; else chkconfig --add $name; fi
 		;;
 	busybox)
-		write_starter
-		grep -qxF "$inittab_line" /etc/inittab || echo "$inittab_line" >>/etc/inittab
+		write_starter && { grep -qxF "$inittab_line" /etc/inittab || echo "$inittab_line" >>/etc/inittab; }
 		;;
 	esac >/dev/null 2>&1 || fail "could not be installed for $1: $name is not enabled"
 	echo "vmbroker: the stub is installed for $1. Shut this machine down, and hand it over: broker machine add"

@@ -1,11 +1,13 @@
 """`broker machine …` on a desktop, against a real broker, with real images and a real libvirt."""
 
 import asyncio
+import base64
 import hashlib
 import signal
 import ssl
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,10 +16,19 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.integration.desktop.images import MIB, TEXT, content_of, make_overlay, make_raw, qemu_img, write
+from tests.integration.desktop.images import (
+    MIB,
+    TEXT,
+    content_of,
+    make_overlay,
+    make_raw,
+    make_variables,
+    qemu_img,
+    write,
+)
 from tests.integration.desktop.libvirt import NAME, Desktop, desktop
 from tests.support.api import IMAGE, XML
-from tests.support.grid import Broker, Home, Said
+from tests.support.grid import Broker, Home, Said, free_port
 from tests.support.waiting import until
 
 UEFI = """
@@ -68,7 +79,7 @@ def test_a_uefi_machine_goes_over_with_its_chain_flat_and_its_variables(
     home: Home, broker: Broker, top: Path, tmp_path: Path
 ) -> None:
     write(top, "qcow2", 32 * MIB, 0x33)
-    variables = make_raw(tmp_path / "VARS.fd", b"_FVH", 131_072)
+    variables = make_variables(tmp_path / "VARS.fd")
     xml = UEFI.format(disk=top, nvram=f"<nvram>{variables}</nvram>")
 
     said = added(home, "uefi", "-", "--with-backing", stdin=xml)
@@ -77,6 +88,8 @@ def test_a_uefi_machine_goes_over_with_its_chain_flat_and_its_variables(
     assert lines[0] == "the XML is accepted: 2 vcpus, 512 MiB, uefi"
     assert "not given to a vm: graphics" in said
     assert "qcow2, 2 layers" in said
+    [shown_variables] = [line.split() for line in lines if line.startswith("UEFI  ")]
+    assert shown_variables == ["UEFI", "variables", "128.0", "KiB", "128.0", "KiB", "all", "of", str(variables)]
     assert lines[-1] == "machine alice/uefi is there, revision 1: 2 vcpus, 512 MiB, uefi"
     view = machine(broker, "uefi")
     content = content_of(kept(broker, view["disks"]["vda"]["digest"]), "qcow2", tmp_path)
@@ -91,6 +104,60 @@ def test_a_uefi_machine_goes_over_with_its_chain_flat_and_its_variables(
     assert "disk vda: " in again
     assert "was there already" in again
     assert machine(broker, "uefi").get("nvram") is None
+
+
+def test_an_xml_in_a_file_chooses_no_private_file_for_the_uefi_variables(
+    home: Home, broker: Broker, top: Path, tmp_path: Path
+) -> None:
+    private = tmp_path / "id_ed25519"
+    private.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
+    xml = UEFI.format(disk=top, nvram=f"<nvram>{private}</nvram>")
+
+    chosen = add(home, "x", "-", "--with-backing", stdin=xml)
+    given = add(home, "x", "-", "--with-backing", "--nvram", private, stdin=xml)
+
+    assert (chosen.status, given.status) == (1, 1)
+    assert f"the XML chose {private} for the UEFI variables" in chosen.err
+    assert f"there are no UEFI variables in {private}" in given.err
+    assert [len(said.err.splitlines()) for said in (chosen, given)] == [1, 1]
+    assert "uploaded" not in chosen.out + given.out
+    renamed = private.rename(tmp_path / "d_VARS.fd")
+    assert (
+        "no UEFI variables in"
+        in add(home, "x", "-", "--with-backing", stdin=UEFI.format(disk=top, nvram=f"<nvram>{renamed}</nvram>")).err
+    )
+
+
+def test_uploads_that_were_left_are_shown_and_dropped(home: Home, broker: Broker, tmp_path: Path) -> None:
+    for number in range(16):
+        digest = f"sha256:{hashlib.sha256(bytes([number])).hexdigest()}"
+        headers = {
+            "Tus-Resumable": "1.0.0",
+            "Upload-Length": "10",
+            "Upload-Metadata": f"digest {base64.b64encode(digest.encode()).decode()}",
+        }
+        request = urllib.request.Request(f"{broker.url}/v1/uploads", method="POST", headers=headers)
+        request.add_header("Authorization", f"Bearer {broker.token()}")
+        urllib.request.urlopen(request, timeout=10).close()
+    image = make_raw(tmp_path / "one-more.img", b"one more", MIB)
+
+    refused = add(home, "more", "-", "--disk", f"vda={image}", stdin=XML)
+    dropped = home.ok("broker", "machine", "uploads", "--drop")
+
+    assert (refused.status, "`broker machine uploads --drop` removes them" in refused.err) == (4, True)
+    assert dropped.count("removed") == 16
+    assert home.ok("broker", "machine", "uploads") == "no upload is unfinished\n"
+    added(home, "more", "-", "--disk", f"vda={image}", stdin=XML)
+
+
+def test_an_image_server_that_does_not_answer_is_named(home: Home, broker: Broker) -> None:
+    server = f"https://127.0.0.1:{free_port()}"
+
+    said = add(home, "x", "-", "--disk", f"vda={server}/d.qcow2#sha256={'0' * 64}", stdin=XML)
+
+    assert said.status == 1
+    assert f"disk vda: {server}/d.qcow2 cannot be reached" in said.err
+    assert "is the broker running there" not in said.err
 
 
 def test_what_is_refused_is_told_before_anything_is_copied(home: Home, broker: Broker, tmp_path: Path) -> None:

@@ -70,7 +70,9 @@ async def test_logs_show_all_that_was_said_with_control_characters_made_visible(
 async def test_bundle_holds_everything_but_what_opens_a_door(
     home: Home, broker: Broker, stream: str, launcher: Api, tmp_path: Path
 ) -> None:
-    _tried_once(home, stream)
+    home.ok(
+        "broker", "stream", "add", stream, "--machine", "m", "--run", "r", "--attempts", "1", "--param", "pin=0f3a9c"
+    )
     url = "https://share.example/in.txt?X-Amz-Signature=5ec7e7"
     home.ok("broker", "push", stream, url, "--param", "password=hunter2")
     dispatched = await launcher.ok("POST", "/v1/dispatch", json=offer())
@@ -85,9 +87,11 @@ async def test_bundle_holds_everything_but_what_opens_a_door(
         launcher.token,
         broker.token(),
         "http://vm:pass@10.0.2.2/",
+        "hunter2 0f3a9c",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIB\n-----END RSA PRIVATE KEY-----",
     ]
     log = base64.b64encode("\n".join(secrets).encode()).decode()
-    failure = {"code": "program_failed", "sentence": f"no {signed}", "exit_code": 3, "log": log}
+    failure = {"code": "program_failed", "sentence": f"hunter2: no {signed}", "exit_code": 3, "log": log}
     await guest.ok("POST", "/v1/lease/fail", json=failure)
     await _end(launcher, dispatched["dispatch"], "stopped_early")
     target = tmp_path / "bundle.tar.gz"
@@ -108,7 +112,7 @@ async def test_bundle_holds_everything_but_what_opens_a_door(
     assert kinds[-1].endswith("vm.ended")
     whole = b"\n".join(files.values())
     macs = [secret.rpartition(part)[2] for secret, part in zip(secrets[:3], ("vt1", "vl1", "signature="), strict=True)]
-    for secret in [*secrets, *macs, "pass@", "5ec7e7", "hunter2"]:
+    for secret in [*secrets, *macs, "pass@", "5ec7e7", "hunter2", "0f3a9c", "MIIEpAIB"]:
         assert secret.encode() not in whole, secret
     again = home.run("broker", "logs", dispatched["item"], "--bundle", str(target))
     assert (again.status, "exists already: name another file" in again.err) == (1, True)

@@ -1,6 +1,7 @@
 """Disk images as desktops have them, made by the real qemu-img."""
 
 import json
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,12 @@ def make_raw(path: Path, content: bytes = TEXT, size_bytes: int = 64 * MIB) -> P
     with path.open("r+b") as file:
         file.truncate(size_bytes)
     return path
+
+
+def make_variables(path: Path, size_bytes: int = 131_072) -> Path:
+    """Make UEFI variables as firmware finds them: a firmware volume, empty."""
+    volume = bytes(32) + struct.pack("<Q", size_bytes) + b"_FVH"
+    return make_raw(path, volume, size_bytes)
 
 
 def make_overlay(path: Path, below: Path | str, below_format: str) -> Path:

@@ -58,6 +58,19 @@ class Desktop:
         listed = (await self.virsh("-r", "domblklist", NAME)).split()
         return listed[1::2]
 
+    async def definition(self) -> str:
+        """Return all of what the machine is started from, with its passwords."""
+        return await self.virsh("dumpxml", "--inactive", "--security-info", NAME)
+
+    async def edit(self, old: str, new: str) -> None:
+        """Change the definition as a person does with `virsh edit`."""
+        before = await self.definition()
+        assert before.count(old) == 1, before
+        with tempfile.NamedTemporaryFile("w", dir=self.folder.parent, suffix=".xml") as file:
+            file.write(before.replace(old, new))
+            file.flush()
+            await self.virsh("define", file.name)
+
     def files(self) -> set[str]:
         return {path.name for path in self.folder.iterdir()}
 

@@ -1,4 +1,6 @@
+import os
 import secrets
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +13,17 @@ from broker.desktop.compact import TOLD_PARTS, make_copy, plan_copy
 from broker.desktop.failure import DesktopFailure
 from broker.desktop.images import Image, read_image
 from broker.desktop.nvram import copy_nvram
-from tests.integration.desktop.images import MIB, TEXT, content_of, info, make_overlay, make_raw, qemu_img, write
+from tests.integration.desktop.images import (
+    MIB,
+    TEXT,
+    content_of,
+    info,
+    make_overlay,
+    make_raw,
+    make_variables,
+    qemu_img,
+    write,
+)
 
 
 async def look(path: Path, image_format: str | None = None, *, is_chain_trusted: bool = True) -> Image:
@@ -122,15 +134,75 @@ async def test_a_data_file_is_refused_before_it_is_opened(tmp_path: Path) -> Non
         await look(disk)
 
 
-async def test_a_vmdk_names_no_file_elsewhere(tmp_path: Path) -> None:
-    disk = tmp_path / "disk.vmdk"
-    disk.write_text(
-        '# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType="monolithicFlat"\n'
-        'RW 2 FLAT "/etc/passwd" 0\nddb.adapterType = "ide"\n'
-    )
+def vmdk_text(extent: str) -> str:
+    """Return a VMDK's descriptor with one line for an extent."""
+    begin = '# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType="monolithicFlat"\n'
+    return f'{begin}{extent}\nddb.adapterType = "ide"\n'
+
+
+def vmdk_pointer(text: str) -> bytes:
+    """Return a VMDK whose binary header has no capacity, and points to a text in the second sector."""
+    return struct.pack("<4sIIQQQ", b"KDMV", 1, 3, 0, 128, 1).ljust(512, b"\0") + text.encode().ljust(1536, b"\0")
+
+
+@pytest.mark.parametrize(
+    "extent",
+    [
+        'RW 2 FLAT "/etc/passwd" 0',
+        'RW 2 FLAT "../beside/pipe.vmdk" 0',
+        'RW 2 FLAT "nbd://127.0.0.1:1/x.vmdk" 0',
+        'RW 2 FLAT "nbd:127.0.0.1:1:exportname=x.vmdk" 0',
+        'RW 2 FLAT "pipe.vmdk" 0',
+        'RW\n  2\n SPARSE\t"pipe.vmdk',
+    ],
+)
+@pytest.mark.parametrize("is_pointer", [False, True])
+@pytest.mark.timeout(20)
+async def test_a_vmdk_opens_no_pipe_no_address_and_no_file_elsewhere(
+    tmp_path: Path, extent: str, is_pointer: bool
+) -> None:
+    (tmp_path / "beside").mkdir()
+    for pipe in (tmp_path / "pipe.vmdk", tmp_path / "beside/pipe.vmdk"):
+        os.mkfifo(pipe)
+    disk, text = tmp_path / "disk.vmdk", vmdk_text(extent)
+    disk.write_bytes(vmdk_pointer(text) if is_pointer else text.encode())
+
+    for declared in (None, "vmdk"):
+        with pytest.raises(DesktopFailure, match=r"keeps its data in \S+, (which is not|and there is no such file)"):
+            await look(disk, declared)
+
+
+async def test_a_text_without_its_first_line_is_a_vmdk_when_it_is_declared_one(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_text(vmdk_text('RW 2 FLAT "/etc/passwd" 0').partition("\n")[2])
 
     with pytest.raises(DesktopFailure, match="/etc/passwd, which is not beside it"):
+        await look(disk, "vmdk")
+
+
+async def test_an_extent_of_a_vmdk_names_no_further_files(tmp_path: Path) -> None:
+    disk, extent = tmp_path / "disk.vmdk", tmp_path / "extent.vmdk"
+    disk.write_text(vmdk_text('RW 2 SPARSE "extent.vmdk"'))
+    extent.write_bytes(vmdk_pointer(vmdk_text('RW 2 FLAT "/etc/passwd" 0')))
+
+    with pytest.raises(DesktopFailure, match=r"extent\.vmdk, which names further files"):
         await look(disk)
+
+
+@pytest.mark.parametrize("subformat", ["monolithicFlat", "twoGbMaxExtentSparse", "streamOptimized"])
+async def test_a_vmdk_with_its_extents_beside_it_is_taken(tmp_path: Path, subformat: str) -> None:
+    disk = tmp_path / "disk.vmdk"
+    qemu_img("convert", "-O", "vmdk", "-o", f"subformat={subformat}", make_raw(tmp_path / "raw"), disk)
+
+    copy = await copied(await look(disk), tmp_path / "copy")
+    assert content_of(copy, "qcow2", tmp_path)[: len(TEXT)] == TEXT
+
+
+async def test_a_layer_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(DesktopFailure, match=r"pipe, which \S+top is an overlay over, is no file"):
+        await look(make_overlay(tmp_path / "top", "pipe", "raw"))
 
 
 async def test_a_chain_without_formats_and_a_circle_are_refused(tmp_path: Path) -> None:
@@ -152,6 +224,8 @@ async def test_a_chain_without_formats_and_a_circle_are_refused(tmp_path: Path) 
         (bytes(257) + b"ustar\x00", None, "is an archive"),
         (b"conectix", None, "has the format vpc, and only qcow2, raw"),
         (b"LUKS\xba\xbe", None, "has the format luks"),
+        (b"", None, r"/disk is empty, so there is no disk in it"),
+        (b"", "raw", r"/disk is empty, so there is no disk in it"),
         (b"no qcow2", "qcow2", "is no qcow2 image, though it is said to be one"),
         (b"QFI\xfb" + bytes(100), "qcow2", "is no qcow2 image that qemu-img can read"),
     ],
@@ -201,7 +275,7 @@ async def test_a_disk_that_a_qemu_writes_to_is_known_by_its_lock(tmp_path: Path,
 
 @pytest.mark.parametrize("image_format", ["raw", "qcow2"])
 async def test_uefi_variables_are_copied_raw(tmp_path: Path, image_format: str) -> None:
-    variables = make_raw(tmp_path / "vars.fd", b"_FVH", 131_072)
+    variables = make_variables(tmp_path / "vars.fd")
     given = tmp_path / "given"
     qemu_img("convert", "-f", "raw", "-O", image_format, variables, given)
 
@@ -210,3 +284,30 @@ async def test_uefi_variables_are_copied_raw(tmp_path: Path, image_format: str) 
         assert (tmp_path / "copy").read_bytes() == variables.read_bytes()
     with pytest.raises(DesktopFailure, match=r"there is no file .*--fresh-nvram"):
         await copy_nvram(tmp_path / "none", image_format, tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"-----BEGIN OPENSSH PRIVATE KEY-----\n",
+        b"",
+        bytes(131_072),
+        bytes(32) + struct.pack("<Q4s", 8192, b"_FVH") + bytes(4096 - 44),
+        bytes(32) + struct.pack("<Q4s", 4096, b"_FVH") + bytes(100),
+    ],
+)
+async def test_what_holds_no_uefi_variables_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    given = tmp_path / "d_VARS.fd"
+    given.write_bytes(content)
+
+    with pytest.raises(DesktopFailure, match=r"^there are no UEFI variables in \S+d_VARS\.fd: give .*--fresh-nvram$"):
+        await copy_nvram(given, "raw", tmp_path / "copy")
+
+
+async def test_variables_that_would_fill_the_disk_are_not_unpacked(tmp_path: Path) -> None:
+    given = tmp_path / "d_VARS.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", given, "1T")
+
+    with pytest.raises(DesktopFailure, match="is larger than UEFI variables are"):
+        await copy_nvram(given, None, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()

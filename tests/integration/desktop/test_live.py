@@ -1,6 +1,7 @@
 """A running machine's disks: a real QEMU goes on writing above what is copied, and is put back in any case."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,50 @@ async def test_a_machine_that_ends_meanwhile_gets_its_own_disks_back(desk: Deskt
     await desk.virsh("start", NAME)
 
 
+@pytest.mark.parametrize("ends", [True, False])
+async def test_passwords_and_edits_made_meanwhile_stay_in_the_definition(
+    desk: Desktop, tmp_path: Path, ends: bool
+) -> None:
+    await desk.edit("<devices>", "<devices><graphics type='vnc' autoport='yes' passwd='secret'/>")
+    before = await desk.definition()
+    assert "passwd='secret'" in before
+
+    async with frozen_disks(await running(desk), tmp_path, lambda _: None):
+        await desk.edit("<os>", "<title>edited meanwhile</title><os>")
+        if ends:
+            await desk.virsh("destroy", NAME)
+
+    after = await desk.definition()
+    assert "<title>edited meanwhile</title>" in after
+    assert after.replace("  <title>edited meanwhile</title>\n", "") == before
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_machine_that_is_saved_meanwhile_keeps_what_its_saved_state_needs(
+    desk: Desktop, tmp_path: Path
+) -> None:
+    own, files = await desk.sources(), desk.files()
+
+    with pytest.raises(DesktopFailure, match="desk was saved while it was copied") as raised:
+        async with frozen_disks(await running(desk), tmp_path, lambda _: None):
+            await desk.virsh("managedsave", NAME)
+
+    assert all(path.endswith(".vmbroker-live") for path in await desk.sources())
+    start, _, _, _, commits, *_ = str(raised.value).split("`")[1:]
+    for command in (start, *commits.split("; ")):
+        assert command.startswith(f"virsh -c {desk.uri} ")
+        await desk.virsh(*command.split()[3:])
+    assert (await desk.virsh("-r", "domstate", NAME)).strip() == "running"
+    assert (await desk.sources(), desk.files()) == (own, files)
+
+
+async def test_a_machine_that_was_saved_to_a_file_is_not_whole(desk: Desktop) -> None:
+    await desk.virsh("save", NAME, str(desk.folder / "state"))
+
+    with pytest.raises(DesktopFailure, match=r"desk is saved, not shut down"):
+        await from_domain(NAME, desk.uri, is_live=False)
+
+
 async def test_what_a_killed_command_left_is_told_with_the_command_that_mends_it(desk: Desktop, tmp_path: Path) -> None:
     own = await desk.sources()
     virsh, _ = await find_domain(NAME, desk.uri)
@@ -101,6 +146,8 @@ async def test_what_a_killed_command_left_is_told_with_the_command_that_mends_it
 
 async def test_a_machine_nobody_knows_is_told_with_who_was_asked(desk: Desktop) -> None:
     with pytest.raises(DesktopFailure, match=r"there is no machine 'other'.*knows no such machine"):
+        await find_domain("other", desk.uri)
+    with pytest.raises(DesktopFailure, match=rf"\(see `virsh -c {re.escape(desk.uri)} list --all`\)$"):
         await find_domain("other", desk.uri)
     with pytest.raises(DesktopFailure, match=r"virsh -c qemu.*/nowhere failed: failed to connect"):
         await find_domain("other", "qemu+unix:///session?socket=/nowhere")

@@ -1,4 +1,5 @@
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 
 from broker.desktop.access import check_readable
 from broker.desktop.failure import DesktopFailure
-from broker.desktop.scratch import check_room, scratch_folder
+from broker.desktop.scratch import ROOTS_FOLDER, check_room, scratch_folder, usual_folder
 
 NOBODY = 65534
 
@@ -32,6 +33,33 @@ def test_a_file_of_roots_is_told_with_the_command_that_makes_a_copy(tmp_path: Pa
 
     assert f"`sudo install -m 600 -o $(id -u) '{disk}' ~/'a disk.qcow2'`" in str(raised.value)
     assert "add --disk vda=~/a disk.qcow2" in str(raised.value)
+    assert """`sudo -E "$(command -v broker)" machine add …`""" in str(raised.value)
+
+
+def test_a_running_machines_disk_of_roots_is_not_to_be_copied_by_hand(tmp_path: Path) -> None:
+    disk = tmp_path / "disk.qcow2"
+    disk.touch(mode=0)
+
+    with unprivileged(), pytest.raises(DesktopFailure, match=r"only root may read.*sudo -E") as raised:
+        check_readable("disk vda", disk, "--disk vda", is_live=True)
+
+    assert "install" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("acting", "owner", "is_in_the_home"), [(0, NOBODY, False), (0, 0, True), (NOBODY, NOBODY, True)]
+)
+def test_root_makes_no_folder_in_somebody_elses_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, acting: int, owner: int, is_in_the_home: bool
+) -> None:
+    status = list(tmp_path.stat())
+    status[stat.ST_UID] = owner
+    monkeypatch.setattr(Path, "stat", lambda _, **__: os.stat_result(status))
+    monkeypatch.setattr(os, "geteuid", lambda: acting)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert usual_folder() == (tmp_path / ".cache/vmbroker/desktop" if is_in_the_home else ROOTS_FOLDER)
 
 
 @pytest.mark.parametrize(("name", "sentence"), [("none", "there is no file"), ("", "is no file and no disk")])

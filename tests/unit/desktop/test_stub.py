@@ -146,6 +146,24 @@ def test_what_the_distribution_refuses_to_enable_is_no_success(root: Root) -> No
     assert "could not be installed for openrc" in said.stderr
 
 
+@pytest.mark.parametrize("init", ["openrc", "busybox"])
+def test_what_cannot_be_written_is_no_success(root: Root, init: str) -> None:
+    (root.folder / "sbin/init").symlink_to("/bin/busybox")
+    (root.folder / "etc/inittab").touch()
+    if init == "openrc":
+        root.have("sbin/openrc-run", "sbin/rc-update")
+    # Root may write to any file; nobody can to below what is no folder.
+    (root.folder / "usr").touch()
+    (root.folder / "etc/init.d").mkdir()
+
+    said = root.install()
+
+    assert (said.returncode, said.stdout) == (1, "")
+    assert f"could not be installed for {init}" in said.stderr
+    assert root.told() == []
+    assert (root.folder / "etc/inittab").read_text() == ""
+
+
 def test_an_argument_that_it_does_not_know_is_refused(root: Root) -> None:
     root.have("sbin/openrc-run", "sbin/rc-update")
     said = root.install("--delete")

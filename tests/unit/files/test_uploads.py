@@ -1,4 +1,7 @@
+import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -7,8 +10,9 @@ import pytest
 from broker.domain.errors import Conflict, Rejected, Unavailable
 from broker.files.free_space import FreeSpace
 from broker.files.uploads import ABANDONED_S, Uploads
-from broker.wire.names import UserName
+from broker.wire.names import UserName, check_digest
 from tests.support.api import digest_of
+from tests.support.grid import REPOSITORY
 
 ALICE = UserName("alice")
 CONTENT = b"0123456789"
@@ -20,6 +24,22 @@ def opened(folder: Path, floor_bytes: int = 0) -> Uploads:
 
 async def begin(uploads: Uploads) -> str:
     return (await uploads.begin(ALICE, digest_of(CONTENT), len(CONTENT), resume=True)).upload  # type: ignore[arg-type] # a digest
+
+
+WITHOUT_ROOTS_WAY = ("setpriv", "--bounding-set=-dac_override") if os.geteuid() == 0 else ()
+_PROVE = """
+import asyncio, os, sys
+from pathlib import Path
+from tests.unit.files.test_uploads import ALICE, opened, pieces
+
+async def prove() -> None:
+    async with opened(Path(sys.argv[1])).taken(ALICE, sys.argv[2]) as taken:
+        assert not os.access(taken.path, os.W_OK)
+        await taken.append(pieces(), None)
+        await taken.prove()
+
+asyncio.run(prove())
+"""
 
 
 async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
@@ -67,6 +87,36 @@ async def test_a_disk_that_fills_keeps_what_was_written_and_takes_no_more(tmp_pa
 
     assert refused.value.code == "store_disk_full"
     assert (await full.find(ALICE, upload)).offset_bytes == 0
+
+
+async def test_what_is_announced_counts_before_it_came(tmp_path: Path) -> None:
+    disk = os.statvfs(tmp_path)
+    most_bytes = disk.f_bavail * disk.f_frsize * 6 // 10
+    uploads = Uploads(tmp_path, limit_bytes=most_bytes, most_open=2, space=FreeSpace(tmp_path, floor_bytes=0))
+    first, second = check_digest(digest_of(b"1")), check_digest(digest_of(b"2"))
+    begun = await uploads.begin(ALICE, first, most_bytes, resume=True)
+
+    with pytest.raises(Unavailable) as refused:
+        await uploads.begin(UserName("bob"), second, most_bytes, resume=True)
+    assert refused.value.code == "store_disk_full"
+
+    assert await uploads.begin(ALICE, first, most_bytes, resume=True) == begun
+    await uploads.remove(ALICE, begun.upload)
+    await uploads.begin(UserName("bob"), second, most_bytes, resume=True)
+
+
+async def test_a_complete_upload_is_proved_by_a_broker_that_may_not_write_to_it(tmp_path: Path) -> None:
+    uploads = opened(tmp_path)
+    upload = await begin(uploads)
+    async with uploads.taken(ALICE, upload) as taken:
+        await taken.append(pieces(CONTENT), None)
+    [part] = tmp_path.rglob("*.part")
+    part.chmod(0o400)
+
+    command = [*WITHOUT_ROOTS_WAY, sys.executable, "-c", _PROVE, str(tmp_path), upload]
+    ended = await asyncio.to_thread(subprocess.run, command, cwd=REPOSITORY, timeout=60, check=False)
+
+    assert ended.returncode == 0
 
 
 async def test_one_request_has_an_upload_at_a_time_and_a_removed_one_nobody(tmp_path: Path) -> None:

@@ -27,6 +27,13 @@ async def chunks(*parts: bytes, broken: bool = False) -> AsyncIterator[bytes]:
         raise ConnectionResetError
 
 
+async def keep(images: Images, content: bytes, digest: str = "") -> None:
+    named = check_digest(digest or digest_of(content))
+    async with images.received(named, chunks(content[:2], content[2:])) as received:
+        await images.keep(named, received.path)
+        await images.seal(named)
+
+
 def files_below(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
@@ -101,7 +108,7 @@ async def test_below_the_floor_of_free_space_no_byte_is_taken_in(tmp_path: Path)
     files = UserFiles(tmp_path / "users", limit_bytes=100, space=full(tmp_path))
     images = Images(tmp_path, limit_bytes=100, space=full(tmp_path))
 
-    for refused in (put(files, b""), images.put(check_digest(digest_of(b"x")), chunks(b"x"), granted)):
+    for refused in (put(files, b""), keep(images, b"x")):
         with pytest.raises(Unavailable) as caught:
             await refused
         assert caught.value.code == ProblemCode.STORE_DISK_FULL
@@ -138,13 +145,14 @@ async def test_an_image_exists_only_with_its_own_bytes(tmp_path: Path) -> None:
     images = Images(tmp_path, limit_bytes=100, space=roomy(tmp_path))
     digest = check_digest(digest_of(b"image"))
     with pytest.raises(Rejected, match="announced was"):
-        await images.put(digest, chunks(b"other"), granted)
+        await keep(images, b"other", digest)
     assert not await images.is_there(digest)
 
-    assert await images.put(digest, chunks(b"im", b"age"), granted) == 5
-    assert await images.put(digest, chunks(b"image"), granted) == 5
+    for _ in range(2):
+        await keep(images, b"image")
 
     assert images.location(digest).read_bytes() == b"image"
+    assert images.location(digest).stat().st_mode & 0o777 == 0o400
     assert len(files_below(tmp_path)) == 1
 
 
