@@ -99,7 +99,7 @@ async def _node(settings: Settings, login: Login, ca_pem: str | None) -> AsyncIt
         trusted = [Origin.parse(origin) for origin in (login.url, *settings.trusted_origins)]
         hypervisor = await stack.enter_async_context(Hypervisor(daemon.uri, log_folder=daemon.log_folder))
         capabilities = await hypervisor.capabilities()
-        abilities = await probe_abilities(account, capabilities.emulator, scratch)
+        abilities = await probe_abilities(account, capabilities.emulator, settings.cache, scratch)
         node = Node(
             name=settings.name,
             broker=login.url,

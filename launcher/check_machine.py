@@ -15,9 +15,10 @@ import typer
 from lxml import etree
 
 from broker.wire.states import Accelerator
-from launcher.domain_xml import Change, Examination, Facts, Node, NoMachineType, Vm, examine, transform
+from launcher.domain_xml import Change, Examination, Facts, Node, NoFirmware, NoMachineType, Vm, examine, transform
 from launcher.domain_xml.parsing import parse
 from launcher.hypervisor.emulator import PROGRAMS, find_emulator, read_machine_types
+from launcher.hypervisor.firmware import read_firmwares
 
 STDIN = "-"
 
@@ -41,12 +42,17 @@ def check_machine(
     accelerator: Annotated[
         Literal["kvm", "tcg"], typer.Option(help="Whose vm the diff shows: of a node with KVM, or without.")
     ] = "kvm",
+    nvram: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="The machine's UEFI variables; the diff has the firmware that fits them."),
+    ] = None,
 ) -> None:
     """Tell whether a machine's XML is accepted, what of it a vm will not get, and what is set in it.
 
     With several files: a line for each.
     """
     is_refused = False
+    nvram_bytes = None if nvram is None else _size_of(nvram)
     for file in files:
         xml = _read(file)
         disks = _hard_disks(xml) if disk is None else disk
@@ -55,7 +61,8 @@ def check_machine(
         for line in [_verdict(file, examination)] if len(files) > 1 else _told(file, examination):
             typer.echo(_printable(line))
         if diff and not examination.refusals:
-            for line in _difference(file, xml, examination.accepted(), disks, Accelerator(accelerator)):
+            vm = _vm(examination.accepted(), disks, nvram_bytes)
+            for line in _difference(file, xml, vm, Accelerator(accelerator)):
                 typer.secho(_printable(line), fg=_COLOURS.get(line[:1]))
     if is_refused:
         raise typer.Exit(_REFUSED)
@@ -64,6 +71,13 @@ def check_machine(
 def _read(file: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if file == STDIN else Path(file).read_bytes()
+    except OSError as error:
+        _fail(f"{file} cannot be read: {error.strerror}")
+
+
+def _size_of(file: str) -> int:
+    try:
+        return Path(file).stat().st_size
     except OSError as error:
         _fail(f"{file} cannot be read: {error.strerror}")
 
@@ -107,16 +121,16 @@ def _by_reason(title: str, changes: Iterable[Change]) -> Iterator[str]:
         yield from (f"    {change.path}" for change in alike)
 
 
-def _difference(file: str, xml: bytes, facts: Facts, disks: Iterable[str], accelerator: Accelerator) -> Iterator[str]:
+def _difference(file: str, xml: bytes, wanted: Vm, accelerator: Accelerator) -> Iterator[str]:
     """Yield the lines of a unified diff, with everything apart from our change written in one way."""
     try:
-        vm = transform(xml, _vm(facts, disks), _node(accelerator)).encode()
-    except NoMachineType as error:
+        vm = transform(xml, wanted, _node(accelerator)).encode()
+    except (NoMachineType, NoFirmware) as error:
         _fail(str(error))
     return difflib.unified_diff(_lines(xml), _lines(vm), file, "a vm on this node", lineterm="")
 
 
-def _vm(facts: Facts, disks: Iterable[str]) -> Vm:
+def _vm(facts: Facts, disks: Iterable[str], nvram_bytes: int | None) -> Vm:
     return Vm(
         dispatch_id=_DISPATCH,
         item="USER/JOB/1",
@@ -125,9 +139,11 @@ def _vm(facts: Facts, disks: Iterable[str]) -> Vm:
         memory_mib=facts.memory_mib,
         overlays={target: f"{_RUN_FOLDER}/{target}.qcow2" for target in disks},
         guest_disk=f"{_RUN_FOLDER}/client.img",
+        seed_disk=f"{_RUN_FOLDER}/seed.img",
         console_log=f"{_RUN_FOLDER}/console.log",
         channel_socket=f"{_RUN_FOLDER}/port.sock",
         nvram=f"{_RUN_FOLDER}/nvram.fd",
+        nvram_bytes=nvram_bytes,
     )
 
 
@@ -136,7 +152,12 @@ def _node(accelerator: Accelerator) -> Node:
     if emulator is None:
         _fail(f"a diff is of a vm on this node, which has no QEMU ({' or '.join(PROGRAMS)}); leave out --diff")
     try:
-        return Node(emulator=emulator, accelerator=accelerator, machine_types=read_machine_types(emulator))
+        return Node(
+            emulator=emulator,
+            accelerator=accelerator,
+            machine_types=read_machine_types(emulator),
+            firmwares=read_firmwares(),
+        )
     except (OSError, subprocess.SubprocessError) as error:
         _fail(f"{emulator} does not tell its machine types: {error}")
 

@@ -130,12 +130,18 @@ def _set_up_logs() -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-            if sys.stderr.isatty()
-            else structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+            *_renderers(is_terminal=sys.stderr.isatty()),
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def _renderers(*, is_terminal: bool) -> list[structlog.typing.Processor]:
+    if is_terminal:
+        # Without the values of variables, which a fuller traceback has: tickets are among them.
+        return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    logfmt = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"])
+    return [structlog.processors.format_exc_info, logfmt]
 
 
 def _fail(sentence: str, status: int) -> NoReturn:

@@ -14,7 +14,7 @@ from launcher.domain_xml.facts import Facts
 from launcher.domain_xml.findings import Change, Refusal, XmlRefused
 from launcher.domain_xml.firmware import NoFirmware
 from launcher.domain_xml.identity import Identity, identity_of
-from launcher.domain_xml.images import DiskFact
+from launcher.domain_xml.images import DiskFact, first_to_boot
 from launcher.domain_xml.judge import RULES
 from launcher.domain_xml.machine_types import NoMachineType
 from launcher.domain_xml.output import AllowedPaths, UnsafeOutput, check_output
@@ -41,6 +41,7 @@ __all__ = [
     "XmlRefused",
     "check_output",
     "examine",
+    "first_to_boot",
     "identity_of",
     "transform",
 ]

@@ -1,5 +1,6 @@
 """A machine's disks against the images given for them: every disk is one image, named by its target."""
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -8,8 +9,9 @@ from lxml import etree
 
 from launcher.domain_xml.findings import Refusal
 from launcher.domain_xml.judge import Decision
+from launcher.domain_xml.parsing import parse
 from launcher.domain_xml.rules import Rule, Treatment, matches
-from launcher.domain_xml.table_devices import BUSES, TARGETS
+from launcher.domain_xml.table_devices import BOOT_ORDERS, BUSES, TARGETS
 
 # CD-ROM and floppy drives are removable: a machine is whole without what once lay in them.
 _REMOVABLE = {"cdrom", "floppy"}
@@ -40,6 +42,18 @@ def read_disks(root: etree._Element) -> tuple[DiskFact, ...]:
     return tuple(map(read_disk, root.findall(_DISKS)))
 
 
+def first_to_boot(xml: bytes, disks_given: Collection[str]) -> str | None:
+    """Return the target of the hard disk that a machine boots from first, None where it has none but removable ones.
+
+    Raises:
+        XmlRefused: the XML cannot be read.
+    """
+    found = [(_boot_order(element), read_disk(element)) for element in parse(xml).findall(_DISKS)]
+    hard = [(order, disk) for order, disk in found if disk.device not in _REMOVABLE and disk.target in disks_given]
+    # Those without an order come behind, as they stand in the XML.
+    return min(hard, key=lambda candidate: candidate[0])[1].target if hard else None
+
+
 def unmatched(root: etree._Element, disks_given: Collection[str]) -> Iterator[Refusal]:
     """Yield every disk without a usable target or an image, and every image without a disk."""
     disks = read_disks(root)
@@ -66,6 +80,12 @@ def empty_drives(root: etree._Element, disks_given: Collection[str]) -> Iterator
         disk = read_disk(element)
         if disk.device in _REMOVABLE and disk.target not in disks_given:
             yield Decision(f"/domain/devices/disk[{number}]", NO_MEDIUM, element)
+
+
+def _boot_order(disk: etree._Element) -> float:
+    boot = disk.find("boot")
+    order = "" if boot is None else boot.get("order", "")
+    return int(order) if matches(BOOT_ORDERS, order) else math.inf
 
 
 def _without_disk(targets: Collection[str], disks_given: Collection[str]) -> Iterator[Refusal]:

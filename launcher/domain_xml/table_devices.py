@@ -15,6 +15,7 @@ _LABEL = "[A-Za-z0-9_.+-]([A-Za-z0-9 _.+-]{0,%d}[A-Za-z0-9_.+-])?"
 # Two letters end at `yz`, so that there is always a target after the last one.
 TARGETS = "(fd|hd|sd|vd)[a-y]?[a-z]"
 BUSES = "fdc|ide|scsi|virtio|usb|sata"
+BOOT_ORDERS = "[1-9][0-9]{0,2}"
 VIRTIO_MODELS = "virtio|virtio-transitional|virtio-non-transitional"
 NIC_MODELS = f"{VIRTIO_MODELS}|e1000|e1000e|rtl8139|ne2k_pci|pcnet"
 SCSI_MODELS = (
@@ -75,7 +76,7 @@ DISKS: tuple[Rule, ...] = (
         rotation_rate="[1-9][0-9]{0,4}",
     ),
     *drop("devices/disk/target/@tray devices/disk/target/@removable", _RUNNING_STATE),
-    *keep("devices/disk/boot", required=("order",), order="[1-9][0-9]{0,2}"),
+    *keep("devices/disk/boot", required=("order",), order=BOOT_ORDERS),
     *drop("devices/disk/boot/@loadparm", _OTHER_HYPERVISOR),
     *keep("devices/disk/serial", text=r"[A-Za-z0-9_.+-]{1,36}"),
     *keep("devices/disk/wwn", text="(0x)?[0-9a-fA-F]{16}"),

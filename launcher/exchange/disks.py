@@ -7,7 +7,9 @@ as QEMU's account, and of a file only its inode's number is ever told to them, n
 Source: mkfs.ext4(8), debugfs(8), ext4(5).
 """
 
+import asyncio
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,7 +22,6 @@ from launcher.exchange.programs import Account, Bounds, ProgramFailed, run_progr
 
 IN_LABEL: Final = "VMB_IN"
 OUT_LABEL: Final = "VMB_OUT"
-PROGRAMS: Final = ("mkfs.ext4", "e2fsck", "debugfs")
 
 _FEATURES: Final = "none,filetype,extent,sparse_super,large_file,dir_index,huge_file"
 _MIB: Final = 1 << 20
@@ -50,7 +51,7 @@ class _Inode(NamedTuple):
 
 
 async def make_in_disk(account: Account, folder: Path, image: Path) -> None:
-    """Make a disk that holds what is in the folder, at its root.
+    """Make a disk that holds what is in the folder, at its root; the folder is gone afterwards.
 
     Raises:
         ProgramFailed: e2fsprogs could not, e.g. for want of space.
@@ -58,6 +59,8 @@ async def make_in_disk(account: Account, folder: Path, image: Path) -> None:
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     size_mib = sum(sizes) * 103 // 100 // _MIB + len(sizes) // 128 + 16
     await _make(account, image, IN_LABEL, size_mib, len(sizes) + _SLACK_INODES, ("-d", str(folder)))
+    # An input may be large, and is never read from there again.
+    await asyncio.to_thread(shutil.rmtree, folder)
 
 
 async def make_out_disk(account: Account, image: Path, output_mib: int) -> None:
@@ -72,6 +75,8 @@ async def make_out_disk(account: Account, image: Path, output_mib: int) -> None:
 async def harvest_disk(account: Account, image: Path, into: Path, staged: StagedItem) -> Harvest:
     """Copy what the guest left on the disk to `into`, an empty folder of the account's, and look through it.
 
+    The disk is gone afterwards.
+
     Raises:
         ItemFault: what the guest wrote is refused.
         UnreadableDisk: there is no file system any more.
@@ -84,9 +89,27 @@ async def harvest_disk(account: Account, image: Path, into: Path, staged: Staged
     await _dump_plain(account, image, top.get(LOG_FILE), into / LOG_FILE, _MAX_LOG_FILE_BYTES)
     result, log = read_result(into), read_log(into)[-MAX_LOG_BYTES:]
     folder = top.get(OUTPUT_FOLDER)
-    if result is None or folder is None or folder.kind != _DIRECTORY:
-        return Harvest(result=result, log=log)
-    return Harvest(result=result, log=log, outputs=tuple(await _outputs(account, image, folder, into, staged)))
+    outputs: list[Output] = []
+    if result is not None and folder is not None and folder.kind == _DIRECTORY:
+        outputs = await _outputs(account, image, folder, into, staged)
+    image.unlink()
+    return Harvest(result=result, log=log, outputs=tuple(outputs))
+
+
+async def why_unusable(account: Account, scratch: Path) -> str | None:
+    """Say why the disks cannot be made or read here, None if they can: one is, in a folder of the account's."""
+    folder, into, image = scratch / "in", scratch / "into", scratch / "probe.raw"
+    staged = StagedItem(run="", as_user="", output_files=["*"], output_mib=1)
+    try:
+        for made in (folder, into):
+            made.mkdir()
+            account.take(made)
+        (folder / RESULT_FILE).write_text('{"exit_code": 0}', encoding="ascii")
+        await make_in_disk(account, folder, image)
+        harvest = await harvest_disk(account, image, into, staged)
+    except (ProgramFailed, UnreadableDisk, OSError) as error:
+        return str(error)
+    return None if harvest.result is not None else "e2fsprogs do not read what they have written"
 
 
 async def _outputs(account: Account, image: Path, folder: _Inode, into: Path, staged: StagedItem) -> list[Output]:

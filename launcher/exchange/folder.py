@@ -14,6 +14,9 @@ import msgspec
 from broker.wire.dispatches import DispatchAnswer, StagedItem
 from broker.wire.exchange import INPUT_FOLDER, ITEM_FILE, LAYOUT_VERSION, SCRIPT_FILE, ExchangeItem
 from broker.wire.states import FailureCode
+from launcher.exchange.printable import printable
+
+MAX_SENTENCE_CHARACTERS: Final = 1_000
 
 ENVIRONMENT_FILE: Final = "item.env"
 PROGRAM_FILE: Final = "program"
@@ -23,12 +26,15 @@ _NOT_IN_NAMES: Final = re.compile(r"[^A-Z0-9]")
 
 
 class ItemFault(Exception):
-    """The attempt failed in a way that is the item's, with what the researcher will read."""
+    """The attempt failed in a way that is the item's, with what the researcher will read.
+
+    The sentence may be a guest's, or hold its words: it becomes one printable line, no longer than the broker keeps.
+    """
 
     def __init__(self, code: FailureCode, sentence: str, *, exit_code: int | None = None) -> None:
-        super().__init__(sentence)
+        self.sentence = printable(sentence, MAX_SENTENCE_CHARACTERS)
+        super().__init__(self.sentence)
         self.code = code
-        self.sentence = sentence
         self.exit_code = exit_code
 
 

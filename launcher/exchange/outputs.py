@@ -4,6 +4,7 @@ Files are opened name by name from a folder of ours, no link is followed, only p
 a bound. What goes to the broker is what the guest's client would have sent: regular files that a pattern matches.
 """
 
+import errno
 import fnmatch
 import os
 import re
@@ -35,6 +36,10 @@ _MODE_IN_GUEST: Final = "user.virtfs.mode"
 
 Source: https://wiki.qemu.org/Documentation/9psetup, "mapped-xattr".
 """
+_NOTHING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""How an open ends where the guest left nothing of that name, or a link."""
+_NO_ATTRIBUTE: Final = frozenset({errno.ENODATA, errno.ENOTSUP})
+_FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,7 @@ def harvest_folder(out: Path, staged: StagedItem) -> Harvest:
 
     Raises:
         ItemFault: what the guest wrote is refused.
+        OSError: the node cannot read it.
     """
     result, log = read_result(out), read_log(out)
     if result is None:
@@ -118,11 +124,12 @@ def harvest_folder(out: Path, staged: StagedItem) -> Harvest:
 
 
 def is_there(out: Path, name: str) -> bool:
-    """Say whether the guest has made a file of this name in the folder itself."""
+    """Say whether the guest has made a file of this name in the folder itself; it may have put a link in its place."""
     try:
-        return stat.S_ISREG((out / name).lstat().st_mode)
+        os.close(open_beneath(out, name))
     except OSError:
         return False
+    return True
 
 
 def read_result(out: Path) -> ExchangeResult | None:
@@ -223,28 +230,46 @@ def _entries(out: Path, at: str) -> list[_Entry]:
             os.close(folder)
             folder = deeper
         with os.scandir(folder) as found:
-            return [_entry(folder, entry) for entry, _ in zip(found, range(MAX_ENTRIES + 1), strict=False)]
-    except OSError:
+            return [_entry(folder, entry, at) for entry, _ in zip(found, range(MAX_ENTRIES + 1), strict=False)]
+    except OSError as error:
+        _check_nothing(error, at)
         return []
     finally:
         os.close(folder)
 
 
-def _entry(folder: int, entry: "os.DirEntry[str]") -> _Entry:
+def _entry(folder: int, entry: "os.DirEntry[str]", at: str) -> _Entry:
     status = entry.stat(follow_symlinks=False)
-    is_plain = stat.S_ISREG(status.st_mode) and _is_plain_in_guest(folder, entry.name)
+    is_plain = stat.S_ISREG(status.st_mode) and _is_plain_in_guest(folder, entry.name, at)
     return _Entry(entry.name, stat.S_ISDIR(status.st_mode), is_plain, status.st_size)
 
 
-def _is_plain_in_guest(folder: int, name: str) -> bool:
+def _is_plain_in_guest(folder: int, name: str, at: str) -> bool:
     try:
         descriptor = os.open(name, _PLAIN, dir_fd=folder)
-    except OSError:
+    except OSError as error:
+        _check_nothing(error, f"{at}/{name}")
         return False
     try:
         mode = os.getxattr(descriptor, _MODE_IN_GUEST)
-    except OSError:
+    except OSError as error:
+        if error.errno not in _NO_ATTRIBUTE:
+            raise
         return True
     finally:
         os.close(descriptor)
     return stat.S_ISREG(int.from_bytes(mode, "little"))
+
+
+def _check_nothing(error: OSError, at: str) -> None:
+    """Return where the error says that there is nothing; a guest that locked its own output is told so.
+
+    Raises:
+        ItemFault: the guest's modes forbid to read it.
+        OSError: as given, a fault of the node's.
+    """
+    if error.errno in _FORBIDDEN:
+        shown = at[:MAX_NAME_BYTES]
+        raise refused(f"the guest's {shown!a} cannot be read: leave outputs readable by their owner") from error
+    if error.errno not in _NOTHING:
+        raise error

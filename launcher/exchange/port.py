@@ -17,6 +17,7 @@ from typing import Final, Self
 import msgspec
 
 from broker.wire.port import MAX_LINE_BYTES, FromGuest, Hello, Log, Welcome
+from launcher.exchange.printable import printable
 
 CONNECT_LIMIT_S: Final = 5.0
 WRITE_LIMIT_S: Final = 60.0
@@ -106,14 +107,7 @@ class GuestPort:
             case Log(text):
                 self._log_bytes += len(line)
                 if self._on_log and self._log_bytes <= LOG_LIMIT_BYTES:
-                    self._on_log(_printable(text))
-
-
-def _printable(text: str) -> str:
-    """Escape what would move a terminal's cursor or begin a line of its own, and cut."""
-    head = text[: LOG_LINE_CHARACTERS + 1]
-    line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in head)
-    return line if len(line) <= LOG_LINE_CHARACTERS else f"{line[: LOG_LINE_CHARACTERS - 1]}…"
+                    self._on_log(printable(text, LOG_LINE_CHARACTERS))
 
 
 async def _read_line(reader: asyncio.StreamReader) -> bytes:

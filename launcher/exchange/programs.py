@@ -1,13 +1,15 @@
-"""Programs that the launcher runs over files of a guest's: as QEMU's account, bounded, with nothing else in reach.
+"""Programs that the launcher runs over files of a guest's: as QEMU's account, bounded, and gone when the launcher is.
 
-What a guest wrote may be made to break whoever reads it, so the reader gets no more rights than the guest's own QEMU.
+What a guest wrote may be made to break whoever reads it, so the reader gets no more rights than the guest's own QEMU:
+no capability, no network, no other processes (`program_keeper`). The node's file system it sees as that account does.
 """
 
 import asyncio
 import contextlib
+import json
 import os
 import resource
-import signal
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import Final, NamedTuple, Protocol
 
 SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUTPUT_LIMIT_BYTES: Final = 8 << 20
+_KEEPER: Final = Path(__file__).with_name("program_keeper.py")
+_NOT_STARTED: Final = 127
 _QUOTED_CHARACTERS: Final = 400
 
 
@@ -33,13 +37,15 @@ class Account(Protocol):
     @property
     def is_own(self) -> bool: ...
 
+    def take(self, path: Path) -> None: ...
+
 
 class ProgramFailed(Exception):
     """A program was not there, did not end in time, or ended with an error; the text is a sentence for a person."""
 
 
 class Finished(NamedTuple):
-    """`status` is negative, the signal's number, where one ended the program."""
+    """`status` is 128 and the signal's number where one ended the program."""
 
     status: int
     out: bytes
@@ -63,6 +69,8 @@ class Bounds:
 async def run_program(account: Account, arguments: Sequence[str], bounds: Bounds, *, words: bytes = b"") -> Finished:
     """Run a program to its end, whatever its exit status; `words` is what it reads from its stdin.
 
+    Whatever it has started ends with it.
+
     Raises:
         ProgramFailed: it cannot be started, says too much, or does not end in time; it is then killed.
     """
@@ -73,13 +81,16 @@ async def run_program(account: Account, arguments: Sequence[str], bounds: Bounds
             out, err, _ = await asyncio.gather(
                 _read(process.stdout, name), _read(process.stderr, name), _write(process.stdin, words)
             )
-            return Finished(await process.wait(), out, err)
+            finished = Finished(await process.wait(), out, err)
     except TimeoutError as error:
         raise ProgramFailed(f"{name} did not end within {bounds.seconds:g} s") from error
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            process.terminate()
         await process.wait()
+    if finished.status == _NOT_STARTED:
+        raise ProgramFailed(f"{arguments[0]} cannot be started on this node: {finished.last_words()}")
+    return finished
 
 
 async def _start(account: Account, arguments: Sequence[str], bounds: Bounds) -> asyncio.subprocess.Process:
@@ -88,15 +99,16 @@ async def _start(account: Account, arguments: Sequence[str], bounds: Bounds) -> 
         (resource.RLIMIT_FSIZE, bounds.file_bytes),
         (resource.RLIMIT_AS, bounds.memory_bytes),
     )
-
-    def set_limits() -> None:
-        for kind, limit in limits:
-            if limit is not None:
-                resource.setrlimit(kind, (limit, limit))
-
+    plan = {
+        "launcher": os.getpid(),
+        "uid": account.uid,
+        "gid": account.gid,
+        "groups": account.groups,
+        "limits": [(kind, limit) for kind, limit in limits if limit is not None],
+    }
     try:
         return await asyncio.create_subprocess_exec(
-            *arguments,
+            *(sys.executable, "-I", "-S", str(_KEEPER), json.dumps(plan), "--", *arguments),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -104,10 +116,6 @@ async def _start(account: Account, arguments: Sequence[str], bounds: Bounds) -> 
             cwd="/",
             umask=0o077,
             start_new_session=True,
-            preexec_fn=set_limits,
-            user=None if account.is_own else account.uid,
-            group=None if account.is_own else account.gid,
-            extra_groups=None if account.is_own else account.groups,
         )
     except OSError as error:
         raise ProgramFailed(f"{arguments[0]} cannot be started on this node: {error.strerror}") from error

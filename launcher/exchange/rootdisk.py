@@ -7,9 +7,11 @@ which takes some 12 s each time.
 Source: guestfish(1), guestfs(3) "ENVIRONMENT VARIABLES", supermin(1) "ENVIRONMENT VARIABLES".
 """
 
+import asyncio
 import os
 import shutil
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +31,7 @@ _SLACK_MIB: Final = 64
 """For the log, the result, and tar's own blocks."""
 _APPLIANCE_MEMORY_MIB: Final = 512
 _CHUNK_BYTES: Final = 1 << 20
+_SHOWN: Final = 512
 _MODULES: Final = Path("/lib/modules")
 
 
@@ -37,13 +40,13 @@ class NoRootFileSystem(Exception):
 
 
 async def copy_in(account: Account, overlay: Path, folder: str, item: Path, scratch: Path) -> None:
-    """Copy the folder `item`, whose name is `in`, into `folder` of the guest's root file system, beside an empty `out`.
+    """Move the folder `item`, whose name is `in`, into `folder` of the guest's root file system, beside an empty `out`.
 
     Args:
         account: Who libguestfs runs as.
         overlay: The qcow2 overlay of the vm's disk, which nobody has open.
         folder: Absolute, in the guest.
-        item: What is copied.
+        item: What is moved: it is gone from the node's disk afterwards.
         scratch: A folder of the account's, where libguestfs keeps its appliance for the next time.
 
     Raises:
@@ -57,10 +60,13 @@ async def copy_in(account: Account, overlay: Path, folder: str, item: Path, scra
         f"copy-in {_quoted(str(item))} {_quoted(folder)}",
     )
     await _guestfish(account, ("--rw",), overlay, words, scratch, None)
+    await asyncio.to_thread(shutil.rmtree, item)
 
 
 async def copy_out(account: Account, overlay: Path, folder: str, into: Path, staged: StagedItem, scratch: Path) -> Path:
     """Copy the guest's `out` below `folder` into a tar file in `into`, a folder of the account's, and return its path.
+
+    All that is in `out` is copied, and bounded, before it is known which files a pattern matches.
 
     Raises:
         ItemFault: it is larger than the stream allows.
@@ -73,13 +79,18 @@ async def copy_out(account: Account, overlay: Path, folder: str, into: Path, sta
         await _guestfish(account, ("--ro",), overlay, words, scratch, limit_bytes)
     except NoRootFileSystem:
         if tar.is_file() and tar.stat().st_size >= limit_bytes:
-            raise refused(f"the output is larger than the stream's limit of {staged.output_mib} MiB") from None
+            raise refused(
+                f"the guest's {folder}/out, with files that are no outputs, is larger than the stream's limit of "
+                f"{staged.output_mib} MiB and {_SLACK_MIB} more: leave nothing else there, or raise limits.output_mib"
+            ) from None
         raise
     return tar
 
 
 def harvest_tar(tar: Path, into: Path, staged: StagedItem) -> Harvest:
     """Look through what a guest packed, and lay its outputs into a folder under names of ours. Blocks.
+
+    The tar file is gone afterwards.
 
     Raises:
         ItemFault: what the guest wrote is refused.
@@ -89,12 +100,7 @@ def harvest_tar(tar: Path, into: Path, staged: StagedItem) -> Harvest:
     selection = Selection(staged)
     try:
         with tarfile.open(tar, "r:", errors="surrogateescape") as archive:
-            for count, member in enumerate(archive):
-                if count > MAX_ENTRIES:
-                    raise refused(f"the guest left more than {MAX_ENTRIES} files in its folder")
-                name = member.name.removeprefix("./")
-                if not member.isreg():
-                    continue
+            for name, member in _plain_members(archive):
                 if name == RESULT_FILE:
                     result = _result(archive, member)
                 elif name == LOG_FILE:
@@ -103,12 +109,30 @@ def harvest_tar(tar: Path, into: Path, staged: StagedItem) -> Harvest:
                     outputs += _output(archive, member, name.removeprefix(f"{OUTPUT_FOLDER}/"), into, selection)
     except tarfile.TarError as error:
         raise refused(f"what the guest left in its folder cannot be read: {error}") from error
+    tar.unlink()
     finished = tuple(sorted(outputs, key=lambda output: output.name)) if result is not None else ()
     return Harvest(result=result, log=log, outputs=finished)
 
 
-def why_unusable(account: Account) -> str | None:
-    """Say why libguestfs cannot work here, None if it seems to: what only its start can tell is not tried."""
+def _plain_members(archive: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """Yield every plain file's name and the member with its bytes: tar packs a file's further names without them."""
+    plain: dict[str, tarfile.TarInfo] = {}
+    for count, member in enumerate(archive):
+        if count > MAX_ENTRIES:
+            raise refused(f"the guest left more than {MAX_ENTRIES} files in its folder")
+        name = member.name.removeprefix("./")
+        if member.islnk():
+            target = plain.get(member.linkname.removeprefix("./"))
+            if target is None:
+                raise refused(f"the guest's {name[:_SHOWN]!a} is a further name of a file that is not in its folder")
+            yield name, target
+        elif member.isreg():
+            plain[name] = member
+            yield name, member
+
+
+def why_not_installed(account: Account) -> str | None:
+    """Say what libguestfs lacks on this node, None if all is there: whether it works is `rootdisk_probe`'s to try."""
     if shutil.which(PROGRAM, path=SYSTEM_PATH) is None:
         return "guestfish is not installed"
     if not _MODULES.is_dir():
@@ -127,11 +151,10 @@ def why_unusable(account: Account) -> str | None:
     return None
 
 
-async def _guestfish(
-    account: Account, mode: tuple[str, ...], overlay: Path, words: tuple[str, ...], scratch: Path, limit: int | None
-) -> None:
+def guestfs_environment(scratch: Path) -> dict[str, str]:
+    """Return what libguestfs is told; its appliance is kept in the folder, which must be the account's."""
     given = {name: os.environ[name] for name in (KERNEL_VARIABLE, MODULES_VARIABLE) if name in os.environ}
-    environment = {
+    return {
         "HOME": str(scratch),
         "TMPDIR": str(scratch),
         "LIBGUESTFS_CACHEDIR": str(scratch),
@@ -140,8 +163,13 @@ async def _guestfish(
         "LIBGUESTFS_MEMSIZE": str(_APPLIANCE_MEMORY_MIB),
         **given,
     }
+
+
+async def _guestfish(
+    account: Account, mode: tuple[str, ...], overlay: Path, words: tuple[str, ...], scratch: Path, limit: int | None
+) -> None:
     arguments = (PROGRAM, *mode, "--format=qcow2", "-a", str(overlay), "-i")
-    bounds = Bounds(seconds=_COPY_LIMIT_S, file_bytes=limit, environment=environment)
+    bounds = Bounds(seconds=_COPY_LIMIT_S, file_bytes=limit, environment=guestfs_environment(scratch))
     ended = await run_program(account, arguments, bounds, words="".join(f"{word}\n" for word in words).encode())
     if ended.status != 0:
         said = ended.err.decode(errors="replace")
@@ -160,10 +188,11 @@ def _output(
     if not selection.takes(name, member.size):
         return []
     at = f"{member.offset:x}"
-    source = archive.extractfile(member)
-    assert source is not None, "a plain file has content"
-    with source, (into / at).open("xb") as file:
-        shutil.copyfileobj(source, file, _CHUNK_BYTES)
+    if not (into / at).exists():  # by another name of the same file
+        source = archive.extractfile(member)
+        assert source is not None, "a plain file has content"
+        with source, (into / at).open("xb") as file:
+            shutil.copyfileobj(source, file, _CHUNK_BYTES)
     return [Output(name, member.size, into, at)]
 
 

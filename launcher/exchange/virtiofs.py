@@ -12,6 +12,7 @@ Source: user_namespaces(7), https://libvirt.org/kbase/virtiofs.html, "Externally
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import AsyncIterator
@@ -26,10 +27,11 @@ _START_LIMIT_S: Final = 10.0
 _END_LIMIT_S: Final = 10.0
 _POLL_S: Final = 0.02
 _LOG_BYTES: Final = 600
+_CHUNK_BYTES: Final = 65_536
 
 
 @asynccontextmanager
-async def virtiofsd(account: Account, folder: Path, socket: Path, log: Path) -> AsyncIterator[None]:
+async def virtiofsd(account: Account, folder: Path, socket: Path) -> AsyncIterator[None]:
     """Serve the folder on the socket for the time of the block; it dies with the launcher, too.
 
     Raises:
@@ -39,9 +41,11 @@ async def virtiofsd(account: Account, folder: Path, socket: Path, log: Path) -> 
     if program is None:
         raise ProgramFailed("virtiofsd is not installed")
     arguments = [program, f"--socket-path={socket}", "-o", f"source={folder}", "-o", "sandbox=chroot"]
-    process = await _start(account, arguments, log)
+    process = await _start(account, arguments)
+    words = bytearray()
+    hearing = asyncio.create_task(_keep_last(process, words))
     try:
-        await _wait_listening(process, socket, log)
+        await _wait_listening(process, socket, hearing, words)
         yield
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -53,43 +57,55 @@ async def virtiofsd(account: Account, folder: Path, socket: Path, log: Path) -> 
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+            hearing.cancel()
+            await asyncio.wait([hearing])
 
 
 async def why_unusable(account: Account, scratch: Path) -> str | None:
     """Say why no virtiofsd works here, None if one does: it is started, in a folder of the account's."""
     try:
-        async with virtiofsd(account, scratch, scratch / "probe.sock", scratch / "probe.log"):
+        async with virtiofsd(account, scratch, scratch / "probe.sock"):
             return None
     except (ProgramFailed, OSError) as error:
         return str(error)
 
 
-async def _start(account: Account, arguments: list[str], log: Path) -> asyncio.subprocess.Process:
-    plan = {"argv": arguments, "uid": account.uid, "gid": account.gid, "path": SYSTEM_PATH}
+async def _start(account: Account, arguments: list[str]) -> asyncio.subprocess.Process:
+    plan = {"argv": arguments, "uid": account.uid, "gid": account.gid, "path": SYSTEM_PATH, "launcher": os.getpid()}
     keeper = Path(__file__).with_name("virtiofsd_keeper.py")
-    with log.open("wb") as file:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", str(keeper), json.dumps(plan)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            env={},
-            start_new_session=True,
-        )
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", str(keeper), json.dumps(plan)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={},
+        start_new_session=True,
+    )
 
 
-async def _wait_listening(process: asyncio.subprocess.Process, socket: Path, log: Path) -> None:
+async def _keep_last(process: asyncio.subprocess.Process, words: bytearray) -> None:
+    """Keep the end of what it says: a guest can have it say a great deal, and it must not wait for a reader."""
+    assert process.stdout is not None
+    while chunk := await process.stdout.read(_CHUNK_BYTES):
+        words += chunk
+        del words[:-_LOG_BYTES]
+
+
+async def _wait_listening(
+    process: asyncio.subprocess.Process, socket: Path, hearing: asyncio.Task[None], words: bytearray
+) -> None:
     try:
         async with asyncio.timeout(_START_LIMIT_S):
             # It takes one connection in its life, QEMU's: its socket must not be tried.
             while not socket.is_socket():
                 if process.returncode is not None:
-                    raise ProgramFailed(f"virtiofsd does not work here: {_last_words(log)}")
+                    await hearing
+                    raise ProgramFailed(f"virtiofsd does not work here: {_last_line(words)}")
                 await asyncio.sleep(_POLL_S)
     except TimeoutError as error:
         raise ProgramFailed(f"virtiofsd did not listen within {_START_LIMIT_S:g} s") from error
 
 
-def _last_words(log: Path) -> str:
-    lines = log.read_bytes()[-_LOG_BYTES:].decode(errors="replace").strip().splitlines()
+def _last_line(words: bytearray) -> str:
+    lines = words.decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else "it ended without a word"

@@ -48,7 +48,14 @@ def map_ids(pid: int, plan: dict[str, Any]) -> None:
             file.write(f"0 {number} 1")
 
 
-def become_virtiofsd(plan: dict[str, Any], unshared: int, mapped: int) -> NoReturn:
+def follow(parent: int, signal_number: int) -> None:
+    """Have this process sent the signal when its parent ends; a parent that has ended already is an error."""
+    _check(libc.prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "following the parent process")
+    if os.getppid() != parent:
+        raise OSError("the parent process has ended")
+
+
+def become_virtiofsd(plan: dict[str, Any], keeper: int, unshared: int, mapped: int) -> NoReturn:
     if os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(plan["gid"], plan["gid"], plan["gid"])
@@ -64,23 +71,27 @@ def become_virtiofsd(plan: dict[str, Any], unshared: int, mapped: int) -> NoRetu
     flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV | MS_NOEXEC)
     _check(libc.mount(b"tmpfs", b"/run", b"tmpfs", flags, None), "mounting an empty /run")
     os.umask(0o077)
-    _check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "following the parent process")
+    follow(keeper, signal.SIGKILL)
     _check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "giving up new privileges")
     os.execve(plan["argv"][0], plan["argv"], {"PATH": plan["path"], "LC_ALL": "C"})  # noqa: S606 - a fixed program, and no shell
 
 
-def main() -> int:
+def main() -> int | str:
     """Run the plan given as JSON in the first argument; ends as virtiofsd does, SIGTERM ends both."""
     plan = json.loads(sys.argv[1])
     # A launcher that dies takes this with it, and this its virtiofsd.
-    _check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0), "following the parent process")
+    try:
+        follow(plan["launcher"], signal.SIGTERM)
+    except OSError as error:
+        return f"virtiofsd's keeper: {error}"
+    keeper = os.getpid()
     unshared_read, unshared = os.pipe()
     mapped, mapped_write = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(mapped_write)
         try:
-            become_virtiofsd(plan, unshared, mapped)
+            become_virtiofsd(plan, keeper, unshared, mapped)
         except BaseException as error:  # noqa: BLE001 - a forked child must never return into its parent's code
             os.write(2, f"{error}\n".encode())
         os._exit(127)

@@ -1,6 +1,7 @@
-"""Which exchanges this node can do: found out when the launcher starts, never assumed, and told in its log."""
+"""Which exchanges this node can do: tried when the launcher starts, never assumed, and told in its log."""
 
 import asyncio
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +9,18 @@ from pathlib import Path
 import structlog
 
 from broker.wire.states import Exchange
-from launcher.exchange import disks, rootdisk, virtiofs
-from launcher.exchange.programs import SYSTEM_PATH, Bounds, ProgramFailed, run_program
+from launcher.exchange import disks, rootdisk_probe, virtiofs
+from launcher.exchange.programs import Bounds, ProgramFailed, run_program
 from launcher.hypervisor.account import Account
 
 log = structlog.get_logger()
 
 _LOOK_LIMIT_S = 30.0
-_9P_DEVICE = b'"virtio-9p-pci"'
+# What a QEMU needs to have a share by 9p, and nothing more; it is told to end at once.
+_BARE = ("-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc", "-accel", "tcg", "-m", "16", "-S")
+_9P_DEVICE = ("-device", "virtio-9p-pci,fsdev=probe,mount_tag=probe")
+_AT_ONCE = ("-monitor", "stdio")
+_ATTRIBUTE = "user.virtfs.probe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +43,15 @@ class Abilities:
         return tuple(exchange for exchange, is_able in able.items() if is_able)
 
 
-async def probe_abilities(account: Account, emulator: str, scratch: Path) -> Abilities:
+async def probe_abilities(account: Account, emulator: str, cache: Path, scratch: Path) -> Abilities:
     """Find out, and tell in the log what works, and why what does not.
+
+    Takes half a minute under emulation the first time after the node's boot, where libguestfs is installed.
 
     Args:
         account: Who QEMU and every helper run as.
         emulator: The path of QEMU.
+        cache: The launcher's cache folder, where what took long is remembered.
         scratch: The launcher's scratch folder.
     """
     folder = scratch / "probe"
@@ -52,9 +60,9 @@ async def probe_abilities(account: Account, emulator: str, scratch: Path) -> Abi
     try:
         wanting = {
             "virtiofs": await virtiofs.why_unusable(account, folder),
-            "9p": await _why_no_9p(account, emulator),
-            "disk": _why_no_disks(),
-            "rootdisk": await asyncio.to_thread(rootdisk.why_unusable, account),
+            "9p": await _why_no_9p(account, emulator, folder),
+            "disk": await disks.why_unusable(account, folder),
+            "rootdisk": await rootdisk_probe.why_unusable(account, emulator, cache, folder),
         }
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
@@ -62,14 +70,15 @@ async def probe_abilities(account: Account, emulator: str, scratch: Path) -> Abi
     return Abilities(*(reason is None for reason in wanting.values()))
 
 
-async def _why_no_9p(account: Account, emulator: str) -> str | None:
+async def _why_no_9p(account: Account, emulator: str, folder: Path) -> str | None:
+    """Start a QEMU that shares the folder; it keeps what the guest says of a file in attributes of the file's."""
+    backend = ("-fsdev", f"local,id=probe,path={folder},security_model=mapped-xattr")
     try:
-        listed = await run_program(account, (emulator, "-device", "help"), Bounds(seconds=_LOOK_LIMIT_S))
+        os.setxattr(folder, _ATTRIBUTE, b"probe")
+        command = (emulator, *_BARE, *backend, *_9P_DEVICE, *_AT_ONCE)
+        ended = await run_program(account, command, Bounds(seconds=_LOOK_LIMIT_S), words=b"quit\n")
+    except OSError as error:
+        return f"the scratch folder's file system keeps no extended attributes: {error.strerror}"
     except ProgramFailed as error:
         return str(error)
-    return None if _9P_DEVICE in listed.out else "this node's QEMU is built without 9p"
-
-
-def _why_no_disks() -> str | None:
-    missing = [name for name in disks.PROGRAMS if shutil.which(name, path=SYSTEM_PATH) is None]
-    return f"{', '.join(missing)} not installed (e2fsprogs)" if missing else None
+    return None if ended.status == 0 else f"this node's QEMU shares no folder by 9p: {ended.last_words()}"

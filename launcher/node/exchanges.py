@@ -42,11 +42,22 @@ class Attachments:
 
 
 class Exchange(Protocol):
-    async def prepare(self, overlays: Mapping[str, str]) -> Attachments:
-        """Bring the item to where the vm will find it. `overlays` are the vm's disks, by their targets.
+    async def stage(self) -> None:
+        """Put the item into the vm's run folder, while that is the launcher's own.
 
         Raises:
             ItemFault: it cannot be, by a fault of the item's.
+            OSError: it cannot be, on this node.
+        """
+        ...
+
+    async def attach(self, overlays: Mapping[str, str]) -> Attachments:
+        """Bring it to where the vm will find it; the run folder belongs to QEMU's account now.
+
+        Args:
+            overlays: The vm's disks, by their targets.
+
+        Raises:
             ProgramFailed, NoRootFileSystem, OSError: it cannot be, on this node.
         """
         ...
@@ -78,7 +89,10 @@ class NetworkExchange:
         self._grant = grant
         self._attendance = attendance
 
-    async def prepare(self, overlays: Mapping[str, str]) -> Attachments:  # noqa: ARG002 - of no use here
+    async def stage(self) -> None:
+        pass
+
+    async def attach(self, overlays: Mapping[str, str]) -> Attachments:  # noqa: ARG002 - of no use here
         return Attachments(has_client=True, has_network=True)
 
     async def refuse(self, fault: ItemFault) -> Ending:

@@ -5,6 +5,7 @@ disk. They differ in how the folder comes to the vm, in what counts as a sign of
 """
 
 import asyncio
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -14,11 +15,12 @@ from broker.wire.dispatches import DispatchAnswer, StagedItem
 from broker.wire.exchange import RESULT_FILE, STARTED_FILE
 from broker.wire.states import Exchange as Kind
 from broker.wire.states import Verdict
-from launcher.domain_xml import DataDisk, Share
+from launcher.domain_xml import DataDisk, Share, first_to_boot
 from launcher.exchange import disks, rootdisk
 from launcher.exchange.folder import ItemFault, input_path, write_item
-from launcher.exchange.outputs import Harvest, harvest_folder, is_there
+from launcher.exchange.outputs import Harvest, harvest_folder, is_there, read_result
 from launcher.exchange.programs import ProgramFailed
+from launcher.exchange.share_room import why_too_much
 from launcher.exchange.virtiofs import virtiofsd
 from launcher.hypervisor.vm import StopReason
 from launcher.node.attendance import Attendance
@@ -35,6 +37,10 @@ _LOOK_S = 0.5
 _CLAIM_AFTER_S = 30.0
 """A vm whose first word nobody can hear counts as at work when it has run so long."""
 _ITS_OWN_END = frozenset({None, StopReason.GUEST_SHUTDOWN, StopReason.CRASHED})
+_WRITING_S = 5.0
+"""From the first sight of `result.json` to what is then taken for the whole of it."""
+_REST_FACTOR = 10
+"""How many times as long as a look through a share took the next one waits."""
 _MIB = 1 << 20
 
 
@@ -52,15 +58,15 @@ class FolderExchange(ABC):
         self._stand_in = StandIn(node.outside, answer, staged, client=node.client)
         self._fault: ItemFault | None = None
 
-    async def prepare(self, overlays: Mapping[str, str]) -> Attachments:
-        """Write the item to the IN folder, its input among it, and bring that to the vm."""
-        item = self._made_folder(self._in_folder())
-        await asyncio.to_thread(write_item, item, self._answer, self._staged)
-        path = input_path(item, self._staged)
+    async def stage(self) -> None:
+        """Write the item to the IN folder, its input among it."""
+        self._in_folder.mkdir(parents=True)
+        await asyncio.to_thread(write_item, self._in_folder, self._answer, self._staged)
+        path = input_path(self._in_folder, self._staged)
         if path is not None:
             await self._stand_in.fetch_input(path, self._answer.disk_mib * _MIB)
             path.chmod(0o644)
-        return await self._attach(item, overlays)
+        self._node.account.take(self._in_folder)
 
     async def refuse(self, fault: ItemFault) -> Ending:
         """End an item that cannot be prepared, by a fault of its own."""
@@ -102,6 +108,7 @@ class FolderExchange(ABC):
             return Ending(Verdict.HOST_ERROR, f"what the vm left could not be read on this node: {error}")
         return await self._stand_in.deliver(harvest)
 
+    @property
     def _in_folder(self) -> Path:
         return self._folder / "in"
 
@@ -115,7 +122,7 @@ class FolderExchange(ABC):
         return True
 
     async def _sign_of_life(self) -> None:
-        await asyncio.sleep(_CLAIM_AFTER_S)
+        await asyncio.sleep(min(_CLAIM_AFTER_S, self._answer.limits.boot_ms / 2_000))
 
     async def _finished(self) -> Ending | None:
         """Return when the vm has done its work and may go; one that powers itself off is not waited for here."""
@@ -123,7 +130,7 @@ class FolderExchange(ABC):
         return None
 
     @abstractmethod
-    async def _attach(self, item: Path, overlays: Mapping[str, str]) -> Attachments: ...
+    async def attach(self, overlays: Mapping[str, str]) -> Attachments: ...
 
     @abstractmethod
     async def _harvest(self) -> Harvest: ...
@@ -148,11 +155,16 @@ class SharedExchange(FolderExchange):
     async def watch(self) -> Ending | None:
         tags = [VIRTIOFS_TAG] * self._node.abilities.has_virtiofs + [P9_TAG] * self._node.abilities.has_9p
         serving = serve_port(self._folder, self._answer, lambda: share_welcome(self._node, tags))
-        return await first_of(super().watch(), serving)
+        return await first_of(self._too_much(), super().watch(), serving)
 
+    async def stage(self) -> None:
+        await super().stage()
+        (self._share / "out").mkdir()
+        for folder in (self._share / "out", self._share):
+            self._node.account.take(folder)
+
+    @property
     def _in_folder(self) -> Path:
-        self._made_folder(self._share)
-        self._made_folder(self._share / "out")
         return self._share / "in"
 
     def _counts_as_claimed(self) -> bool:
@@ -163,19 +175,32 @@ class SharedExchange(FolderExchange):
 
     async def _finished(self) -> Ending | None:
         await self._until(RESULT_FILE)
+        # Who writes it in place, without a rename, is given the time to do so.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_WRITING_S):
+                while not await asyncio.to_thread(_has_result, self._share / "out"):  # noqa: ASYNC110 - as below
+                    await asyncio.sleep(_LOOK_S)
         return None
+
+    async def _too_much(self) -> Ending:
+        """Return when the share takes more than it may."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            began_s = clock()
+            sentence = await asyncio.to_thread(why_too_much, self._share, self._answer.disk_mib)
+            if sentence is not None:
+                return Ending(Verdict.DISK_EXCEEDED, sentence)
+            await asyncio.sleep(max(_LOOK_S, _REST_FACTOR * (clock() - began_s)))
 
     async def _until(self, name: str) -> None:
         while not is_there(self._share / "out", name):  # noqa: ASYNC110 - the guest makes it: no event to wait for
             await asyncio.sleep(_LOOK_S)
 
-    async def _attach(self, item: Path, overlays: Mapping[str, str]) -> Attachments:  # noqa: ARG002 - neither is needed
+    async def attach(self, overlays: Mapping[str, str]) -> Attachments:  # noqa: ARG002 - not its disks
         share, shares = str(self._share), list[Share]()
         if self._node.abilities.has_virtiofs:
             socket = self._folder / "vfs.sock"
-            await self._stack.enter_async_context(
-                virtiofsd(self._node.account, self._share, socket, self._folder / "virtiofsd.log")
-            )
+            await self._stack.enter_async_context(virtiofsd(self._node.account, self._share, socket))
             shares.append(Share(kind="virtiofs", folder=share, tag=VIRTIOFS_TAG, socket=str(socket)))
         if self._node.abilities.has_9p:
             shares.append(Share(kind="9p", folder=share, tag=P9_TAG))
@@ -188,9 +213,9 @@ class SharedExchange(FolderExchange):
 class DiskExchange(FolderExchange):
     """Two disks, `VMB_IN` and `VMB_OUT`."""
 
-    async def _attach(self, item: Path, overlays: Mapping[str, str]) -> Attachments:  # noqa: ARG002 - not its disks
+    async def attach(self, overlays: Mapping[str, str]) -> Attachments:  # noqa: ARG002 - not its disks
         account = self._node.account
-        await disks.make_in_disk(account, item, self._image(disks.IN_LABEL))
+        await disks.make_in_disk(account, self._in_folder, self._image(disks.IN_LABEL))
         await disks.make_out_disk(account, self._image(disks.OUT_LABEL), self._staged.output_mib)
         return Attachments(
             data_disks=(
@@ -212,9 +237,14 @@ class RootdiskExchange(FolderExchange):
 
     _overlay = Path()
 
-    async def _attach(self, item: Path, overlays: Mapping[str, str]) -> Attachments:
-        self._overlay = Path(_first_disk(overlays))
-        await rootdisk.copy_in(self._node.account, self._overlay, self._answer.exchange_folder, item, self._scratch())
+    async def attach(self, overlays: Mapping[str, str]) -> Attachments:
+        target = first_to_boot(self._answer.domain_xml.encode(), overlays)
+        if target is None:
+            raise rootdisk.NoRootFileSystem("the machine has no hard disk that the item's files could be copied into")
+        self._overlay = Path(overlays[target])
+        await rootdisk.copy_in(
+            self._node.account, self._overlay, self._answer.exchange_folder, self._in_folder, self._scratch()
+        )
         return Attachments()
 
     async def _harvest(self) -> Harvest:
@@ -233,9 +263,11 @@ class RootdiskExchange(FolderExchange):
         return scratch
 
 
-def _first_disk(overlays: Mapping[str, str]) -> str:
-    # The machine's disks come in the order of its XML, the one it boots from first.
-    return next(iter(overlays.values()))
+def _has_result(out: Path) -> bool:
+    try:
+        return read_result(out) is not None
+    except ItemFault:
+        return False
 
 
 def folder_exchange(

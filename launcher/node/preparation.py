@@ -36,7 +36,10 @@ async def prepare(node: Node, answer: DispatchAnswer, folder: Path, exchange: Ex
     if answer.nvram is not None:
         await asyncio.to_thread(shutil.copyfile, await _fetch(node, answer.nvram), folder / _NVRAM)
         node.account.take(folder / _NVRAM)
-    attachments = await exchange.prepare(overlays)
+    await exchange.stage()
+    # From here on what lies in it may be another thing than what was put there, and nothing writes to it as root.
+    node.account.take(folder)
+    attachments = await exchange.attach(overlays)
     return await asyncio.to_thread(_domain_xml, node, answer, folder, overlays, attachments)
 
 

@@ -11,12 +11,13 @@ begins is never taken for a dead one, and a removal that was cut short is finish
 import contextlib
 import fcntl
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from launcher.node.removal import remove_tree
 
 _PREFIX = "vmb-node-"
 _LOCK = "lock"
@@ -66,7 +67,7 @@ def _make_held_folder(parent: Path) -> tuple[Path, int]:
     try:
         return folder, _hold(folder)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         raise
 
 
@@ -109,15 +110,7 @@ def _remove(folder: Path) -> None:
     with contextlib.suppress(OSError):
         for child in folder.iterdir():
             if child.name != _LOCK:
-                _remove_child(child)
+                remove_tree(child)
         if [child.name for child in folder.iterdir()] == [_LOCK]:
             (folder / _LOCK).unlink()
             folder.rmdir()
-
-
-def _remove_child(child: Path) -> None:
-    if child.is_dir() and not child.is_symlink():
-        shutil.rmtree(child, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            child.unlink()

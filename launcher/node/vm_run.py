@@ -6,9 +6,8 @@ broker wrote it when it accepted the completion.
 """
 
 import asyncio
-import shutil
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,6 +32,7 @@ from launcher.node.exchanges import Exchange, NetworkExchange
 from launcher.node.folder_exchanges import folder_exchange
 from launcher.node.node import Node
 from launcher.node.preparation import CONSOLE_LOG, prepare
+from launcher.node.removal import remove_tree
 from launcher.node.verdicts import STOPPED, TOLD, Ending
 
 log = structlog.get_logger()
@@ -84,13 +84,14 @@ class VmRun:
         return ending
 
     async def _live(self) -> Ending:
-        with self._run_folder() as folder, self._granted() as self._grant:
+        async with self._run_folder() as folder:
             console = Console(folder / CONSOLE_LOG)
             attendance = Attendance(self._node, self._answer)
-            try:
-                return await first_of(self._way(folder, console, attendance), attendance.until_told())
-            finally:
-                self._console_tail = await asyncio.to_thread(console.tail, MAX_CONSOLE_BYTES)
+            with self._granted() as self._grant:
+                try:
+                    return await first_of(self._way(folder, console, attendance), attendance.until_told())
+                finally:
+                    self._console_tail = await asyncio.to_thread(console.tail, MAX_CONSOLE_BYTES)
 
     async def _way(self, folder: Path, console: Console, attendance: Attendance) -> Ending:
         """Prepare, boot and watch; return what ended it, whatever that was."""
@@ -181,15 +182,14 @@ class VmRun:
         finally:
             self._node.proxy.dismiss(self._answer.dispatch)
 
-    @contextmanager
-    def _run_folder(self) -> Iterator[Path]:
+    @asynccontextmanager
+    async def _run_folder(self) -> AsyncIterator[Path]:
         folder = self._node.scratch / self._answer.dispatch[:8]
         folder.mkdir(mode=0o700)
-        self._node.account.take(folder)
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            await asyncio.to_thread(remove_tree, folder)
 
     async def _report(self, phase: Phase, **facts: str) -> None:
         self._log.info("vm_phase", phase=phase.value)

@@ -53,6 +53,7 @@ async def test_what_goes_in_is_what_a_guest_would_find(account: Account, folder:
     (folder / "in" / "result.json").write_text('{"exit_code": 3}')
 
     await make_in_disk(account, folder / "in", folder / "in.raw")
+    assert not (folder / "in").exists(), "what is on the disk is not kept twice"
 
     limits = StagedItem(run="/x", as_user="root", output_files=["*"], output_mib=3)
     harvest = await harvest_disk(account, folder / "in.raw", folder / "into", limits)
@@ -61,6 +62,7 @@ async def test_what_goes_in_is_what_a_guest_would_find(account: Account, folder:
     (output,) = harvest.outputs
     with os.fdopen(output.open(), "rb") as file:
         assert (output.name, file.read()) == ("a b", content)
+    assert not (folder / "in.raw").exists(), "what is taken from the disk is not kept twice"
 
 
 async def test_an_empty_disk_for_much_output_takes_little_space(account: Account, folder: Path) -> None:

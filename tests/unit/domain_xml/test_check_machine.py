@@ -4,6 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from launcher.commands import app
+from launcher.hypervisor.firmware import read_firmwares
 from tests.unit.domain_xml.cases import DATA
 from tests.unit.domain_xml.hostile import HOSTILE, RED, machine
 
@@ -61,6 +62,26 @@ def test_the_diff_shows_our_change_and_nothing_else() -> None:
     assert '-    <graphics autoport="yes" listen="0.0.0.0" port="-1" type="vnc"/>' in lines
     # Attributes in another order, quotes and indentation are no change.
     assert '       <mac address="52:54:00:0c:a1:6e"/>' in lines
+
+
+def test_the_diff_shows_the_client_and_the_seed() -> None:
+    lines = check("--diff", str(DATA / "minimal.in.xml"))[1]
+    for name in ("client", "seed"):
+        assert f'+      <source file="/RUN-FOLDER/{name}.img"/>' in lines
+
+
+def test_the_diff_shows_the_firmware_that_fits_the_machines_variables(tmp_path: Path) -> None:
+    variables = tmp_path / "vars.fd"
+    fitting = read_firmwares()[0]
+    with variables.open("wb") as file:
+        file.truncate(fitting.variables_bytes)
+    xml = str(DATA / "rhel9-uefi.in.xml")
+    lines = check("--diff", "--nvram", str(variables), xml)[1]
+    assert any(line.startswith("+") and fitting.loader in line for line in lines), lines
+    variables.write_bytes(b"short")
+    status, lines = check("--diff", "--nvram", str(variables), xml)
+    assert status == 2
+    assert "variables of 5 bytes" in lines[-1]
 
 
 def test_a_machine_with_a_medium_in_its_drive_is_judged_without_it_unless_named() -> None:

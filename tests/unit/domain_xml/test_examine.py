@@ -1,6 +1,6 @@
 import pytest
 
-from launcher.domain_xml import XmlRefused, examine, transform
+from launcher.domain_xml import XmlRefused, examine, first_to_boot, transform
 from tests.unit.domain_xml.cases import CASES, Case, node_with, vm_with
 from tests.unit.domain_xml.hostile import HOSTILE, Hostile, machine
 
@@ -129,3 +129,22 @@ def test_uefi_is_recognised_however_it_was_written(loader: str) -> None:
 
 def _case(name: str) -> Case:
     return next(case for case in CASES if case.name == name)
+
+
+def _disk(target: str, boot: str = "", device: str = "disk") -> str:
+    return f"<disk type='file' device='{device}'><target dev='{target}'/>{boot}</disk>"
+
+
+@pytest.mark.parametrize(
+    ("disks", "first"),
+    [
+        (_disk("vda") + _disk("vdb"), "vda"),
+        (_disk("vda") + _disk("vdb", "<boot order='10'/>") + _disk("vdc", "<boot order='9'/>"), "vdc"),
+        (_disk("vda", "<boot order='x'/>") + _disk("vdb", "<boot order='2'/>"), "vdb"),
+        (_disk("sda", "<boot order='1'/>", "cdrom") + _disk("vda", "<boot order='2'/>"), "vda"),
+        (_disk("vdz", "<boot order='1'/>") + _disk("vda"), "vda"),
+        (_disk("sda", device="cdrom"), None),
+    ],
+)
+def test_the_disk_that_boots_first_is_a_hard_disk_by_its_order_else_by_its_place(disks: str, first: str | None) -> None:
+    assert first_to_boot(machine(disk=disks).encode(), {"vda", "vdb", "vdc", "sda"}) == first

@@ -126,3 +126,11 @@ def test_an_input_stays_in_its_folder_whatever_its_name(tmp_path: Path, name: st
     item = msgspec.structs.replace(staged("/x"), input_name=name)
 
     assert input_path(tmp_path, item) == tmp_path / "input" / "input"
+
+
+def test_a_sentence_of_a_guests_becomes_one_short_printable_line() -> None:
+    said = ItemFault(FailureCode.PROGRAM_FAILED, "gone\x1b[2J\nvmbroker: all is well " + "x" * 2_000_000).sentence
+
+    assert said.startswith(r"gone\x1b[2J\nvmbroker: all is well x")
+    assert said.isprintable()
+    assert len(said) == 1_000

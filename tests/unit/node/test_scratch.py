@@ -39,6 +39,19 @@ def killed_launchers_folder(parent: Path) -> Path:
     return Path(done.stdout.strip())
 
 
+def make_deep(folder: Path) -> None:
+    """Make 2,000 folders one in the other, with files among them, and a path that is longer than any may be."""
+    at = os.open(folder, os.O_RDONLY)
+    for level in range(2_000):
+        name = f"{level:04}" + "n" * 100
+        os.mkdir(name, 0o700, dir_fd=at)
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=at))
+        deeper = os.open(name, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = deeper
+    os.close(at)
+
+
 def test_the_folder_is_gone_with_all_it_holds(parent: Path) -> None:
     with scratch_folder(parent) as folder:
         (folder / "vm").mkdir()
@@ -75,12 +88,22 @@ def test_what_no_launcher_made_is_let_be_whatever_its_name_and_age(parent: Path)
 def test_a_removal_that_was_cut_short_is_finished_by_the_next(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dead = killed_launchers_folder(parent)
     with monkeypatch.context() as patch:
-        patch.setattr("shutil.rmtree", lambda path, ignore_errors: None)
+        patch.setattr(scratch, "remove_tree", lambda path: None if path.name == "vm" else path.unlink())
         remove_leftovers(parent)
     assert (dead / "vm" / "overlay").exists()
     assert not (dead / "log").exists()
     assert remove_leftovers(parent) == [dead]
     assert not dead.exists()
+
+
+def test_a_tree_deeper_than_any_stack_stops_neither_this_launcher_nor_the_next(parent: Path) -> None:
+    dead = killed_launchers_folder(parent)
+    make_deep(dead / "vm")
+    with scratch_folder(parent) as living:
+        assert not dead.exists()
+        (living / "vm").mkdir()
+        make_deep(living / "vm")
+    assert list(parent.iterdir()) == []
 
 
 def test_a_launcher_that_begins_is_at_no_moment_taken_for_a_dead_one(
