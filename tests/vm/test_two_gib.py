@@ -1,7 +1,7 @@
 """2 GiB into a vm and 2 GiB out of it, bit for bit, while no process on their way keeps more than a little of them.
 
-The vm has no disk to speak of: its files are in its memory, which is what makes this quick without KVM. What its client
-keeps of them is told by the client itself.
+The vm has no disk to speak of: its files are in its memory, which is what makes this quick without KVM. For the same
+reason the program moves its input to its output. What the client keeps of them is told by the client itself.
 """
 
 import hashlib
@@ -27,10 +27,10 @@ CLIENT_BYTES = 96 * MIB
 """What the client may have in all, its interpreter included."""
 SETTLED_S = 900
 BLOCK = hashlib.shake_128(b"two GiB").digest(MIB)
+MEMORY_MIB = 4_608
+"""/tmp may fill half of it; what is never filled costs the node nothing."""
 PROGRAM = """#!/bin/sh
-set -e
-mount -o remount,size=90% /tmp  # the input has half of the memory; its copy needs as much again
-cp "$1" "$2/copy"
+mv "$1" "$2/moved"
 """
 
 
@@ -43,7 +43,7 @@ def test_two_gib_go_in_and_out_bit_exact_while_memory_stays_flat(grid: Grid, min
         "machine": "roomy",
         "script": PROGRAM,
         "run": "{script} {input} {output}",
-        "needs": {"vcpus": 2, "memory_mib": 5_376},
+        "needs": {"vcpus": 2, "memory_mib": MEMORY_MIB},
         "retry": {"attempts": 1, "boots": 1},
     }
     broker.call("PUT", "/v1/streams/alice/two-gib", spec, token=broker.token())
