@@ -2,7 +2,7 @@
 # and says in one line what it does.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node demo test test-vm check format pictures clean
+.PHONY: help setup setup-node demo test test-vm test-large check format pictures clean
 
 VENV := .venv/bin
 EXTRAS := --extra broker --extra launcher
@@ -10,7 +10,7 @@ EXTRAS := --extra broker --extra launcher
 DEMO_INPUT ?=
 
 help: ## Show these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:
 	@deploy/setup/system-packages python
@@ -31,7 +31,12 @@ test: setup-node ## The tests, on a real store, real libvirt and a few real VMs
 test-vm: setup-node ## One real VM for each kind of image and each way in and out of it
 	@deploy/setup/system-packages test guestfs
 	@deploy/image/build minimal exchange stock cloud
-	@$(VENV)/pytest tests/vm
+	@$(VENV)/pytest tests/vm -m "not large"
+
+test-large: setup-node ## 2 GiB into a VM and 2 GiB out of it, while memory stays flat
+	@deploy/setup/system-packages test
+	@deploy/image/build minimal
+	@$(VENV)/pytest tests/vm -m large
 
 check: setup ## Format, lint, types, imports, generated docs
 	@$(VENV)/ruff format --check .

@@ -19,6 +19,7 @@ _LOOK_S = 5.0
 _LAST_WORD_S = 20.0
 """After the guest's last word the vm powers off, and its launcher tells the verdict and sends the console."""
 _QUEUED_EVENTS = 1_000
+_CLOSING_S = 5.0
 _PHASES = {
     EventType.VM_PREPARING: "its vm is being prepared: images and disks",
     EventType.VM_PREPARED: "its vm is prepared",
@@ -117,7 +118,10 @@ class Trial:
             yield next_event
         finally:
             listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            # Bounded, so that Ctrl-C is never kept waiting by a connection that does not close.
+            await asyncio.wait({listening}, timeout=_CLOSING_S)
+            if listening.done() and not listening.cancelled():
+                listening.exception()  # looked at, so that asyncio does not complain of it
 
 
 def _sentence(event: Event) -> str | None:

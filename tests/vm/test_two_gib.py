@@ -17,7 +17,7 @@ from tests.support.grid import Broker
 from tests.support.waiting import wait_until
 from tests.vm.conftest import Grid
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.large]
 
 MIB = 1 << 20
 SIZE_MIB = 2_048

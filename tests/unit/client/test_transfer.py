@@ -39,7 +39,7 @@ async def taking() -> AsyncIterator[tuple[str, list[bytes]]]:
 
 
 async def put_file(address: str, path: Path, size_bytes: int) -> None:
-    signed = SignedUrl(method="PUT", url=address, headers={}, expires_ms=0, target="file:alice/x")
+    signed = SignedUrl(method="PUT", url=address, headers={}, target="file:alice/x")
     async with Session(address) as session:
         with path.open("rb") as file:
             upload = Upload(file, size_bytes, hashlib.sha256(CONTENT).digest())
