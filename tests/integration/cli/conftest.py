@@ -1,4 +1,5 @@
 import json
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -40,3 +41,11 @@ async def launcher(broker: Broker) -> AsyncIterator[Api]:
     login = json.loads(Path(broker.home.folder / "config/vmbroker/launcher.json").read_text())
     async with aiohttp.ClientSession() as http:
         yield Api(http, login["url"], login["token"])
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """What the tests start heeds Ctrl-C, even when they themselves run in the background and do not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

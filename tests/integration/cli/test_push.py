@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,14 +42,6 @@ def test_a_fault_beyond_the_first_chunk_names_its_line_and_the_key_goes_on(
     again = home.ok("broker", "push", stream, "--from", str(file), "--key", key_in(said.err))
     assert f"alice/{stream}/1 to alice/{stream}/1002" in again
     assert total(broker, stream) == 1002
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """What the tests start heeds Ctrl-C, even when they themselves run in the background and do not."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interruptible")

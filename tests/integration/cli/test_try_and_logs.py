@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.support.api import Api, claim, offer, run_item
 from tests.support.grid import Broker, Home
 from tests.support.waiting import wait_until
@@ -169,6 +171,7 @@ async def test_try_of_a_program_that_fails_shows_why_and_what_to_do(
     assert "\x1b" not in text
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_try_that_nobody_takes_says_why_and_leaves_the_item(home: Home, stream: str, tmp_path: Path) -> None:
     said = home.run("broker", "try", stream, "--timeout", "1s")
 
