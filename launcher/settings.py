@@ -5,6 +5,7 @@ Read once, at start; unknown keys are refused and all faults are told at once.
 
 import os
 import socket
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -55,6 +56,30 @@ class Settings(BaseSettings):
     memory_mib: Positive | None = Field(None, description="memory for vms, QEMU's own included")
     disk_mib: Positive | None = Field(None, description="space for vms' writes in the scratch folder")
     accelerator: Literal["auto", "kvm", "tcg"] = Field("auto", description="auto: KVM when a probe proves it works")
+    libvirt_uri: str | None = Field(
+        None, description="a libvirt of the site's, as qemu:///system; default: a private one, which isolates vms"
+    )
+    network: Literal["proxy", "open"] = Field(
+        "proxy", description="open: with a libvirt_uri, vms may reach whatever the node reaches"
+    )
+    end: datetime | None = Field(
+        None, description="when the slot ends, RFC 3339 with its zone; default: what the batch system says"
+    )
+    drain_s: Annotated[int, Field(ge=0, le=3_600)] = Field(
+        30, description="from the word that a vm's program must stop, at SIGTERM or before the slot's end, to its end"
+    )
+    users: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="whose items this node runs; default: everybody's whom the token covers"
+    )
+    labels: dict[str, str] = Field({}, description="what `broker launchers` shows of this node beside its sizes")
+    contact: str = Field("", max_length=256, description="whom to write to about this node")
+    cache_mib: Positive | None = Field(
+        None, description="most that the image cache takes; default: nine tenths of what it has and what is free"
+    )
+    mirrors: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="https://HOST/FOLDER or file:///FOLDER with files sha256-HEX, where images are looked for first",
+    )
     cache: Path = Field(default_factory=_default_cache, description="folder of images, shared by launchers")
     scratch: Path = Field(Path("/tmp"), description="folder for what dies with the launcher; keep its path short")  # noqa: S108
     account: str | None = Field(None, description="account QEMU runs under when the launcher is root")
@@ -72,7 +97,7 @@ class Settings(BaseSettings):
             Origin.parse(value)
         return value
 
-    @field_validator("trusted_origins", mode="before")
+    @field_validator("trusted_origins", "users", "mirrors", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value

@@ -32,6 +32,8 @@ class DispatchRequest(Message, frozen=True, kw_only=True):
     room: Room
     wait_ms: int = 20_000
     client: str = ""
+    users: tuple[str, ...] = ()
+    """Whom the site serves; empty: everybody whom the token covers."""
 
 
 class StagedItem(Message, frozen=True, kw_only=True):
@@ -97,6 +99,8 @@ class DispatchExtend(Message, frozen=True, kw_only=True):
     """
 
     launcher: str
+    stops_in_ms: int | None = None
+    """The vm will be destroyed after this time: the guest's next extend is answered `drain`."""
 
 
 class DispatchExtended(Message, frozen=True, kw_only=True):
@@ -133,3 +137,5 @@ class VmEnded(Message, frozen=True, kw_only=True):
 
     verdict: Verdict
     state: str
+    machine_claimed: bool = False
+    """Some vm of this machine's revision has claimed, here or elsewhere: it is no fault of the machine's."""

@@ -1,7 +1,7 @@
 """The two-way port between a vm's guest client and its launcher: one JSON object a line, at most 64 KiB each.
 
 The guest speaks first and may repeat itself: a restarted client says hello again and gets the same ticket with a fresh
-time and fresh entropy.
+time and fresh entropy. After that the launcher says nothing more, but `stop` when the vm has to end soon.
 """
 
 import msgspec
@@ -32,6 +32,13 @@ class Welcome(msgspec.Struct, frozen=True, tag_field="type", tag="welcome"):
     proxy: str | None = None
     ca: str | None = None
     share: list[str] | None = None
+
+
+class Stop(msgspec.Struct, frozen=True, tag_field="type", tag="stop"):
+    """The launcher will destroy the vm in `in_ms`: stop the program, give the item back, power off."""
+
+    in_ms: int
+    reason: str
 
 
 FromGuest = Hello | Log

@@ -74,6 +74,41 @@ class Exchange(StrEnum):
     """By copying into and out of the vm's own disk while the vm is off."""
 
 
+class HealthState(StrEnum):
+    """What a launcher makes of its node: whether it asks for items, and how many."""
+
+    HEALTHY = "healthy"
+    BACKING_OFF = "backing_off"
+    """It offers nothing until a time that it tells, after faults of the node's own."""
+    CANARY = "canary"
+    """It offers room for one vm, and for more once that vm has claimed."""
+    EXCLUDED = "excluded"
+    """It took itself out: vms never come to their claim here, and do elsewhere. From time to time it tries one."""
+    DRAINING = "draining"
+    """It takes nothing more, and ends."""
+
+
+class HealthCode(StrEnum):
+    """Why a node is not healthy, or what it was that a vm's end says of its node."""
+
+    IMAGE_SOURCE_AWAY = "image_source_away"
+    IMAGE_CACHE_FAILED = "image_cache_failed"
+    DISK_FULL = "disk_full"
+    DISK_FAILED = "disk_failed"
+    LIBVIRT_FAILED = "libvirt_failed"
+    QEMU_FAILED = "qemu_failed"
+    EXCHANGE_FAILED = "exchange_failed"
+    VM_INTERFERED = "vm_interfered"
+    """Somebody on the node destroyed a vm."""
+    NEVER_CLAIMS = "never_claims"
+    """Vms boot and do not claim, while others of the same machine did elsewhere."""
+    NETWORK_CUT = "network_cut"
+    SLOT_ENDS = "slot_ends"
+    TOLD_TO_DRAIN = "told_to_drain"
+    LAUNCHER_FAILED = "launcher_failed"
+    """A bug of the launcher's: its log has the traceback."""
+
+
 class FailureCode(StrEnum):
     """Why a guest says that its attempt failed."""
 

@@ -7,15 +7,16 @@ stands when it has not.
 
 from typing import NamedTuple
 
-from broker.wire.states import Instruction, Verdict
+from broker.wire.states import HealthCode, Instruction, Verdict
 from launcher.hypervisor.vm import StopReason
 
 
 class Ending(NamedTuple):
-    """The verdict a launcher reports, and the sentence a person reads."""
+    """The verdict a launcher reports, the sentence a person reads, and what it says of the node, if anything."""
 
     verdict: Verdict
     sentence: str
+    code: HealthCode | None = None
 
 
 STOPPED: dict[StopReason, Ending] = {
