@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.generator import commands, domain_xml, events, http, lifecycle, settings, store_keys, stream_spec
+from docs.generator import commands, domain_xml, events, health, http, lifecycle, settings, store_keys, stream_spec
 from docs.generator.layout import NoBlock, with_blocks
 
 _DOCS = Path(__file__).parent
@@ -18,6 +18,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/problems.md": http.problems,
     "reference/cli.md": commands.broker_command,
     "reference/broker-settings.md": settings.broker_settings,
+    "reference/node-health.md": health.node_health,
     "reference/launcher-cli.md": commands.launcher_command,
     "reference/launcher-settings.md": settings.launcher_settings,
     "reference/store-keys.md": store_keys.store_keys,

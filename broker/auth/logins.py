@@ -6,7 +6,7 @@ from pathlib import Path
 
 from broker.auth.keys import write_private
 from broker.auth.tokens import Tokens
-from broker.domain.scopes import scopes_of_launcher, scopes_of_user
+from broker.domain.scopes import scopes_of_launcher, scopes_of_operator
 
 LOCAL_LIFE = timedelta(days=30)
 LOCAL_LAUNCHER = "local"
@@ -14,8 +14,11 @@ LOCAL_LAUNCHER = "local"
 
 
 def write_logins(tokens: Tokens, folder: Path, url: str, user: str) -> None:
-    """Write `login.json` for `user` and `launcher.json` (0600), with tokens made anew, into `folder`."""
-    _write(folder / "login.json", url, tokens.issue(user, scopes_of_user(user), LOCAL_LIFE))
+    """Write `login.json` for `user`, who is the operator, and `launcher.json`, both 0600, into `folder`.
+
+    Their tokens are made anew each time.
+    """
+    _write(folder / "login.json", url, tokens.issue(user, scopes_of_operator(user), LOCAL_LIFE))
     _write(folder / "launcher.json", url, tokens.issue(LOCAL_LAUNCHER, scopes_of_launcher(), LOCAL_LIFE))
 
 

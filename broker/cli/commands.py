@@ -28,6 +28,10 @@ COMMANDS: dict[str, Entry] = {
     "why": Entry("item", "why", "Say in one sentence why an item is where it is."),
     "console": Entry("item", "console", "Show the console's tail of an item's last vm."),
     "logs": Entry("logs", "logs", "Show what was said of an item: verdict, program's output, console, node."),
+    "cancel": Entry("cancel", "cancel", "Stop items for good, whoever has them."),
+    "launchers": Entry(
+        "launchers", "launchers", "Show which launchers are there, their room, and how their nodes are."
+    ),
     "file": Entry("file", "app", "Files: the broker's file sharing service."),
     "whoami": Entry("whoami", "whoami", "Show where you are logged in, as whom, and until when."),
     "check-config": Entry("check", "check_config", "Show the settings of `serve`, or every fault in them."),

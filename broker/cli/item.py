@@ -7,8 +7,10 @@ import typer
 
 from broker.cli import showing
 from broker.cli.acting import Acting, act
-from broker.wire.items import ItemView
+from broker.wire.items import ItemView, VmView
 
+REFUSED_FACT = "refused"
+"""The fact of a vm that names what its guest asked its network for in vain."""
 Item = Annotated[str, typer.Argument(metavar="ITEM", help="JOB/17 or USER/JOB/17.")]
 Raw = Annotated[bool, typer.Option("--raw", help="Write the bytes as they are: not to a terminal.")]
 
@@ -36,7 +38,7 @@ async def _why(acting: Acting, item: str) -> None:
 def reason_of(view: ItemView) -> str:
     """Return one sentence: why the item is where it is."""
     vm = view.vm
-    reason = f": {view.reason.sentence}" if view.reason else ""
+    reason = f": {view.reason.sentence}{_refused(vm)}" if view.reason else ""
     waits = view.waits.sentence if view.waits else "it waits for a launcher with room for it"
     match view.state.value:
         case "ready" if view.boots == 0:
@@ -53,6 +55,12 @@ def reason_of(view: ItemView) -> str:
         case "held":
             return f"{view.item} is held (attempts: {view.attempts}, boots: {view.boots}){reason}"
     return f"{view.item} is {view.state}{reason}"
+
+
+def _refused(vm: VmView | None) -> str:
+    """Return what the node's network refused the item's last vm: often why its program failed."""
+    refused = vm.facts.get(REFUSED_FACT) if vm is not None else None
+    return f"; the vm's network refused {refused}" if refused else ""
 
 
 def write_raw_or_visible(content: bytes, raw: bool) -> None:

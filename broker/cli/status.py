@@ -8,7 +8,7 @@ from rich.table import Table
 
 from broker.cli import showing
 from broker.cli.acting import Acting, act
-from broker.cli.item import reason_of
+from broker.cli.item import REFUSED_FACT, reason_of
 from broker.client.errors import ApiError
 from broker.wire.items import ItemView, VmView
 from broker.wire.problems import ProblemCode
@@ -118,7 +118,9 @@ def _add_vm_rows(table: Table, vm: VmView) -> None:
         first = times[0][1]
         steps = (f"{phase} +{showing.between(first, at)}" for phase, at in times[1:])
         table.add_row("phases", ", ".join([f"{times[0][0]} {first}", *steps]))
-    facts = ", ".join(f"{name}={value}" for name, value in vm.facts.items())
+    if refused := vm.facts.get(REFUSED_FACT):
+        table.add_row("refused", f"by its network: {showing.plain(refused)}")
+    facts = ", ".join(f"{name}={value}" for name, value in vm.facts.items() if name != REFUSED_FACT)
     if facts:
         table.add_row("facts", showing.plain(facts))
     if vm.verdict:

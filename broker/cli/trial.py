@@ -27,7 +27,7 @@ _PHASES = {
     EventType.VM_STARTED: "its vm runs, its guest comes up",
     EventType.ITEM_CLAIMED: "its guest has claimed it: the program runs",
 }
-_SETTLES = frozenset({EventType.ITEM_COMPLETED, EventType.ITEM_HELD})
+_SETTLES = frozenset({EventType.ITEM_COMPLETED, EventType.ITEM_HELD, EventType.ITEM_CANCELLED})
 
 
 class Trial:

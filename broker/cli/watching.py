@@ -117,7 +117,7 @@ class View:
             self._vms[dispatch] = self._vms[dispatch]._replace(phase=phase, since=event.time)
 
     def _follow_item(self, event: Event) -> None:
-        if event.kind in {EventType.ITEM_COMPLETED, EventType.ITEM_HELD}:
+        if event.kind in _SETTLES:
             self._settled.add(_short(event))
         elif event.kind in {EventType.ITEM_READY, EventType.ITEM_DISPATCHED}:
             self._settled.discard(_short(event))
@@ -127,15 +127,15 @@ class View:
         return line
 
 
-_LEAVES = frozenset(
-    {
-        EventType.VM_ENDED,
-        EventType.ITEM_COMPLETED,
-        EventType.ITEM_GIVEN_BACK,
-        EventType.ITEM_DELAYED,
-        EventType.ITEM_HELD,
-    }
-)
+_SETTLES = frozenset({EventType.ITEM_COMPLETED, EventType.ITEM_HELD, EventType.ITEM_CANCELLED})
+_LEAVES = _SETTLES | {EventType.VM_ENDED, EventType.ITEM_GIVEN_BACK, EventType.ITEM_DELAYED}
+
+_NO_RESULT = {
+    EventType.ITEM_DELAYED: "failed, is tried again",
+    EventType.ITEM_GIVEN_BACK: "given back",
+    EventType.ITEM_HELD: "held",
+    EventType.ITEM_CANCELLED: "cancelled",
+}
 
 
 def _short(event: Event) -> str:
@@ -161,12 +161,8 @@ def sentence_of(event: Event) -> str | None:
             return f"{item} claimed, runs"
         case EventType.ITEM_COMPLETED:
             return f"{item} done"
-        case EventType.ITEM_DELAYED:
-            return f"{item} failed, is tried again{why}"
-        case EventType.ITEM_GIVEN_BACK:
-            return f"{item} given back{why}"
-        case EventType.ITEM_HELD:
-            return f"{item} held{why}"
+        case EventType.ITEM_DELAYED | EventType.ITEM_GIVEN_BACK | EventType.ITEM_HELD | EventType.ITEM_CANCELLED:
+            return f"{item} {_NO_RESULT[event.kind]}{why}"
         case EventType.TICKET_REPLAYED:
             return f"{item} its ticket was used by two: the item was taken back"
         case EventType.VM_ENDED if data.get("verdict") not in {None, "completed", "item_failed"}:

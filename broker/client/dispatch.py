@@ -1,5 +1,6 @@
 """The launcher's calls: offer room, then tell what becomes of the vm."""
 
+import time
 from http import HTTPStatus
 
 import msgspec
@@ -14,7 +15,10 @@ from broker.wire.dispatches import (
     VmEnded,
     VmEvent,
 )
+from broker.wire.launchers import LauncherReport, LauncherTold
 
+_KEY_KNOWN_S = 3_300.0
+"""The broker keeps a dispatch key for an hour; after that, a repeated one would be given another item."""
 _BEYOND_WAIT_S = 15.0
 """How much longer than the wait itself an answer to an offer may take."""
 
@@ -27,17 +31,34 @@ class DispatchClient:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._asked: dict[str, tuple[DispatchRequest, float]] = {}
 
     async def dispatch(self, request: DispatchRequest) -> DispatchAnswer | None:
         """Offer room and wait for an item; None when nothing came. A repeated `dispatch_key` gets the same item."""
         timeout_s = request.wait_ms / 1000 + _BEYOND_WAIT_S
+        asked_at_s = time.monotonic()
         reply = await self._session.send("POST", "/v1/dispatch", body=msgspec.json.encode(request), timeout_s=timeout_s)
         if reply.status == HTTPStatus.NO_CONTENT:
             return None
         try:
-            return msgspec.json.decode(reply.body, type=DispatchAnswer)
+            answer = msgspec.json.decode(reply.body, type=DispatchAnswer)
         except msgspec.DecodeError as error:
             raise Unreachable(f"{self._session.base_url} answers an offer with what no broker says: {error}") from error
+        self._asked.setdefault(answer.dispatch, (request, asked_at_s))
+        return answer
+
+    async def again(self, dispatch: str) -> DispatchAnswer:
+        """Return a dispatch that was given here and has not ended, with its addresses signed anew.
+
+        Raises `Unreachable`, lasting, once the broker has forgotten what the key was given.
+        """
+        request, asked_at_s = self._asked[dispatch]
+        if time.monotonic() - asked_at_s > _KEY_KNOWN_S:
+            raise Unreachable("the dispatch is too old for its addresses to be signed anew", is_lasting=True)
+        answer = await self.dispatch(msgspec.structs.replace(request, wait_ms=0))
+        if answer is None or answer.dispatch != dispatch:
+            raise Unreachable("the broker no longer knows the dispatch by its key", is_lasting=True)
+        return answer
 
     async def extend(
         self, dispatch: str, extend: DispatchExtend, *, patience: Patience | None = None
@@ -57,8 +78,19 @@ class DispatchClient:
             "POST", f"/v1/dispatches/{dispatch}/events", body=event, answer=DispatchExtended, patience=patience
         )
 
+    async def tell(self, name: str, report: LauncherReport, *, patience: Patience | None = None) -> LauncherTold:
+        """Report the launcher itself, by its own name; learn when to do so again and whether to go on."""
+        return await self._session.call(
+            "PUT", f"/v1/launchers/{name}", body=report, answer=LauncherTold, patience=patience
+        )
+
+    async def leave(self, name: str, *, patience: Patience | None = None) -> None:
+        """Say that the launcher ends, after the last of its vms did. It counts as gone at once; idempotent."""
+        await self._session.send("DELETE", f"/v1/launchers/{name}", patience=patience)
+
     async def end(self, dispatch: str, end: EndVm, *, patience: Patience | None = None) -> VmEnded:
         """Report the verdict. Idempotent: the answer names the verdict that stands."""
+        self._asked.pop(dispatch, None)
         return await self._session.call(
             "POST", f"/v1/dispatches/{dispatch}/end", body=end, answer=VmEnded, patience=patience
         )

@@ -12,9 +12,10 @@ from broker.wire.accounts import WhoAmI
 from broker.wire.events import Event
 from broker.wire.files import ResultLine
 from broker.wire.items import CHUNK_ITEMS, ItemPage, ItemView, NewItem, Pushed
+from broker.wire.launchers import LauncherPage, LauncherView
 from broker.wire.machines import MachineDefinition, MachineReaders, MachineView
 from broker.wire.names import ItemRef, MachineRef, StreamRef
-from broker.wire.states import ItemState
+from broker.wire.states import HealthState, ItemState
 from broker.wire.streams import RevisionView, StreamSpec, StreamView
 
 T = TypeVar("T")
@@ -99,6 +100,10 @@ class Researcher:
     async def item(self, ref: ItemRef) -> ItemView:
         return await self._get(_item_path(ref), ItemView)
 
+    async def cancel(self, ref: ItemRef) -> ItemView:
+        """Stop an item for good, whoever has it. Refused as `settled` when it is done, or was cancelled before."""
+        return await self._session.call("POST", f"{_item_path(ref)}/cancel", answer=ItemView)
+
     async def items(self, ref: StreamRef, state: ItemState | None = None) -> AsyncIterator[ItemView]:
         """Yield a stream's items, or those in one state, page by page."""
         query = {"limit": str(_PAGE_ITEMS)} | ({"state": state.value} if state else {})
@@ -109,6 +114,17 @@ class Researcher:
             if page.next_cursor is None:
                 return
             query["cursor"] = page.next_cursor
+
+    async def launchers(self, state: HealthState | None = None) -> AsyncIterator[LauncherView]:
+        """Yield the launchers that were heard of in the last day and that the token may see, those there first."""
+        query = {"limit": str(_PAGE_ITEMS)} | ({"state": state.value} if state else {})
+        while True:
+            page = await self._get("/v1/launchers", LauncherPage, **query)
+            for launcher in page.launchers:
+                yield launcher
+            if page.cursor is None:
+                return
+            query["cursor"] = page.cursor
 
     async def results(self, ref: StreamRef) -> AsyncIterator[ResultLine]:
         """Yield the results of done and held items as they are now."""

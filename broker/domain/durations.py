@@ -31,3 +31,13 @@ def text_of(ms: int) -> str:
         if amount:
             parts.append(f"{amount}{unit}")
     return "".join(parts) or "0s"
+
+
+def shown(ms: int) -> str:
+    """Return a duration that is not negative as a sentence says it: its largest unit, and the next where it counts."""
+    seconds = ms // 1_000
+    for name, size_s, rest, rest_s in (("h", 3_600, "min", 60), ("min", 60, "s", 1)):
+        amount, left_s = divmod(seconds, size_s)
+        if amount:
+            return f"{amount} {name}" + (f" {left_s // rest_s} {rest}" if left_s >= rest_s else "")
+    return f"{seconds} s"

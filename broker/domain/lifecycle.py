@@ -11,7 +11,7 @@ from broker.wire.states import ItemState, Verdict
 
 _DELAYED, _READY = ItemState.DELAYED, ItemState.READY
 _DISPATCHED, _RUNNING = ItemState.DISPATCHED, ItemState.RUNNING
-_DONE, _HELD = ItemState.DONE, ItemState.HELD
+_DONE, _HELD, _CANCELLED = ItemState.DONE, ItemState.HELD, ItemState.CANCELLED
 
 
 class Act(StrEnum):
@@ -25,6 +25,7 @@ class Act(StrEnum):
     GIVE_BACK = "give_back"
     EXPIRE = "expire"
     END = "end"
+    CANCEL = "cancel"
 
 
 class Counter(StrEnum):
@@ -67,6 +68,11 @@ ACTS: dict[Act, Moves] = {
             _DISPATCHED: frozenset({_READY, _DELAYED, _HELD}),
             _RUNNING: frozenset({_READY, _DELAYED, _HELD}),
         },
+    ),
+    # At once, whoever has the item: its vm is told afterwards.
+    Act.CANCEL: Moves(
+        "researcher",
+        {state: frozenset({_CANCELLED}) for state in (_DELAYED, _READY, _DISPATCHED, _RUNNING, _HELD)},
     ),
     # A verdict is recorded, and is a fail or a give back of an item that is still this dispatch's.
     Act.END: Moves(
@@ -120,20 +126,42 @@ def act_of(verdict: Verdict, state: ItemState) -> Act | None:
             return None
 
 
-SETTLED_BY_GUEST: dict[str, Verdict] = {Act.COMPLETE: Verdict.COMPLETED, Act.FAIL: Verdict.ITEM_FAILED}
-"""The verdict of a vm whose guest had the last word: what its launcher saw of the end afterwards says nothing new."""
+class OverCode(StrEnum):
+    """Why an item left its vm, where the verdict of that vm follows from it: codes of an item's reason."""
+
+    RUN_TIMEOUT = "run_timeout"
+    SLOT_ENDED = "slot_ended"
+    """Its run was cut short by the end of its launcher's slot, not by the stream's limit."""
+    LEASE_EXPIRED = "lease_expired"
+    """The guest went silent while its launcher was there."""
 
 
-def standing_verdict(said: Verdict, *, is_own: bool, over: str | None) -> Verdict:
-    """Return the verdict that is recorded: the guest's accepted word, else its launcher's, but never a success on that.
+def standing_verdict(said: Verdict, *, is_own: bool, over: str | None, code: str | None) -> Verdict:
+    """Return the verdict that is recorded: what ended the item's stay, where that is known, else its launcher's word.
+
+    The guest's accepted word, the broker's clock and a person's cancel come before what the launcher saw of the vm's
+    end afterwards, which then says nothing new. A success stands on an accepted completion and nothing else.
 
     Args:
         said: what the launcher says.
         is_own: the item is still this dispatch's.
         over: the act by which the item left this dispatch, when it has.
+        code: why it did, as the reason of the item that came of it.
     """
-    if over in SETTLED_BY_GUEST:
-        return SETTLED_BY_GUEST[over]
+    match over:
+        case Act.COMPLETE:
+            return Verdict.COMPLETED
+        case Act.CANCEL:
+            return Verdict.CANCELLED
+        case Act.FAIL:
+            return Verdict.RUN_TIMEOUT if code == OverCode.RUN_TIMEOUT else Verdict.ITEM_FAILED
+        case Act.EXPIRE if code == OverCode.RUN_TIMEOUT:
+            return Verdict.RUN_TIMEOUT
+        case Act.EXPIRE | Act.GIVE_BACK if code == OverCode.SLOT_ENDED:
+            return Verdict.DRAINED
+        case Act.EXPIRE if code == OverCode.LEASE_EXPIRED:
+            # Only who was on the node can tell a guest that hung from one that could not be heard.
+            return said if said is Verdict.NETWORK_CUT else Verdict.GUEST_LOST
     if said is not Verdict.COMPLETED:
         return said
     return Verdict.STOPPED_EARLY if is_own else Verdict.SUPERSEDED

@@ -34,6 +34,9 @@ LIMITS: dict[str, Limit] = {
     "page_items": Limit(1_000, "items", ProblemCode.BAD_REQUEST, "items in one page of a listing"),
     "event_log": Limit(100_000, "events", ProblemCode.BAD_REQUEST, "events kept for a stream; older ones are trimmed"),
     "console_bytes": Limit(65_536, "bytes", ProblemCode.TOO_LARGE, "console tail and program log kept with an item"),
+    "launchers": Limit(
+        10_000, "launchers", ProblemCode.STORE_UNAVAILABLE, "launchers that were heard of in the last day"
+    ),
     "waiting_dispatches": Limit(
         10_000, "requests", ProblemCode.STORE_UNAVAILABLE, "launchers parked in one broker process"
     ),

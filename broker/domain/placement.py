@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from broker.domain import durations
 from broker.wire.dispatches import Room
 from broker.wire.streams import Needs
 
@@ -24,8 +25,11 @@ def size_of(needs: Needs, machine_vcpus: int, machine_memory_mib: int, room: Roo
     )
 
 
-def unmet(needs: Needs, size: Size, boot_ms: int, room: Room) -> str | None:
-    """Return the first need that the room does not meet as a sentence, or None when the vm fits."""
+def unmet(needs: Needs, size: Size, boot_ms: int, run_ms: int, room: Room) -> str | None:
+    """Return the first need that the room does not meet as a sentence, or None when the vm fits.
+
+    `boot_ms` and `run_ms` are the limits of booting and of running: what may take so long has to end in time.
+    """
     if size.vcpus > room.vcpus:
         return f"wants {size.vcpus} vcpus, {room.vcpus} are free"
     if size.memory_mib > room.memory_mib:
@@ -36,6 +40,16 @@ def unmet(needs: Needs, size: Size, boot_ms: int, room: Room) -> str | None:
         return f"wants {needs.accelerator}, the node has {room.accelerator}"
     if needs.exchange not in room.exchanges:
         return f"wants exchange {needs.exchange}, which the node cannot do"
-    if room.time_left_ms is not None and boot_ms > room.time_left_ms:
-        return f"may need {boot_ms // 1000} s to boot, the slot ends in {room.time_left_ms // 1000} s"
+    if room.time_left_ms is not None and boot_ms + run_ms > room.time_left_ms:
+        return _too_long(boot_ms, run_ms, max(0, room.time_left_ms))
     return None
+
+
+def _too_long(boot_ms: int, run_ms: int, left_ms: int) -> str:
+    ends = f"the slot ends in {durations.shown(left_ms)}"
+    if boot_ms >= left_ms:
+        return f"may need {durations.shown(boot_ms)} to boot, {ends}"
+    return (
+        f"may need {durations.shown(boot_ms)} to boot and {durations.shown(run_ms)} to run (its run limit), {ends}: "
+        "a shorter limits.run lets it start"
+    )

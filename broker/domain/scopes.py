@@ -75,6 +75,11 @@ def scopes_of_user(user: str) -> Scopes:
     return _over(OF_A_USER, (user,))
 
 
+def scopes_of_operator(user: str) -> Scopes:
+    """Return what the token of a user allows who runs the broker: their own, and to look at the grid as a whole."""
+    return Scopes(scopes_of_user(user) | _over((Authority.ADMIN,), ()))
+
+
 def scopes_of_launcher(users: Iterable[str] | None = None) -> Scopes:
     """Return what a launcher's token allows: to serve the named users, or everybody."""
     if users is None:

@@ -22,6 +22,8 @@ from broker.files.user_files import UserFiles
 from broker.http.bells import Bells
 from broker.http.waiting import WaitingRoom
 from broker.store import Store
+from broker.wire.dispatches import Room
+from broker.wire.launchers import MAX_USERS
 from broker.wire.names import Digest, ItemRef, MachineRef, StreamRef, UserName, check_digest, check_name, parse_item
 from broker.wire.problems import ProblemCode
 
@@ -159,6 +161,39 @@ def allow(principal: Principal, authority: Authority, path: tuple[str, ...]) -> 
     raise Rejected(
         ProblemCode.NOT_FOUND, f"there is no such thing, or {principal.subject} may not see it (scope {wanted})"
     )
+
+
+def speaker(call: Call, name: str) -> str:
+    """Return the launcher that speaks: never one of another token, whatever name it gives itself."""
+    return f"{call.who.subject}/{check_name(name, 'launcher')}"
+
+
+def check_room(room: Room, what: str) -> None:
+    """Check the sizes of a room that a launcher tells.
+
+    Raises:
+        Rejected: `bad_request`.
+    """
+    sizes = {"vcpus": room.vcpus, "memory_mib": room.memory_mib, "disk_mib": room.disk_mib}
+    for name, size in sizes.items():
+        if not 0 < size < 1 << 40:
+            raise Rejected(ProblemCode.BAD_REQUEST, f"{what}.{name} is {size}: offer at least 1")
+    if room.time_left_ms is not None and abs(room.time_left_ms) >= 1 << 50:
+        raise Rejected(
+            ProblemCode.BAD_REQUEST, f"{what}.time_left_ms is {room.time_left_ms}: leave it out when no end is known"
+        )
+
+
+def check_users(users: tuple[str, ...]) -> None:
+    """Check the names of those whom a site serves.
+
+    Raises:
+        Rejected: `bad_request`: they are too many, or one is no user's name.
+    """
+    if len(users) > MAX_USERS:
+        raise Rejected(ProblemCode.BAD_REQUEST, f"users names more than {MAX_USERS}: leave it out to serve everybody")
+    for user in users:
+        check_name(user, "user")
 
 
 def bounded(text: str, length: int) -> str:

@@ -114,7 +114,7 @@ def _claim_answer(call: Call, claimed: Claimed, nonce: str) -> ClaimAnswer:
         limits=LeaseLimits(
             heartbeat_ms=call.services.deadlines.heartbeat_ms,
             lease_ms=call.services.deadlines.lease_ms,
-            run_ms=spec.limits.run_ms,
+            run_ms=claimed.run_ms,
             output_mib=spec.limits.output_mib,
         ),
         input=Input(name=targets.input_name(item.url), url=item.url) if item.url else None,

@@ -12,6 +12,7 @@ from broker.http.call import NDJSON, Call, json_answer, limit
 from broker.http.prospects import waits_for
 from broker.http.sending import SANDBOX
 from broker.http.streams import known_stream, no_stream
+from broker.store.items import no_item
 from broker.wire.files import ResultLine
 from broker.wire.items import ItemView, OutputFile
 from broker.wire.names import DispatchId
@@ -40,6 +41,12 @@ async def get_item(call: Call) -> web.Response:
     if item.state is ItemState.READY:
         item = msgspec.structs.replace(item, waits=await waits_for(call.services, item))
     return json_answer(item)
+
+
+async def cancel(call: Call) -> web.Response:
+    """Stop the item for good; answered with the item as it is then."""
+    await known_stream(call)
+    return json_answer(await call.services.store.cancel(call.item, call.who.subject))
 
 
 async def get_console(call: Call) -> web.Response:
@@ -126,10 +133,7 @@ async def _known_item(call: Call) -> ItemView:
         return view
     if await call.services.store.get_stream(call.stream) is None:
         raise no_stream(call.stream)
-    raise Rejected(
-        ProblemCode.NOT_FOUND,
-        f"there is no item {call.item}, or it is no longer kept: `broker status {call.stream}` counts them",
-    )
+    raise no_item(call.item)
 
 
 def _state(text: str | None) -> ItemState | None:

@@ -4,6 +4,7 @@ A launcher is known as `TOKEN'S NAME/ITS OWN NAME`: one token may serve a whole 
 launcher's own. The store checks every later call on a dispatch against the launcher that took it.
 """
 
+import asyncio
 import hashlib
 import re
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from broker.auth.tickets import make_ticket
 from broker.domain import deadlines, specs, targets
 from broker.domain.errors import Rejected
 from broker.domain.paths import FILE_SCHEME, parse_file_url
-from broker.http.call import Call, bounded, bounded_facts, json_answer
+from broker.http.call import Call, bounded, bounded_facts, check_room, check_users, json_answer, speaker
 from broker.http.waiting import Offer
 from broker.store import Dispatched
 from broker.wire.dispatches import (
@@ -29,13 +30,12 @@ from broker.wire.dispatches import (
     DispatchLimits,
     DispatchRequest,
     EndVm,
-    Room,
     StagedItem,
     VmEvent,
 )
 from broker.wire.leases import SignedUrl
 from broker.wire.machines import Disk
-from broker.wire.names import DispatchId, check_name
+from broker.wire.names import DispatchId
 from broker.wire.problems import ProblemCode
 from broker.wire.states import Exchange
 
@@ -50,8 +50,9 @@ async def dispatch(call: Call) -> web.Response:
     request = await call.body(DispatchRequest)
     if not _DISPATCH_KEY.fullmatch(request.dispatch_key):
         raise Rejected(ProblemCode.BAD_REQUEST, "dispatch_key is not good: send 16 to 128 random printable characters")
-    _check_room(request.room)
-    offer = Offer(_bound(call, request), call.who.scopes)
+    check_room(request.room, "room")
+    check_users(request.users)
+    offer = Offer(_bound(call, request), call.who.scopes, asyncio.get_running_loop().time())
     wait_s = max(0, min(request.wait_ms, MAX_WAIT_MS)) / 1000
     found = await call.services.waiting.offer(offer, lambda: is_connected(call.request), wait_s)
     if found is None:
@@ -62,13 +63,14 @@ async def dispatch(call: Call) -> web.Response:
 async def extend(call: Call) -> web.Response:
     """Take note that the launcher is there, and tell it what to do."""
     body = await call.body(DispatchExtend)
-    return json_answer(await call.services.store.extend_dispatch(_dispatch(call), _speaker(call, body.launcher)))
+    launcher = speaker(call, body.launcher)
+    return json_answer(await call.services.store.extend_dispatch(_dispatch(call), launcher, body.stops_in_ms))
 
 
 async def vm_event(call: Call) -> web.Response:
     """Note a phase of the vm; answered like an extend."""
     event = await call.body(VmEvent)
-    dispatch, launcher = _dispatch(call), _speaker(call, event.launcher)
+    dispatch, launcher = _dispatch(call), speaker(call, event.launcher)
     await call.services.store.vm_event(dispatch, launcher, event.phase, bounded_facts(event.facts))
     return json_answer(await call.services.store.extend_dispatch(dispatch, launcher))
 
@@ -82,7 +84,7 @@ async def end(call: Call) -> web.Response:
         raise Rejected(
             ProblemCode.TOO_LARGE, f"a booted vm's XML is at most {MAX_BOOTED_XML_BYTES} bytes: leave it out"
         )
-    dispatch, launcher = _dispatch(call), _speaker(call, body.launcher)
+    dispatch, launcher = _dispatch(call), speaker(call, body.launcher)
     kept = msgspec.structs.replace(
         body, sentence=bounded(body.sentence, 1_000), facts=bounded_facts(body.facts), console=b"", domain_xml=""
     )
@@ -110,7 +112,7 @@ def is_connected(request: web.Request) -> bool:
 
 def _bound(call: Call, request: DispatchRequest) -> DispatchRequest:
     """Bind the request to its token: nobody's key reaches another launcher's dispatch."""
-    launcher = _speaker(call, request.launcher)
+    launcher = speaker(call, request.launcher)
     key = hashlib.sha256(f"{launcher}\0{request.dispatch_key}".encode()).hexdigest()
     return msgspec.structs.replace(
         request,
@@ -119,18 +121,6 @@ def _bound(call: Call, request: DispatchRequest) -> DispatchRequest:
         node=bounded(request.node, 255),
         client=bounded(request.client, 200),
     )
-
-
-def _speaker(call: Call, name: str) -> str:
-    """Return the launcher that speaks: never one of another token, whatever name it gives itself."""
-    return f"{call.who.subject}/{check_name(name, 'launcher')}"
-
-
-def _check_room(room: Room) -> None:
-    sizes = {"vcpus": room.vcpus, "memory_mib": room.memory_mib, "disk_mib": room.disk_mib}
-    for name, size in sizes.items():
-        if not 0 < size < 1 << 40:
-            raise Rejected(ProblemCode.BAD_REQUEST, f"room.{name} is {size}: offer at least 1")
 
 
 def _dispatch(call: Call) -> DispatchId:

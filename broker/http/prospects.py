@@ -4,9 +4,10 @@ The first of the reasons that holds is told. With several processes each knows o
 it, so what is said of those is what one of them sees.
 """
 
+import asyncio
+
 from broker.domain import deadlines, placement
 from broker.domain.canary import CANARIES
-from broker.domain.scopes import Authority
 from broker.http.call import Services
 from broker.store import Prospect
 from broker.wire.dispatches import Room
@@ -20,10 +21,16 @@ async def waits_for(services: Services, item: ItemView) -> Reason:
     """Return what a ready item waits for."""
     ref = parse_item(item.item, None).stream
     prospect = await services.store.prospect(ref, item.revision)
+    now_s = asyncio.get_running_loop().time()
+    known = services.waiting.largest(prospect.launchers)
     waiting, largest = (
-        [offer.request.room for offer in offers if offer.scopes.permit(Authority.DISPATCH, (ref.user,))]
-        for offers in (services.waiting.offers(), services.waiting.largest(prospect.launchers))
+        [offer.as_of(now_s).request.room for offer in offers if offer.serves(ref.user)]
+        for offers in (services.waiting.offers(), known)
     )
+    if known and not largest and {offer.request.launcher for offer in known} >= prospect.launchers:
+        there = _launchers(len(known))
+        sentence = f"{there} there, none of which serves {ref.user}: ask its site, or run one, `launcher run`"
+        return Reason(code="not_served", sentence=sentence)
     return reason_of(prospect, waiting, largest)
 
 
@@ -60,7 +67,8 @@ def reason_of(prospect: Prospect, waiting: list[Room], largest: list[Room]) -> R
 
 def _unmet(spec: StreamSpec, machine: MachineView, room: Room) -> str | None:
     size = placement.size_of(spec.needs, machine.vcpus, machine.memory_mib, room)
-    return placement.unmet(spec.needs, size, deadlines.boot_ms(spec.limits.boot_ms, room.accelerator), room)
+    boot_ms = deadlines.boot_ms(spec.limits.boot_ms, room.accelerator)
+    return placement.unmet(spec.needs, size, boot_ms, spec.limits.run_ms, room)
 
 
 def _launchers(number: int) -> str:

@@ -6,7 +6,20 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from broker.domain.scopes import Authority
-from broker.http import events, files, guests, health, images, install, items, launchers, machines, streams, uploads
+from broker.http import (
+    events,
+    files,
+    guests,
+    health,
+    images,
+    install,
+    items,
+    launchers,
+    machines,
+    presence,
+    streams,
+    uploads,
+)
 from broker.http.call import SERVICES, Call
 from broker.http.doors import OWN, Proof, check_signature, check_token
 
@@ -42,8 +55,8 @@ def _person(
     return Route(method, path, handler, Proof.TOKEN, summary, authority, over)
 
 
-def _launcher(path: str, handler: Handler, summary: str) -> Route:
-    return Route("POST", path, handler, Proof.TOKEN, summary, Authority.DISPATCH)
+def _launcher(path: str, handler: Handler, summary: str, method: str = "POST") -> Route:
+    return Route(method, path, handler, Proof.TOKEN, summary, Authority.DISPATCH)
 
 
 def _guest(path: str, handler: Handler, summary: str, proof: Proof = Proof.LEASE) -> Route:
@@ -68,6 +81,7 @@ _UPLOAD_PATH = f"{uploads.PATH}/{{upload}}"
 _IMAGE_PATH = "/v1/images/{digest}"
 _FILE_PATH = "/v1/files/{user}/{path:.+}"
 _DISPATCH_PATH = "/v1/dispatches/{dispatch}"
+_LAUNCHER_PATH = "/v1/launchers/{name}"
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/healthz", health.healthz, Proof.NOTHING, "the process answers"),
@@ -100,6 +114,9 @@ ROUTES: tuple[Route, ...] = (
     _person("POST", _ITEMS_PATH, streams.push, _A.SUBMIT, _STREAM, "push items: a JSON array, or NDJSON; at most 500"),
     _person("GET", _ITEMS_PATH, items.list_items, _A.READ, _STREAM, "items (`?state=&cursor=&limit=`)"),
     _person("GET", _ITEM_PATH, items.get_item, _A.READ, _STREAM, "one item, its last vm and outputs"),
+    _person(
+        "POST", f"{_ITEM_PATH}/cancel", items.cancel, _A.CANCEL, _STREAM, "stop it for good; 409 when it is settled"
+    ),
     _person("GET", f"{_ITEM_PATH}/console", items.get_console, _A.READ, _STREAM, "console tail of its last vm, raw"),
     _person("GET", f"{_ITEM_PATH}/log", items.get_log, _A.READ, _STREAM, "its program's output, raw"),
     _person(
@@ -111,6 +128,9 @@ ROUTES: tuple[Route, ...] = (
     _launcher(f"{_DISPATCH_PATH}/extend", launchers.extend, "the launcher is there; what to do with the vm"),
     _launcher(f"{_DISPATCH_PATH}/events", launchers.vm_event, "a phase of the vm"),
     _launcher(f"{_DISPATCH_PATH}/end", launchers.end, "the verdict, and the console's tail"),
+    _launcher(_LAUNCHER_PATH, presence.put_launcher, "the launcher is there, and how it and its node are", "PUT"),
+    _launcher(_LAUNCHER_PATH, presence.delete_launcher, "the launcher ends", "DELETE"),
+    _person("GET", "/v1/launchers", presence.list_launchers, None, _NONE, "who is there (`?state=&cursor=&limit=`)"),
     _guest("/v1/claim", guests.claim, "ticket and claim key buy the item and a lease", Proof.TICKET),
     _guest("/v1/lease/extend", guests.extend, "push the deadline back; what to do"),
     _guest("/v1/lease/urls", guests.urls, "fresh signed addresses of input and outputs"),

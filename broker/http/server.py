@@ -1,5 +1,6 @@
 """The application: services, middleware, routes, and the loops that run beside it."""
 
+import asyncio
 from collections.abc import Coroutine
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from broker.auth.tokens import Tokens
 from broker.auth.urls import SignedUrls
 from broker.domain import limits
 from broker.domain.deadlines import DEFAULT, Deadlines
-from broker.domain.scopes import Authority
 from broker.files.free_space import FreeSpace
 from broker.files.images import Images
 from broker.files.tails import Tails
@@ -38,7 +38,8 @@ def make_services(
     """Put together what handlers act with; blobs are kept below `folder`, while there is `space`."""
 
     async def take(offer: Offer) -> Dispatched | None:
-        return await store.dispatch(offer.request, lambda user: offer.scopes.permit(Authority.DISPATCH, (user,)))
+        now = offer.as_of(asyncio.get_running_loop().time())
+        return await store.dispatch(now.request, now.serves)
 
     return Services(
         store=store,

@@ -21,7 +21,7 @@ import msgspec
 import structlog
 
 from broker.domain.errors import Unavailable
-from broker.domain.scopes import Scopes
+from broker.domain.scopes import Authority, Scopes
 from broker.http.bells import SLOW_POLL_S
 from broker.store import Dispatched
 from broker.wire.dispatches import DispatchRequest, Room
@@ -31,14 +31,32 @@ log = structlog.get_logger(__name__)
 
 
 class Offer(NamedTuple):
-    """A launcher's room, and whom its token lets it serve."""
+    """A launcher's room, whom its token lets it serve, and when it came, by the clock of the process's loop."""
 
     request: DispatchRequest
     scopes: Scopes
+    came_s: float = 0.0
+
+    def serves(self, user: str) -> bool:
+        """Tell whether the token covers the user and the site serves them."""
+        users = self.request.users
+        return (not users or user in users) and self.scopes.permit(Authority.DISPATCH, (user,))
+
+    def as_of(self, now_s: float) -> "Offer":
+        """Return the offer as it would have to be made now: of its time, some has passed."""
+        left_ms = self.request.room.time_left_ms
+        if left_ms is None:
+            return self
+        left_ms -= max(0, round((now_s - self.came_s) * 1_000))
+        room = msgspec.structs.replace(self.request.room, time_left_ms=left_ms)
+        return self._replace(request=msgspec.structs.replace(self.request, room=room), came_s=now_s)
 
     def is_covered_by(self, other: "Offer") -> bool:
-        """Tell whether everything that fits here would have fitted there."""
-        return self.scopes == other.scopes and _covers(other.request.room, self.request.room)
+        """Tell whether everything that fits here would have fitted there, both as of the later one of them."""
+        latest_s = max(self.came_s, other.came_s)
+        larger, room = other.as_of(latest_s).request, self.as_of(latest_s).request
+        is_for_as_many = not larger.users or (bool(room.users) and set(room.users) <= set(larger.users))
+        return self.scopes == other.scopes and is_for_as_many and _covers(larger.room, room.room)
 
 
 @dataclass(eq=False)

@@ -49,13 +49,17 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """An item that is a vm's, until `deadline_in_ms` from now unless it extends."""
+    """An item that is a vm's, until `deadline_in_ms` from now unless it extends.
+
+    `run_ms`: how long it may run from its claim; less than the spec's where the launcher's slot ends before.
+    """
 
     dispatch: DispatchId
     item: ItemView
     fence: int
     spec: StreamSpec
     deadline_in_ms: int
+    run_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,16 @@ class Hear(NamedTuple):
     launcher: str
 
 
+class ReportLauncher(NamedTuple):
+    launcher: str
+    report: str
+    serves: str
+
+
+class RemoveLauncher(NamedTuple):
+    launcher: str
+
+
 class Dispatch(NamedTuple):
     user: str
     job: str
@@ -80,6 +90,7 @@ class Dispatch(NamedTuple):
     machine_revision: int
     boot_ms: int
     first_deadline_ms: int
+    time_left_ms: str
 
 
 class Phase(NamedTuple):
@@ -102,6 +113,7 @@ class ExtendDispatch(NamedTuple):
     dispatch: DispatchId
     launcher: str
     silence_ms: int
+    stops_in_ms: str
 
 
 class Claim(NamedTuple):
@@ -113,6 +125,7 @@ class Claim(NamedTuple):
     nonce: str
     lease_ms: int
     run_ms: int
+    drain_ms: int
     guest_os: str
     client: str
 
@@ -140,6 +153,15 @@ class Complete(NamedTuple):
     rest: tuple[str, ...]
 
 
+class Cancel(NamedTuple):
+    user: str
+    job: str
+    number: str
+    code: str
+    sentence: str
+    keep_ms: int
+
+
 class Fail(NamedTuple):
     user: str
     job: str
@@ -149,6 +171,7 @@ class Fail(NamedTuple):
     counts: str
     to: str
     delay_ms: int
+    cause: str
     code: str
     sentence: str
     exit_code: str
@@ -166,6 +189,7 @@ class GiveBack(NamedTuple):
     counts: str
     to: str
     delay_ms: int
+    cause: str
     code: str
     sentence: str
     exit_code: str
@@ -184,6 +208,7 @@ class Expire(NamedTuple):
     counts: str
     to: str
     delay_ms: int
+    cause: str
     code: str
     sentence: str
     exit_code: str
@@ -204,6 +229,7 @@ class End(NamedTuple):
     counts: str
     to: str
     delay_ms: int
+    cause: str
     code: str
     sentence: str
     exit_code: str
@@ -233,12 +259,15 @@ Arguments = (
     | Push
     | Promote
     | Hear
+    | ReportLauncher
+    | RemoveLauncher
     | Dispatch
     | Phase
     | ExtendDispatch
     | Claim
     | Extend
     | Complete
+    | Cancel
     | Fail
     | GiveBack
     | Expire
@@ -258,12 +287,15 @@ SCRIPTS: dict[type[Arguments], str] = {
     Push: "push",
     Promote: "promote",
     Hear: "hear",
+    ReportLauncher: "report_launcher",
+    RemoveLauncher: "remove_launcher",
     Dispatch: "dispatch",
     Phase: "phase",
     ExtendDispatch: "extend_dispatch",
     Claim: "claim",
     Extend: "extend",
     Complete: "complete",
+    Cancel: "cancel",
     Fail: "fail",
     GiveBack: "give_back",
     Expire: "expire",

@@ -9,10 +9,10 @@ from itertools import groupby
 from typing import NamedTuple
 
 from broker.domain import deadlines
-from broker.domain.lifecycle import Act
+from broker.domain.lifecycle import Act, OverCode
 from broker.domain.retry import Cause
 from broker.store import arguments
-from broker.store.outcomes import decide
+from broker.store.outcomes import SLOT_BOUND, decide, slot_ended
 from broker.store.reading import Reading
 from broker.store.records import Hash, item_ref
 from broker.store.scripts import Word
@@ -98,10 +98,6 @@ class Clock(Reading):
             dispatch = await self._server.command("HGET", self._keys.vm(found[-1]), "before")
         return tuple(found)
 
-    async def _now_ms(self) -> int:
-        seconds, microseconds = await self._server.command("TIME")
-        return int(seconds) * 1_000 + int(microseconds) // 1_000
-
     async def _past(self, key: str, now_ms: int, limit: int) -> list[ItemRef]:
         names = await self._server.command("ZRANGE", key, "-inf", now_ms, "BYSCORE", "LIMIT", 0, limit)
         return [item_ref(name) for name in names]
@@ -159,7 +155,9 @@ def _judge_running(seen: _Seen) -> tuple[Act, Cause]:
     if seen.is_launcher_gone:
         return Act.GIVE_BACK, Cause("launcher_silent", f"launcher {launcher} and its vm on {node} went silent")
     if seen.now_ms >= (run_until_ms := int(seen.item["run_until_ms"])):
+        if seen.item.get("run_bound") == SLOT_BOUND:
+            return Act.GIVE_BACK, slot_ended(node)
         limit_s = (run_until_ms - int(seen.item["claimed_ms"])) // 1000
-        return Act.FAIL, Cause("run_timeout", f"it ran longer than the stream's limit of {limit_s} s")
+        return Act.FAIL, Cause(OverCode.RUN_TIMEOUT, f"it ran longer than the stream's limit of {limit_s} s")
     lease_s = seen.lease_ms // 1000
-    return Act.FAIL, Cause("lease_expired", f"the vm on {node} was not heard for {lease_s} s")
+    return Act.FAIL, Cause(OverCode.LEASE_EXPIRED, f"the vm on {node} was not heard for {lease_s} s")

@@ -27,6 +27,8 @@ MAX_STREAMS = 1_000
 """One request looks at so many users of the ring and so many streams of each, in the order of their fair share."""
 MAX_REVISIONS = 100
 """And at the ready items of so many spec revisions of a stream."""
+MAX_STOPS_IN_MS = 3_600_000
+"""A launcher tells its guests to stop at most an hour ahead."""
 _DEFAULT_MEAN_MS = 60_000
 """What a vm is expected to take until its stream's first completion."""
 _DROPS = 50
@@ -37,6 +39,10 @@ _NO_RESULT = "the vm ended as completed, but no result of it was accepted"
 _BROKERS_WORD = {
     Verdict.COMPLETED: "the result was accepted",
     Verdict.ITEM_FAILED: "the guest told that its attempt failed",
+    Verdict.RUN_TIMEOUT: "it ran longer than its stream's run limit",
+    Verdict.GUEST_LOST: "its guest was not heard for a whole lease, while its launcher was",
+    Verdict.DRAINED: "its launcher's slot ended while it ran",
+    Verdict.CANCELLED: "its item was cancelled",
     Verdict.STOPPED_EARLY: _NO_RESULT,
     Verdict.SUPERSEDED: _NO_RESULT,
 }
@@ -108,8 +114,12 @@ class Dispatches(Catalogue):
         )
         return _instruction(reply.word, dispatch)
 
-    async def extend_dispatch(self, dispatch: DispatchId, launcher: str) -> DispatchExtended:
+    async def extend_dispatch(
+        self, dispatch: DispatchId, launcher: str, stops_in_ms: int | None = None
+    ) -> DispatchExtended:
         """Note that the launcher attends to its vm; while dispatched this moves the deadline.
+
+        With `stops_in_ms`, after which the launcher will destroy the vm, its guest is told to drain from now on.
 
         A vm whose guest said its last word is told to continue for one grace, so that it can power off by itself.
 
@@ -126,6 +136,7 @@ class Dispatches(Catalogue):
                 dispatch=dispatch,
                 launcher=launcher,
                 silence_ms=self._deadlines.launcher_grace_ms,
+                stops_in_ms="" if stops_in_ms is None else str(max(0, min(stops_in_ms, MAX_STOPS_IN_MS))),
             ),
             self._keys.of_stream(ref.stream),
         )
@@ -137,7 +148,8 @@ class Dispatches(Catalogue):
     async def end(self, dispatch: DispatchId, launcher: str, end: EndVm, *, has_console: bool) -> VmEnded:
         """Record a vm's verdict, the first one, and do to an item that is still its own what the verdict means.
 
-        Atomic and idempotent. `completed` stands only for a vm whose guest's completion was accepted.
+        Atomic and idempotent. Which verdict stands: `lifecycle.standing_verdict`; `completed` only for a vm whose
+        guest's completion was accepted.
 
         Raises:
             Rejected: no such vm of this launcher.
@@ -147,7 +159,9 @@ class Dispatches(Catalogue):
             ref, vm = await self._own_vm(dispatch, launcher)
             item = await self._item(ref)
             is_own = item.get("dispatch") == dispatch
-            verdict = standing_verdict(end.verdict, is_own=is_own, over=vm.get("over"))
+            if not is_own and "over" not in vm:
+                continue  # it left between the two reads: by which act decides the verdict
+            verdict = standing_verdict(end.verdict, is_own=is_own, over=vm.get("over"), code=vm.get("over_code"))
             said = end.sentence if verdict == end.verdict else _BROKERS_WORD[verdict]
             decision = await self._decide_end(ref, item, verdict, said) if is_own else leave_alone(item)
             reply = await self._server.act(
@@ -167,7 +181,9 @@ class Dispatches(Catalogue):
                 self._keys.of_stream(ref.stream),
             )
             if reply.word in {Word.DONE, Word.REPEATED}:
-                return VmEnded(verdict=Verdict(reply.values[0]), state=reply.values[1])
+                return VmEnded(
+                    verdict=Verdict(reply.values[0]), state=reply.values[1], machine_claimed=reply.values[2] == 1
+                )
         raise kept_changing()
 
     async def _decide_end(self, ref: ItemRef, item: Hash, verdict: Verdict, said: str) -> Decision:
@@ -225,7 +241,7 @@ class Dispatches(Catalogue):
             return None
         size = placement.size_of(spec.needs, machine.vcpus, machine.memory_mib, room)
         boot_ms = deadlines.boot_ms(spec.limits.boot_ms, room.accelerator)
-        if placement.unmet(spec.needs, size, boot_ms, room) is not None:
+        if placement.unmet(spec.needs, size, boot_ms, spec.limits.run_ms, room) is not None:
             return None
         return _Fit(revision, spec, machine, size, boot_ms)
 
@@ -261,6 +277,7 @@ def _arguments(
         machine_revision=fit.machine.revision,
         boot_ms=fit.boot_ms,
         first_deadline_ms=deadlines.FIRST_DEADLINE_MS,
+        time_left_ms="" if request.room.time_left_ms is None else str(request.room.time_left_ms),
     )
 
 
@@ -268,6 +285,8 @@ def _instruction(word: Word, dispatch: DispatchId) -> Instruction:
     match word:
         case Word.OWN | Word.CLOSING:
             return Instruction.CONTINUE
+        case Word.CANCELLED:
+            return Instruction.CANCEL
         case Word.OVER:
             return Instruction.SUPERSEDED
         case _:

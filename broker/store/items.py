@@ -3,9 +3,9 @@
 import re
 from collections.abc import Sequence
 
-from broker.domain.errors import Rejected
+from broker.domain.errors import Conflict, Rejected
 from broker.domain.limits import LIMITS
-from broker.store.arguments import Push
+from broker.store.arguments import Cancel, Push
 from broker.store.keys import StreamKeys
 from broker.store.reading import Reading
 from broker.store.records import Hash, encode_item
@@ -18,6 +18,7 @@ from broker.wire.states import ItemState
 _SCAN_PAGES = 10
 """A page looked for by number reads at most so many times its size; a short page with a cursor says: go on."""
 
+CANCELLED_CODE = "cancelled"
 _CURSOR = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
 
 
@@ -77,6 +78,39 @@ class Items(Reading):
         item = await self._item(ref)
         return (await self._views([(ref, item)]))[0] if item else None
 
+    async def cancel(self, ref: ItemRef, by: str) -> ItemView:
+        """Stop an item for good, at once, whoever has it; its vm is told at its next extend. Its reason says `by` whom.
+
+        Raises:
+            Rejected: there is no such item.
+            Conflict: SETTLED: it is done, or was cancelled before.
+            Unavailable: it may or may not have been done; repeat it.
+        """
+        revision = await self._server.command("HGET", self._keys.item(ref), "revision")
+        if revision is None:
+            raise no_item(ref)
+        spec = await self._spec(ref.stream, int(revision))
+        reply = await self._server.act(
+            Cancel(
+                user=ref.stream.user,
+                job=ref.stream.name,
+                number=str(ref.number),
+                code=CANCELLED_CODE,
+                sentence=f"{by} cancelled it",
+                keep_ms=spec.keep_ms,
+            ),
+            self._keys.of_stream(ref.stream),
+        )
+        match reply.word:
+            case Word.SETTLED:
+                raise Conflict(ProblemCode.SETTLED, f"{ref} is {reply.values[0]} already: there is nothing to cancel")
+            case Word.MISSING:
+                raise no_item(ref)
+        view = await self.get_item(ref)
+        if view is None:
+            raise no_item(ref)
+        return view
+
     async def list_items(self, ref: StreamRef, state: ItemState | None, cursor: str | None, limit: int) -> ItemPage:
         """Return a page of a stream's items; pass `next_cursor` for the next one, until there is none.
 
@@ -97,8 +131,6 @@ class Items(Reading):
         if state in {None, ItemState.READY}:
             after = max(_position(cursor)[1], int(last[2] or 0))
             return await self._page_by_number(ref, state, after, int(last[1] or 0), limit)
-        if state == ItemState.CANCELLED:
-            return ItemPage(items=[])
         assert state is not None
         return await self._page_by_time(ref, keys, state, _position(cursor), limit)
 
@@ -155,6 +187,13 @@ class Items(Reading):
 
 def no_stream(ref: StreamRef) -> Rejected:
     return Rejected(ProblemCode.NOT_FOUND, f"there is no stream {ref}: add it first")
+
+
+def no_item(ref: ItemRef) -> Rejected:
+    return Rejected(
+        ProblemCode.NOT_FOUND,
+        f"there is no item {ref}, or it is no longer kept: `broker status {ref.stream}` counts them",
+    )
 
 
 def _reused() -> Rejected:

@@ -70,6 +70,7 @@ KEY_KINDS = (
     KeyKind("dispatched:USER/NAME", "zset", "lasting", "dispatched items by the time of their dispatch"),
     KeyKind("running:USER/NAME", "zset", "lasting", "running items by the time of their claim"),
     KeyKind("held:USER/NAME", "zset", "lasting", "held items by the time at which they were"),
+    KeyKind("cancelled:USER/NAME", "zset", "lasting", "cancelled items by the time at which they were"),
     KeyKind("done:USER/NAME", "zset", "lasting", "done items by the time of their completion"),
     KeyKind("events:USER/NAME", "stream", "lasting", "event log, trimmed; ids are EPOCH-SEQUENCE"),
     KeyKind("ring", "zset", "lasting", "users with ready items by virtual time, in vcpu-milliseconds"),
@@ -82,6 +83,12 @@ KEY_KINDS = (
     KeyKind("due", "zset", "lasting", "delayed items of all streams by the time at which they become ready"),
     KeyKind("keep", "zset", "lasting", "settled items of all streams by the time until which they are kept"),
     KeyKind("launchers", "zset", "lasting", "launchers by the time at which they were last heard"),
+    KeyKind(
+        "launcher:LAUNCHER",
+        "hash",
+        "a day",
+        "what a launcher last told of itself, when, and the scopes of the token that it told it with",
+    ),
     KeyKind("clock", "hash", "lasting", "last tick; until when nothing expires; since when launchers could be heard"),
     KeyKind("vm:DISPATCH", "hash", "lasting", "a vm: size, phases, facts, verdict; goes with its item"),
     KeyKind("push_key:SHA256", "string", "a day", "what a push with this idempotency key was answered"),
@@ -93,6 +100,7 @@ _VARIABLES = {
     "NAME": NAME_PATTERN,
     "NUMBER": r"[1-9][0-9]*",
     "REVISION": r"[1-9][0-9]*",
+    "LAUNCHER": rf".+/{NAME_PATTERN}",
     "DISPATCH": r"[0-9a-f-]{36}",
     "SHA256": r"[0-9a-f]{64}",
 }
@@ -113,6 +121,7 @@ class StreamKeys(NamedTuple):
     dispatched: str
     running: str
     held: str
+    cancelled: str
     done: str
     events: str
     bell: str
@@ -175,6 +184,9 @@ class Keys:
     def vm(self, dispatch: DispatchId) -> str:
         return f"{self._head}vm:{dispatch}"
 
+    def launcher(self, launcher: str) -> str:
+        return f"{self._head}launcher:{launcher}"
+
     def push_key(self, ref: StreamRef, idempotency_key: str) -> str:
         return f"{self._head}push_key:{_digest(str(ref), idempotency_key)}"
 
@@ -202,6 +214,7 @@ class Keys:
             dispatched=f"{head}dispatched:{ref}",
             running=f"{head}running:{ref}",
             held=f"{head}held:{ref}",
+            cancelled=f"{head}cancelled:{ref}",
             done=f"{head}done:{ref}",
             events=f"{head}events:{ref}",
             bell=f"{self.bells}{ref}",

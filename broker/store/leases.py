@@ -7,7 +7,7 @@ from broker.domain.lifecycle import Act
 from broker.domain.retry import Cause, is_give_back
 from broker.store import arguments
 from broker.store.answers import Claimed, Lease
-from broker.store.outcomes import decide
+from broker.store.outcomes import SLOT_BOUND, decide, slot_ended
 from broker.store.reading import TRIES, Reading, kept_changing, lease_lost
 from broker.store.records import MAX_FACT_CHARS, Hash, bounded_facts, encode_json
 from broker.store.scripts import Word
@@ -15,7 +15,7 @@ from broker.wire.items import OutputFile
 from broker.wire.leases import CompleteRequest, FailRequest, LeaseExtended, Settled
 from broker.wire.names import DispatchId, ItemRef
 from broker.wire.problems import ProblemCode
-from broker.wire.states import Instruction, ItemState
+from broker.wire.states import FailureCode, Instruction, ItemState
 
 _GUESTS_WORDS = frozenset({"fail", "give_back"})
 
@@ -50,6 +50,7 @@ class Leases(Reading):
                 nonce=nonce_hash,
                 lease_ms=self._deadlines.lease_ms,
                 run_ms=spec.limits.run_ms,
+                drain_ms=self._deadlines.launcher_grace_ms,
                 guest_os=guest_os[:MAX_FACT_CHARS],
                 client=client[:MAX_FACT_CHARS],
             ),
@@ -64,8 +65,8 @@ class Leases(Reading):
                     ProblemCode.TICKET_REPLAYED,
                     "this ticket was used with another claim key: the item was taken back, and neither may go on",
                 )
-        fence, deadline_in_ms = (int(value) for value in reply.values)
-        return Claimed(dispatch, await self._view(ref, dispatch), fence, spec, deadline_in_ms)
+        fence, deadline_in_ms, run_ms = (int(value) for value in reply.values)
+        return Claimed(dispatch, await self._view(ref, dispatch), fence, spec, deadline_in_ms, run_ms)
 
     async def leased(self, lease: Lease, *, or_late: bool = False) -> Claimed:
         """Return what the lease is for; reads only.
@@ -88,7 +89,7 @@ class Leases(Reading):
         deadline_in_ms = max(0, int(float(deadline or 0)) - int(now[0]) * 1000 - int(now[1]) // 1000)
         [view] = await self._views([(lease.item, item)])
         spec = await self._spec(lease.item.stream, view.revision)
-        return Claimed(DispatchId(item["last"]), view, int(item["fence"]), spec, deadline_in_ms)
+        return Claimed(DispatchId(item["last"]), view, int(item["fence"]), spec, deadline_in_ms, spec.limits.run_ms)
 
     async def is_last(self, lease: Lease) -> bool:
         """Tell whether the item was given to nobody since this lease, which may be over."""
@@ -96,6 +97,8 @@ class Leases(Reading):
 
     async def extend(self, lease: Lease, progress: str) -> LeaseExtended:
         """Push the lease's deadline back, never past the run limit; `progress` is shown with the vm.
+
+        Answers `drain` when its launcher will soon destroy the vm, `cancel` when the item was cancelled while its own.
 
         Raises:
             Conflict: LEASE_LOST when the item is no longer its own: stop.
@@ -114,9 +117,13 @@ class Leases(Reading):
             ),
             self._keys.of_stream(ref.stream),
         )
-        if reply.word == Word.LOST:
-            raise lease_lost()
-        return LeaseExtended(instruction=Instruction.CONTINUE, deadline_in_ms=int(reply.values[0]))
+        match reply.word:
+            case Word.LOST:
+                raise lease_lost()
+            case Word.CANCELLED:
+                return LeaseExtended(instruction=Instruction.CANCEL)
+        instruction = Instruction.DRAIN if reply.word == Word.DRAINING else Instruction.CONTINUE
+        return LeaseExtended(instruction=instruction, deadline_in_ms=int(reply.values[0]))
 
     async def complete(self, lease: Lease, request: CompleteRequest) -> Settled:
         """Accept the item's result, exactly once; the same result by the same lease again gets the same answer.
@@ -179,8 +186,8 @@ class Leases(Reading):
     async def _end_attempt(self, ref: ItemRef, item: Hash, request: FailRequest) -> str | None:
         """Do what the failure means; None when the item changed meanwhile."""
         spec = await self._spec(ref.stream, int(item["revision"]))
-        act = Act.GIVE_BACK if is_give_back(request.exit_code) else Act.FAIL
-        decision = decide(act, spec, item, Cause(request.code.value, request.sentence, request.exit_code))
+        act, cause = await self._judge(item, request)
+        decision = decide(act, spec, item, cause)
         common = {
             "user": ref.stream.user,
             "job": ref.stream.name,
@@ -192,6 +199,13 @@ class Leases(Reading):
         script = arguments.GiveBack(act="give_back", **common) if act is Act.GIVE_BACK else arguments.Fail(**common)
         reply = await self._server.act(script, self._keys.of_stream(ref.stream))
         return decision.to if reply.word == Word.DONE else None
+
+    async def _judge(self, item: Hash, request: FailRequest) -> tuple[Act, Cause]:
+        if request.code is FailureCode.RUN_TIMEOUT and item.get("run_bound") == SLOT_BOUND:
+            node = await self._server.command("HGET", self._keys.vm(DispatchId(item["dispatch"])), "node")
+            return Act.GIVE_BACK, slot_ended(node)
+        cause = Cause(request.code.value, request.sentence, request.exit_code)
+        return Act.GIVE_BACK if is_give_back(request.exit_code) else Act.FAIL, cause
 
     async def _revoke(self, ref: ItemRef, dispatch: DispatchId) -> None:
         """Take the item back from whoever claimed it with this ticket, unless it is over by then."""

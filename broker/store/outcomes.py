@@ -3,21 +3,27 @@
 import secrets
 from typing import NamedTuple
 
-from broker.domain.lifecycle import Act
+from broker.domain.lifecycle import Act, OverCode
 from broker.domain.retry import Cause, Outcome, after_failure, after_give_back
 from broker.store.records import Hash, bounded_sentence, counters, counters_text
 from broker.wire.streams import StreamSpec
 
+SLOT_BOUND = "slot"
+"""What claim.lua notes as `run_bound` when the launcher's slot ends before the run limit."""
 _random = secrets.SystemRandom()
 
 
 class Decision(NamedTuple):
-    """Arguments that every script which takes an item back has in common; `counters` are those it was decided on."""
+    """Arguments that every script which takes an item back has in common.
+
+    `counters` are those it was decided on; `cause` is the code of what happened, `code` that of the item's reason.
+    """
 
     counters: str
     counts: str
     to: str
     delay_ms: int
+    cause: str
     code: str
     sentence: str
     exit_code: str
@@ -38,7 +44,12 @@ def decide(act: Act, spec: StreamSpec, item: Hash, cause: Cause) -> Decision:
 
 def leave_alone(item: Hash) -> Decision:
     """Decide that the item stays as it is."""
-    return Decision(counters_text(counters(item)), "", "", 0, "", "", "", 0)
+    return Decision(counters_text(counters(item)), "", "", 0, "", "", "", "", 0)
+
+
+def slot_ended(node: str) -> Cause:
+    """Return why an item comes back whose run the end of its launcher's slot cut short: no fault of its own."""
+    return Cause(OverCode.SLOT_ENDED, f"the slot on {node} ended before it did")
 
 
 def _decision(seen: str, counts: str, outcome: Outcome, cause: Cause, keep_ms: int) -> Decision:
@@ -47,6 +58,7 @@ def _decision(seen: str, counts: str, outcome: Outcome, cause: Cause, keep_ms: i
         counts=counts,
         to=outcome.state.value,
         delay_ms=outcome.delay_ms,
+        cause=cause.code,
         code=outcome.code,
         sentence=bounded_sentence(outcome.sentence),
         exit_code="" if cause.exit_code is None else str(cause.exit_code),

@@ -51,8 +51,7 @@ class Prospects(Catalogue):
         return sum(item is not None and over is None for item, over in vms) >= CANARIES
 
     async def _launchers(self) -> frozenset[str]:
-        seconds, microseconds = await self._server.command("TIME")
-        since_ms = int(seconds) * 1_000 + int(microseconds) // 1_000 - self._deadlines.launcher_grace_ms
+        since_ms = await self._now_ms() - self._deadlines.launcher_grace_ms
         return frozenset(
             await self._server.command(
                 "ZRANGE", self._keys.launchers, since_ms, "+inf", "BYSCORE", "LIMIT", 0, MAX_LAUNCHERS

@@ -32,6 +32,11 @@ class Reading:
         self._deadlines = deadlines
         self._definitions: dict[tuple[str, int], Any] = {}
 
+    async def _now_ms(self) -> int:
+        """Return the store's time."""
+        seconds, microseconds = await self._server.command("TIME")
+        return int(seconds) * 1_000 + int(microseconds) // 1_000
+
     async def _item(self, ref: ItemRef) -> Hash:
         """Return the item's record; empty when there is none."""
         item: Hash = await self._server.command("HGETALL", self._keys.item(ref))

@@ -22,6 +22,7 @@ _CONTINUED = re.compile(r"-- {2,}(.*)")
 _CONSTANTS = {
     "EVENT_LOG": default("event_log"),
     "CANARIES": CANARIES,
+    "LAUNCHERS": default("launchers"),
     "IDEMPOTENCY_MS": IDEMPOTENCY_MS,
     "DISPATCH_KEY_MS": DISPATCH_KEY_MS,
     "KEEP_STEP_MS": KEEP_STEP_MS,
@@ -45,6 +46,7 @@ class Word(StrEnum):
     MISSING = "missing"
     REUSED = "reused"
     EMPTY = "empty"
+    FULL = "full"
     AGAIN = "again"
     CANARY = "canary"
     """The stream's first vms are out; more follow when one of them has claimed."""
@@ -56,6 +58,11 @@ class Word(StrEnum):
     CLOSING = "closing"
     """The dispatch is over because its own guest said its last word a moment ago."""
     OVER = "over"
+    CANCELLED = "cancelled"
+    """The dispatch is over because its item was cancelled."""
+    DRAINING = "draining"
+    """The item is still its own, and its launcher will soon destroy the vm."""
+    SETTLED = "settled"
 
 
 class Argument(NamedTuple):

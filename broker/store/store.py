@@ -14,12 +14,13 @@ from broker.store.dispatches import Dispatches
 from broker.store.event_log import EventLog
 from broker.store.items import Items
 from broker.store.keys import Keys
+from broker.store.launchers import Launchers
 from broker.store.leases import Leases
 from broker.store.prospects import Prospects
 from broker.store.server import Server
 
 
-class Store(Items, Dispatches, Leases, Clock, EventLog, Prospects):
+class Store(Items, Dispatches, Leases, Launchers, Clock, EventLog, Prospects):
     """A connected store. Every method raises `Unavailable` when the store is away, full or slow."""
 
     @classmethod

@@ -22,6 +22,7 @@ class EventType(StrEnum):
     ITEM_DELAYED = "item.delayed"
     ITEM_GIVEN_BACK = "item.given_back"
     ITEM_HELD = "item.held"
+    ITEM_CANCELLED = "item.cancelled"
     TICKET_REPLAYED = "ticket.replayed"
     TICKET_SPENT = "ticket.spent"
     VM_PREPARING = "vm.preparing"

@@ -6,6 +6,7 @@ from broker.wire.states import HealthCode, HealthState, Instruction
 
 MAX_LABELS = 32
 MAX_LABEL_CHARS = 128
+MAX_USERS = 1_000
 
 
 class Health(Message, frozen=True, kw_only=True):
@@ -36,6 +37,8 @@ class LauncherReport(Message, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     contact: str = ""
     """Whom to write to about this node, in the site's own words."""
+    users: tuple[str, ...] = ()
+    """Whom the site serves; empty: everybody whom the token covers."""
 
 
 class LauncherTold(Message, frozen=True, kw_only=True):
@@ -57,7 +60,10 @@ class LauncherView(Message, frozen=True, kw_only=True):
 
 
 class LauncherPage(Message, frozen=True, kw_only=True):
-    """`GET /v1/launchers`: those heard in the last day, those that are there first. `cursor` absent: no more."""
+    """`GET /v1/launchers`: those heard in the last day, those that are there first. `cursor` absent: no more.
+
+    Only an operator and the launcher's own site see its `contact`, its `users` and the sentence of its health.
+    """
 
     launchers: list[LauncherView]
     cursor: str | None = None

@@ -16,7 +16,7 @@ _BROKER_EXITS = {
     Exit.FAILED: "something was not done, or an item is held",
     Exit.USAGE: "the command line, the settings or the login cannot be used",
     Exit.UNREACHABLE: "no broker answered, or its store is away",
-    Exit.REFUSED: "the broker refused; the sentence says why",
+    Exit.REFUSED: "the broker refused; the sentence says why; for `cancel`: one of the items at least",
     Exit.INTERRUPTED: "interrupted by Ctrl-C",
 }
 _LAUNCHER_EXITS = {

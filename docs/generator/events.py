@@ -17,6 +17,7 @@ _MEANINGS = {
     EventType.ITEM_DELAYED: "an attempt failed; the item is tried again later",
     EventType.ITEM_GIVEN_BACK: "the item came back without an attempt counted; it is ready, or delayed",
     EventType.ITEM_HELD: "the item is tried no more",
+    EventType.ITEM_CANCELLED: "somebody stopped the item for good; `dispatch` is there when a vm had it",
     EventType.TICKET_REPLAYED: "a live ticket came with another claim key; the item is given back next",
     EventType.TICKET_SPENT: "a ticket came whose dispatch is over; told once a vm",
     EventType.VM_PREPARING: "the launcher gets images and makes overlays",

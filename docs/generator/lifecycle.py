@@ -13,6 +13,7 @@ _STATES = {
     ItemState.DELAYED: "is tried again, after a pause",
     ItemState.DONE: "its result was accepted",
     ItemState.HELD: "is tried no more; its reason says why",
+    ItemState.CANCELLED: "was stopped for good by somebody; a vm that had it is destroyed",
 }
 _COUNTED = {Counter.ATTEMPTS: "an attempt", Counter.BOOTS: "a boot", None: ""}
 _VERDICTS = {

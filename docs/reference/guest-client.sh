@@ -18,7 +18,7 @@ chmod 711 "$work"
 leave() {
 	trap '' TERM
 	if [ -n "$watcher" ]; then kill "$watcher" 2>/dev/null || true; fi
-	if [ -n "$program" ]; then kill -s KILL -- "-$program" 2>/dev/null || true; fi
+	if [ -n "$program" ]; then kill -KILL "-$program" 2>/dev/null || true; fi
 	rm -rf "$home" "$work"
 	if [ -z "${VMBROKER_STAY-}" ]; then sync; poweroff -f; fi
 }
@@ -107,11 +107,13 @@ say "claimed $(claimed item)"
 : >"$home/log"
 
 # The heartbeat, beside all the rest; it also watches the run limit. A broker that is away takes nothing from us.
+# "kill -s TERM -- -GROUP" would be POSIX, too, but busybox takes the "--" for a process.
 stop_program() {
 	group=$(cat "$home/group" 2>/dev/null) || return 0
-	kill -s TERM -- "-$group" 2>/dev/null || return 0
+	: >"$home/stopped"
+	kill -TERM "-$group" 2>/dev/null || { rm "$home/stopped"; return 0; }
 	sleep "$grace_s"
-	kill -s KILL -- "-$group" 2>/dev/null || true
+	kill -KILL "-$group" 2>/dev/null || true
 }
 watch() {
 	printf 'header = "Authorization: Bearer %s"\n' "$lease" >"$home/beat.head"
@@ -121,7 +123,13 @@ watch() {
 		sleep "$((left_s < 1 || beat_s < 1 ? 1 : left_s < beat_s ? left_s : beat_s))"
 		if [ "$(date +%s)" -ge "$stop_at_s" ]; then : >"$home/late"; stop_program; fi
 		case $(request beat POST "$broker/v1/lease/extend" "$home/beat" --data-binary '{}') in
-		2??) case $(json get instruction <"$home/beat") in cancel | superseded) ;; *) continue ;; esac ;;
+		2??)
+			case $(json get instruction <"$home/beat") in
+			cancel | superseded) ;;
+			drain) : >"$home/drain"; stop_program; continue ;;
+			*) continue ;;
+			esac
+			;;
 		429 | 5?? | 000) continue ;;
 		esac
 		: >"$home/lost"
@@ -146,6 +154,11 @@ if [ -n "$input_name" ]; then
 	done
 	export VMBROKER_INPUT="$work/work/$input_name"
 fi
+
+give_back_if_drained() {
+	if [ -e "$home/drain" ]; then fail program_failed "the launcher gives its vms up: given back while $1" 75; fi
+}
+give_back_if_drained "fetching the input"
 
 # Run the program in a session of its own, so that it can be stopped with all that it started.
 export VMBROKER_OUTPUT="$work/output" VMBROKER_ITEM="$(claimed item)"
@@ -176,9 +189,10 @@ echo "$program" >"$home/group"
 code=0
 wait "$program" || code=$?
 rm "$home/group"
-kill -s KILL -- "-$program" 2>/dev/null || true
+kill -KILL "-$program" 2>/dev/null || true
 program=''
 wait "$tail"
+if [ -e "$home/stopped" ]; then give_back_if_drained "running the program"; fi
 if [ -e "$home/late" ]; then fail run_timeout "the run limit of $run_s s was reached while running the program"; fi
 if [ "$code" -gt 128 ]; then fail program_failed "the program was killed by signal $((code - 128))"; fi
 if [ "$code" -ne 0 ]; then fail program_failed "the program exited with status $code" "$code"; fi

@@ -10,14 +10,17 @@
 --          nonce      hex
 --          lease_ms   ms
 --          run_ms     ms
+--          drain_ms   ms
 --          guest_os   text
 --          client     text
 -- RETURN   done repeated replayed spent
 -- MOVES    dispatched -> running
 -- EMITS    item.claimed vm.claimed ticket.replayed ticket.spent
 -- COST     O(log running)
--- Answers  done or repeated, the fence and the milliseconds to the deadline. replayed: the ticket came with another
---          claim key; Python then takes the item back.
+-- Answers  done or repeated, the fence, the milliseconds to the deadline, and those from the claim in which the item
+--          may run: `run_ms`, or less when its launcher's slot ends before. replayed: the ticket came with another
+--          claim key; Python then takes the item back. At its slot's end a launcher lets its vms stop in their own
+--          time: the broker itself ends the lease not before `drain_ms` later.
 local vm = vms .. dispatch
 if is.dispatch == dispatch and is.state == 'running' then
   if is.claim_key ~= claim_key then
@@ -27,7 +30,8 @@ if is.dispatch == dispatch and is.state == 'running' then
     return {'replayed'}
   end
   if not is.extended then
-    return {'repeated', tonumber(is.fence), math.max(0, redis.call('ZSCORE', deadlines, ref) - now)}
+    local left_ms = math.max(0, redis.call('ZSCORE', deadlines, ref) - now)
+    return {'repeated', tonumber(is.fence), left_ms, tonumber(redis.call('HGET', item, 'may_run'))}
   end
 end
 if is.dispatch ~= dispatch or is.state ~= 'dispatched' then
@@ -37,11 +41,18 @@ if is.dispatch ~= dispatch or is.state ~= 'dispatched' then
   return {'spent'}
 end
 
+local slot_ends_ms = tonumber(redis.call('HGET', vm, 'slot_ends_ms'))
+local may_run, run_until_ms, run_bound = run_ms, now + run_ms, 'limit'
+if slot_ends_ms and slot_ends_ms < run_until_ms then
+  may_run, run_bound = math.max(0, slot_ends_ms - now), 'slot'
+  run_until_ms = math.min(run_until_ms, slot_ends_ms + drain_ms)
+end
+local deadline = math.min(now + lease_ms, run_until_ms)
 redis.call('HSET', item, 'state', 'running', 'nonce', nonce, 'claim_key', claim_key, 'claimed_ms', now,
-  'run_until_ms', now + run_ms)
+  'run_until_ms', run_until_ms, 'run_bound', run_bound, 'may_run', may_run)
 redis.call('ZREM', dispatched, number)
 redis.call('ZADD', running, now, number)
-redis.call('ZADD', deadlines, now + math.min(lease_ms, run_ms), ref)
+redis.call('ZADD', deadlines, deadline, ref)
 redis.call('HINCRBY', stream, 'dispatched', -1)
 redis.call('HINCRBY', stream, 'running', 1)
 redis.call('HSET', vm, 'fact:guest_os', guest_os, 'fact:client', client)
@@ -55,4 +66,4 @@ emit('item.claimed', number, {state = 'running', dispatch = dispatch, fence = to
 if redis.call('HSETNX', vm, 'phase:claimed', now) == 1 then
   emit('vm.claimed', number, {dispatch = dispatch, phase = 'claimed', fence = tonumber(is.fence)})
 end
-return {'done', tonumber(is.fence), math.min(lease_ms, run_ms)}
+return {'done', tonumber(is.fence), math.max(0, deadline - now), may_run}

@@ -35,7 +35,7 @@ else
   local took_ms = now - tonumber(is.dispatched_ms)
   local mean_ms = tonumber(redis.call('HGET', stream, 'mean_ms')) or took_ms
   redis.call('HSET', stream, 'mean_ms', math.floor(mean_ms + (took_ms - mean_ms) / 8))
-  leave_dispatch('complete', 'done')
+  leave_dispatch('complete', 'done', '')
 end
 redis.call('HDEL', item, 'code', 'sentence', 'not_before_ms', 'given_back')
 redis.call('HSET', item, 'state', 'done', 'result', result, 'outputs', outputs, 'exit_code', exit_code, 'settled_ms', now)

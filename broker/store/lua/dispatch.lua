@@ -16,13 +16,14 @@
 --          machine_revision   int
 --          boot_ms            ms
 --          first_deadline_ms  ms
+--          time_left_ms       text
 -- RETURN   done repeated canary again empty
 -- MOVES    ready -> dispatched
 -- EMITS    item.dispatched
 -- COST     O(log dispatched + log revisions with ready items); at most 200 stale entries are dropped
 -- Answers  done, the number and the fence; repeated and the dispatch that the key was given; canary when the revision's
 --          items wait for one that is out to claim; again when only stale entries were met so far; empty when the
---          revision has no more ready items.
+--          revision has no more ready items. `time_left_ms`: until the launcher's slot ends; '' when no end is known.
 local known = redis.call('GET', dispatch_key)
 if known then return {'repeated', known} end
 
@@ -62,6 +63,7 @@ redis.call('HSET', vm, 'item', ref, 'fence', fence, 'launcher', launcher, 'node'
   'boot_ms', boot_ms, 'dispatched_ms', now)
 -- From the last vm back to the first: who removes the item finds them all.
 if is[3] then redis.call('HSET', vm, 'before', is[3]) end
+if time_left_ms ~= '' then redis.call('HSET', vm, 'slot_ends_ms', now + tonumber(time_left_ms)) end
 redis.call('ZADD', dispatched, now, number)
 redis.call('ZADD', deadlines, now + first_deadline_ms, ref)
 redis.call('HINCRBY', stream, 'ready', -1)

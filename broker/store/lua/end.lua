@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- PURPOSE  Record a vm's verdict, the first one, and do to an item that is still its own what the verdict means.
--- USES     time event ring queue ready item leave settle back
+-- USES     time event ring queue ready item leave settle back canary
 -- KEYS     items vms stream ready ready_of delayed dispatched running held due keep deadlines events bell
 --          ring user_ring fair account
 --          launchers
@@ -17,6 +17,7 @@
 --          counts       text
 --          to           text
 --          delay_ms     ms
+--          cause        text
 --          code         text
 --          sentence     text
 --          exit_code    text
@@ -27,12 +28,14 @@
 --          running -> held
 -- EMITS    vm.ended item.given_back item.delayed item.held
 -- COST     O(log running)
--- Answers  done or repeated, the verdict that stands and the item's state. `state` is the item's when Python decided
+-- Answers  done or repeated, the verdict that stands, the item's state, and 1 when a vm of its spec's and its
+--          machine's revision has claimed, else 0. `state` is the item's when Python decided
 --          over its own item, '' when it is not; `to` is '' when the item stays. `said`: the launcher's sentence.
 local vm = vms .. dispatch
-local told = redis.call('HMGET', vm, 'launcher', 'verdict', 'fence')
+local told = redis.call('HMGET', vm, 'launcher', 'verdict', 'fence', 'machine_revision')
 if told[1] ~= launcher then return {'missing'} end
-if told[2] then return {'repeated', told[2], is.state} end
+local has_claimed = is_proven(redis.call('HGET', item, 'revision'), tonumber(told[4])) and 1 or 0
+if told[2] then return {'repeated', told[2], is.state, has_claimed} end
 local is_own = is.dispatch == dispatch
 if is_own ~= (state ~= '') or (is_own and (is.state ~= state or not still_decided())) then return {'changed'} end
 
@@ -44,6 +47,6 @@ emit('vm.ended', number, {dispatch = dispatch, phase = 'ended', fence = tonumber
   verdict = verdict, sentence = said})
 if is_own and to ~= '' then
   go_back('end')
-  return {'done', verdict, to}
+  return {'done', verdict, to, has_claimed}
 end
-return {'done', verdict, is.state}
+return {'done', verdict, is.state, has_claimed}

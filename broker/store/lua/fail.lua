@@ -11,6 +11,7 @@
 --          counts     text
 --          to         text
 --          delay_ms   ms
+--          cause      text
 --          code       text
 --          sentence   text
 --          exit_code  text

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Remove items that were kept long enough since they settled, with all of their vms.
 -- USES     time event
--- KEYS     items vms stream done held keep events bell
+-- KEYS     items vms stream done held cancelled keep events bell
 -- ARGV     user  text
 --          job   text
 --          rest  text...
@@ -33,6 +33,7 @@ for _, item in ipairs(past) do
   redis.call('DEL', items .. item.number)
   redis.call('ZREM', done, item.number)
   redis.call('ZREM', held, item.number)
+  redis.call('ZREM', cancelled, item.number)
   redis.call('ZREM', keep, item.ref)
   redis.call('HINCRBY', stream, item.state, -1)
   first = math.min(first, tonumber(item.number))

@@ -12,6 +12,7 @@
 --          counts     text
 --          to         text
 --          delay_ms   ms
+--          cause      text
 --          code       text
 --          sentence   text
 --          exit_code  text

@@ -12,11 +12,11 @@
 --          bound_ms    ms
 --          silence_ms  ms
 --          rest        text...
--- RETURN   own closing over missing
+-- RETURN   own closing cancelled over missing
 -- MOVES    dispatched -> dispatched, running -> running
 -- EMITS    vm.preparing vm.prepared vm.booting vm.started vm.claimed
 -- COST     O(log deadlines)
--- Answers  own, or closing, or over. A phase that `restarts` begins a new bound: `bound_ms` from now; between bounds a
+-- Answers  own, or closing, cancelled or over. A phase that `restarts` begins a new bound: `bound_ms` from now; between bounds a
 --          dispatched item's deadline is `silence_ms` after its launcher was last heard. `rest`: names, values of facts.
 local vm = vms .. dispatch
 local told = redis.call('HMGET', vm, 'launcher', 'over', 'over_ms')

@@ -44,7 +44,8 @@ async def test_an_item_goes_all_its_way_by_plain_http_calls(user: Api, launcher:
     assert settled == {"item": "alice/render/1", "state": "done"}
     assert await guest.ok("POST", "/v1/lease/complete", json=completion) == settled, "a retry gets the same answer"
     end = {"launcher": "l1", "verdict": "completed", "sentence": "", "console": base64.b64encode(b"power off").decode()}
-    assert await launcher.ok("POST", f"{path}/end", json=end) == {"verdict": "completed", "state": "done"}
+    ended = await launcher.ok("POST", f"{path}/end", json=end)
+    assert ended == {"verdict": "completed", "state": "done", "machine_claimed": True}
 
     line = json.loads((await user.call("GET", f"{stream}/results")).body)
     assert (line["item"], line["state"], line["exit_code"]) == ("alice/render/1", "done", 0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from broker.domain import deadlines
 from broker.domain.canary import CANARIES
-from broker.domain.lifecycle import ACTS, Act
+from broker.domain.lifecycle import ACTS, Act, OverCode
 from broker.store import Dispatched, Lease
 from broker.wire.states import ItemState, Phase, Verdict
 from broker.wire.streams import Retry
@@ -30,6 +30,9 @@ class Boot:
     closed: tuple[str, str] | None = None
     """By which word of the guest it ended, and the state that this led to."""
     closed_ms: int = 0
+    over: str | None = None
+    """By which act the item left it, whoever acted, and the code of why."""
+    over_code: str | None = None
     result: str | None = None
     is_extended: bool = False
     may_settle_late: bool = False
@@ -137,12 +140,23 @@ class Model:
     def complete(self, boot: Boot, result: str) -> None:
         item = self.items[boot.item]
         self.move(Act.COMPLETE, item, ItemState.DONE)
-        item.current, item.last_lease, boot.result = None, boot, result
+        item.current, item.last_lease, boot.result, boot.over = None, boot, result, Act.COMPLETE
         self.close(boot, "complete", ItemState.DONE)
 
     def close(self, boot: Boot, word: str, to: ItemState) -> None:
         """Note that the guest itself ended its lease."""
         boot.closed, boot.closed_ms = (word, to.value), self.now_ms
+
+    def cancel(self, item: Item) -> None:
+        boot, was_running = item.current, item.state == ItemState.RUNNING
+        self.move(Act.CANCEL, item, ItemState.CANCELLED)
+        item.current = None
+        if boot is not None:
+            boot.over = Act.CANCEL
+        if was_running:
+            item.last_lease = boot
+        if item.last is not None:
+            item.last.may_settle_late = False
 
     def fail(self, act: Act, boot: Boot, *, is_hold_code: bool = False) -> ItemState:
         """Do a failed attempt; return where the item went."""
@@ -173,6 +187,7 @@ class Model:
         is_running = item.state == ItemState.RUNNING
         if is_running and self.now_ms - self.heard_ms <= deadlines.DEFAULT.launcher_grace_ms:
             self.fail(Act.EXPIRE, boot)
+            boot.over_code = OverCode.LEASE_EXPIRED
         else:
             self.give_back(Act.EXPIRE, boot)
         boot.may_settle_late = is_running
@@ -194,6 +209,8 @@ class Model:
         if item.state == ItemState.RUNNING:
             item.last_lease = item.current
         self.move(act, item, to)
+        assert item.current is not None
+        item.current.over = act
         item.current = None
         if to == ItemState.DELAYED:
             full = min(self.retry.backoff_max_ms, self.retry.backoff_first_ms * 2 ** (nth - 1))

@@ -15,7 +15,7 @@ from broker.domain import deadlines
 from broker.domain.errors import Conflict
 from broker.domain.lifecycle import Act, act_of, standing_verdict
 from broker.store import Lease, Store
-from broker.wire.names import parse_item
+from broker.wire.names import ItemRef, parse_item
 from broker.wire.problems import ProblemCode
 from broker.wire.states import SETTLED, Instruction, ItemState, Phase, Verdict
 from broker.wire.streams import Needs, Retry
@@ -52,6 +52,8 @@ class Walk:
             await self.change_machine()
         if self.chance.random() < 0.1:
             await self.change_spec()
+        if self.model.items and self.chance.random() < 0.05:
+            await self.cancel()
         possible: list[Callable[[], Awaitable[object]]] = [
             self.dispatch,
             self.run_next,
@@ -97,6 +99,17 @@ class Walk:
         run = f"/opt/app/{len(self.model.vcpus)}"
         await self.scene.set_up(msgspec.structs.replace(SPEC, retry=RETRY, run=run, needs=Needs(vcpus=vcpus)))
         self.model.change_spec(vcpus)
+
+    async def cancel(self) -> None:
+        """Cancel any item; an unsettled or held one is stopped at once, whoever has it."""
+        number = self.chance.choice(sorted(self.model.items))
+        self.steps.append(f"cancel {number}")
+        answer = await self.refused(self.store.cancel(ItemRef(RENDER, number), "alice"))
+        if self.model.items[number].state in {ItemState.DONE, ItemState.CANCELLED}:
+            assert answer == ProblemCode.SETTLED
+        else:
+            assert not isinstance(answer, ProblemCode)
+            self.model.cancel(self.model.items[number])
 
     async def push(self) -> None:
         pushed = await self.scene.push(self.chance.randint(1, 2))
@@ -151,6 +164,7 @@ class Walk:
         else:
             assert told.state == "over"
             assert (told.instruction == Instruction.CONTINUE) == self.model.is_closing(boot)
+            assert (told.instruction == Instruction.CANCEL) == (boot.over == Act.CANCEL)
 
     async def claim(self, boot: Boot | None = None, claim_key: str | None = None) -> None:
         boot = boot or self.pick(self.model.boots)
@@ -177,6 +191,10 @@ class Walk:
         if self.is_own(boot):
             self.model.extend(boot)
             assert not isinstance(answer, ProblemCode)
+            assert answer.instruction == Instruction.CONTINUE
+        elif boot.over == Act.CANCEL:
+            assert not isinstance(answer, ProblemCode)
+            assert answer.instruction == Instruction.CANCEL
         else:
             assert answer == ProblemCode.LEASE_LOST
 
@@ -215,14 +233,14 @@ class Walk:
         item = self.model.items[boot.item]
         if boot.verdict is None:
             self.model.heard_ms = self.model.now_ms
-            over = None if boot.closed is None else boot.closed[0]
-            boot.verdict = standing_verdict(verdict, is_own=self.is_own(boot), over=over)
+            boot.verdict = standing_verdict(verdict, is_own=self.is_own(boot), over=boot.over, code=boot.over_code)
             match act_of(boot.verdict, item.state) if self.is_own(boot) else None:
                 case Act.FAIL:
                     self.model.fail(Act.END, boot)
                 case Act.GIVE_BACK:
                     self.model.give_back(Act.END, boot)
         assert (ended.verdict, ended.state) == (boot.verdict, item.state)
+        assert ended.machine_claimed == (self.model.proven.get(item.revision, 0) >= boot.given.machine.revision)
 
     async def let_time_pass(self) -> None:
         passed_ms = self.chance.choice([26_000, 26_000, 45_000, 130_000])

@@ -17,9 +17,17 @@ from tests.support.waiting import until
 EVERYBODY = scopes_of_launcher()
 
 
-def offer(launcher: str, memory_mib: int = 1_000, scopes: Scopes = EVERYBODY, left_ms: int | None = None) -> Offer:
+def offer(
+    launcher: str,
+    memory_mib: int = 1_000,
+    scopes: Scopes = EVERYBODY,
+    left_ms: int | None = None,
+    came_s: float = 0,
+    users: tuple[str, ...] = (),
+) -> Offer:
     room = Room(vcpus=1, memory_mib=memory_mib, disk_mib=1, accelerator=Accelerator.TCG, time_left_ms=left_ms)
-    return Offer(DispatchRequest(dispatch_key=launcher, launcher=launcher, node="n", room=room), scopes)
+    request = DispatchRequest(dispatch_key=launcher, launcher=launcher, node="n", room=room, users=users)
+    return Offer(request, scopes, came_s)
 
 
 class Shelf:
@@ -160,3 +168,37 @@ async def test_the_most_that_a_launcher_offered_is_known_while_it_is_busy_and_go
 def _memory(room: WaitingRoom, *launchers: str) -> dict[str, int]:
     offers = room.largest(set(launchers))
     return {offer.request.launcher: offer.request.room.memory_mib for offer in offers}
+
+
+def test_time_that_an_offer_has_left_goes_by_while_it_waits() -> None:
+    waiting = offer("l", left_ms=60_000, came_s=100)
+    assert waiting.as_of(100).request.room.time_left_ms == 60_000
+    assert waiting.as_of(130).request.room.time_left_ms == 30_000
+    assert waiting.as_of(130).as_of(140).request.room.time_left_ms == 20_000
+    assert offer("endless", came_s=100).as_of(130).request.room.time_left_ms is None
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "is_covered"),
+    [
+        (offer("a", left_ms=60_000, came_s=0), offer("b", left_ms=40_000, came_s=20), True),
+        (offer("a", left_ms=60_000, came_s=0), offer("b", left_ms=41_000, came_s=20), False),
+        (offer("a", left_ms=40_000, came_s=20), offer("b", left_ms=60_000, came_s=0), True),
+        (offer("a", left_ms=40_000, came_s=20), offer("b", left_ms=61_000, came_s=0), False),
+        (offer("a", came_s=20), offer("b", left_ms=1, came_s=0), True),
+        (offer("a"), offer("b", users=("alice",)), True),
+        (offer("a", users=("alice", "bob")), offer("b", users=("alice",)), True),
+        (offer("a", users=("alice",)), offer("b", users=("alice", "bob")), False),
+        (offer("a", users=("alice",)), offer("b"), False),
+    ],
+)
+def test_an_offer_is_covered_by_one_that_ends_no_sooner_and_serves_no_fewer(
+    there: Offer, here: Offer, is_covered: bool
+) -> None:
+    assert here.is_covered_by(there) is is_covered
+
+
+def test_a_site_serves_those_of_its_list_whom_the_token_covers() -> None:
+    assert offer("l").serves("anybody")
+    listed = offer("l", users=("alice", "bob"), scopes=scopes_of_launcher(["alice", "carol"]))
+    assert [user for user in ("alice", "bob", "carol") if listed.serves(user)] == ["alice"]

@@ -25,6 +25,7 @@ def _built() -> set[str]:
         KEYS.unnamed,
         KEYS.images(ALICE),
         KEYS.clock,
+        KEYS.launcher("local/node1"),
         KEYS.push_key(STREAM, "any key: with anything in it"),
         KEYS.dispatch_key("launcher", "key"),
     }

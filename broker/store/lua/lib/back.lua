@@ -1,6 +1,6 @@
 -- Moves an item that got no result to where Python decided: `ready` at the head, `delayed`, or `held`.
--- Needs: delayed held due, item, leave, ready, settle, event; Python's decision: counts to delay_ms code sentence
--- exit_code keep_ms.
+-- Needs: delayed held due, item, leave, ready, settle, event; Python's decision: counts to delay_ms cause code
+-- sentence exit_code keep_ms. `cause` is the code of what happened, `code` that of the item's reason.
 local function still_decided()
   local seen = (is.attempts or '0') .. ':' .. (is.boots or '0') .. ':' .. (is.given_back or '0')
   return is.dispatch == dispatch and counters == seen
@@ -8,7 +8,7 @@ end
 
 local function go_back(act)
   local kind = 'item.given_back'
-  leave_dispatch(act, to)
+  leave_dispatch(act, to, cause)
   redis.call('HSET', item, 'state', to, 'code', code, 'sentence', sentence)
   if exit_code ~= '' then redis.call('HSET', item, 'exit_code', exit_code) end
   if counts == 'attempts' then
