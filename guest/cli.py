@@ -104,10 +104,10 @@ def _run_on(port: Port, options: Options) -> Exit:
     if welcome.share:
         from guest.shared import work_by_share  # noqa: PLC0415 # the same, with nothing of aiohttp
 
-        return asyncio.run(work_by_share(welcome.share, options.run_folder, say))
+        return asyncio.run(work_by_share(welcome.share, options.run_folder, say, port))
     from guest.pipeline import work  # noqa: PLC0415 # the same, with all of aiohttp
 
-    return asyncio.run(work(welcome, options.run_folder, _authorities(welcome), say))
+    return asyncio.run(work(welcome, options.run_folder, _authorities(welcome), say, port))
 
 
 def _settle_in(welcome: Welcome) -> None:

@@ -24,7 +24,7 @@ class Exit(IntEnum):
 MEANINGS: dict[Exit, str] = {
     Exit.COMPLETED: "the item was completed",
     Exit.ITEM_FAILED: "the item failed, and the broker knows why",
-    Exit.GIVEN_BACK: "the program asked to give the item back",
+    Exit.GIVEN_BACK: "the item was given back: its program asked for it, or the vm had to end",
     Exit.LEASE_LOST: "the item was cancelled or is no longer this vm's",
     Exit.STOPPED: "the client was told to stop by a signal",
     Exit.NO_PORT: "there is no port to the launcher",

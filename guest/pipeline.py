@@ -1,6 +1,7 @@
 """One item inside one vm: claim → fetch → run → upload → deliver, with a heartbeat beside it.
 
-Three things can end it early: the run limit, a lost lease, a signal. Each stops the program and all that it started.
+Four things can end it early: the run limit, a lost lease, a signal, and the word that the vm has to end soon, after
+which the item is given back. Each stops the program and all that it started.
 A broker that is away ends nothing: the work goes on and the result waits for it, as long as the run limit allows.
 """
 
@@ -22,6 +23,8 @@ from guest.steps.claim import claim_item, claim_key
 from guest.steps.facts import uptime_s
 from guest.steps.failure import StepFailed
 from guest.steps.heartbeat import beat_until_lost
+from guest.steps.port import Port
+from guest.steps.stopping import StopOrders, listening
 from guest.steps.transfer import Transfers
 from guest.steps.work import Work
 
@@ -32,20 +35,22 @@ OUT_OF_OUR_HANDS = frozenset({ProblemCode.LEASE_LOST, ProblemCode.RESULT_DIFFERS
 """Refusals after which the item is no longer ours to fail."""
 
 
-async def work(welcome: Welcome, run_folder: Path, authorities_pem: str, say: Say) -> Exit:
-    """Do the one item that the ticket buys, and tell how it ended. SIGTERM stops it."""
+async def work(welcome: Welcome, run_folder: Path, authorities_pem: str, say: Say, port: Port | None = None) -> Exit:
+    """Do the one item that the ticket buys, and tell how it ended. SIGTERM stops it, and the launcher's word."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    orders = StopOrders()
     try:
         async with Session(welcome.broker, ca_pem=authorities_pem, proxy=welcome.proxy) as session:
-            return await _claim_and_work(session, welcome, run_folder, say)
+            with listening(port, orders):
+                return await _claim_and_work(session, welcome, run_folder, say, orders)
     except asyncio.CancelledError:
         # Whoever cancels the only task of this process wants it to end, and it does.
         return Exit.STOPPED
 
 
-async def _claim_and_work(session: Session, welcome: Welcome, run_folder: Path, say: Say) -> Exit:
+async def _claim_and_work(session: Session, welcome: Welcome, run_folder: Path, say: Say, orders: StopOrders) -> Exit:
     client = LeaseClient(session)
     try:
         claimed = await claim_item(client, welcome.ticket, claim_key(run_folder, welcome.ticket))
@@ -56,7 +61,8 @@ async def _claim_and_work(session: Session, welcome: Welcome, run_folder: Path, 
         say(f"the broker could not be reached: {error}")
         return Exit.BROKER_AWAY
     say(f"claimed {claimed.item} {uptime_s():.1f} s after the kernel's start")
-    attempt = Attempt(Work.of_claim(claimed), Transfers(session, client, claimed), welcome.proxy, say)
+    carrier = Transfers(session, client, claimed)
+    attempt = Attempt(Work.of_claim(claimed), carrier, welcome.proxy, say, orders=orders)
     request = await _with_heartbeat(attempt, client, claimed, say)
     return Exit.LEASE_LOST if request is None else await _deliver(attempt, client, claimed, request, say)
 
@@ -67,7 +73,7 @@ async def _with_heartbeat(
     """Work until there is something to deliver, or until the lease is lost (None)."""
     async with asyncio.TaskGroup() as group:
         working = group.create_task(_carried_out(attempt))
-        beating = group.create_task(beat_until_lost(client, claimed, lambda: attempt.stage, say))
+        beating = group.create_task(beat_until_lost(client, claimed, lambda: attempt.stage, say, attempt.orders))
         await asyncio.wait({working, beating}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             beating.cancel()

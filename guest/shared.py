@@ -1,6 +1,7 @@
 """One item by a folder that node and vm share: mount → read → run → write, with no network and nothing of HTTP.
 
-The launcher claims and keeps the lease; it destroys the vm when the item is cancelled or the node drains.
+The launcher claims and keeps the lease; it destroys the vm when the item is cancelled, and says by the port when the vm
+has to end soon.
 """
 
 import asyncio
@@ -16,21 +17,25 @@ from guest.steps.attempt import Attempt, Say
 from guest.steps.facts import uptime_s
 from guest.steps.failure import StepFailed
 from guest.steps.mount import CannotMount, mount_share
+from guest.steps.port import Port
 from guest.steps.share import Share, ShareUnreadable
+from guest.steps.stopping import StopOrders, listening
 
 
-async def work_by_share(tags: Sequence[str], run_folder: Path, say: Say) -> Exit:
-    """Mount the first share that can be, and do the item that lies there. SIGTERM stops it."""
+async def work_by_share(tags: Sequence[str], run_folder: Path, say: Say, port: Port | None = None) -> Exit:
+    """Mount the first share that can be, and do the item that lies there. SIGTERM stops it, and the launcher's word."""
     try:
         mounted = mount_share(tags, run_folder / "share")
     except (CannotMount, OSError) as error:
         say(str(error))
         return Exit.NO_SHARE
     say(f"mounted {mounted} {uptime_s():.1f} s after the kernel's start")
-    return await work_in(run_folder / "share", say)
+    orders = StopOrders()
+    with listening(port, orders):
+        return await work_in(run_folder / "share", say, orders)
 
 
-async def work_in(folder: Path, say: Say) -> Exit:
+async def work_in(folder: Path, say: Say, orders: StopOrders) -> Exit:
     """Do the item that lies in the folder, and leave its result there."""
     task = asyncio.current_task()
     assert task is not None
@@ -40,7 +45,7 @@ async def work_in(folder: Path, say: Say) -> Exit:
         work = share.read_work()
         share.tell_started()
         say(f"started {work.item}")
-        attempt = Attempt(work, share, None, say)
+        attempt = Attempt(work, share, None, say, orders=orders)
         share.deadline_s = time.monotonic() + attempt.left_s()
         result = await _carried_out(attempt)
         share.write_result(result, attempt.tail.content())

@@ -6,11 +6,12 @@ Source: docs/reference/program.md.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
-from broker.wire.states import FailureCode
+from broker.wire.states import EXIT_GIVE_BACK, FailureCode
 from guest.steps.account import Account
 from guest.steps.carrier import Carrier, Delivered
 from guest.steps.command import arguments, environment
@@ -18,12 +19,14 @@ from guest.steps.facts import client_name, guest_os, peak_rss_bytes, uptime_s
 from guest.steps.failure import StepFailed
 from guest.steps.outputs import collect
 from guest.steps.program import Program, Tail, check_status, copy_to_console
+from guest.steps.stopping import StopOrder, StopOrders
 from guest.steps.work import Work
 from guest.steps.workspace import Workspace
 
 MAX_GRACE_S = 10.0
 
 Say = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -38,6 +41,7 @@ class Attempt:
     facts: dict[str, str] = field(default_factory=dict)
     tail: Tail = field(default_factory=lambda: Tail(copy_to_console))
     started_at_s: float = field(default_factory=time.monotonic)
+    orders: StopOrders = field(default_factory=StopOrders)
 
     def __post_init__(self) -> None:
         self.facts = {
@@ -48,8 +52,9 @@ class Attempt:
 
     @property
     def grace_s(self) -> float:
-        """What a program gets between SIGTERM and SIGKILL: at most a twentieth of its limit."""
-        return min(MAX_GRACE_S, self.work.run_ms / 1000 / 20)
+        """What a program gets between SIGTERM and SIGKILL: at most a twentieth of its limit, and what the vm has."""
+        usual_s = min(MAX_GRACE_S, self.work.run_ms / 1000 / 20)
+        return usual_s if self.orders.given is None else min(usual_s, self.orders.given.left_s)
 
     def left_s(self) -> float:
         """Return what is left of the run limit, in which a stopped program and its log still have to find their place.
@@ -62,7 +67,8 @@ class Attempt:
         """Fetch, run, deliver.
 
         Raises:
-            StepFailed: whatever is the item's fault, the run limit included.
+            StepFailed: whatever is the item's fault, the run limit included; and with exit status 75, which gives the
+                item back, when the vm has to end before the item is done.
         """
         try:
             async with asyncio.timeout(self.left_s()):
@@ -79,11 +85,39 @@ class Attempt:
         account = Account.find(self.work.as_user)
         workspace = self._workspace()
         try:
-            input_path = await self._fetch(workspace)
-            await self._run(workspace, account, input_path)
-            return await self._deliver(workspace)
+            await self._unless_ordered(self._fetch_and_run(workspace, account), lambda _: 0.0)
+            # A program that ended by itself has its result: it is delivered as far as there is time.
+            return await self._unless_ordered(self._deliver(workspace), lambda order: order.left_s)
         finally:
             workspace.remove()
+
+    async def _unless_ordered(self, work: Coroutine[Any, Any, T], allowed_s: Callable[[StopOrder], float]) -> T:
+        """Do the work. When the vm has to end, it is cancelled after what the order allows, and the item given back.
+
+        Raises:
+            StepFailed: the work's own; or the item's return, whatever the work came to while it was cancelled.
+        """
+        working, ordered = asyncio.ensure_future(work), asyncio.ensure_future(self.orders.wait())
+        try:
+            await asyncio.wait({working, ordered}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                await asyncio.wait({working}, timeout=allowed_s(ordered.result()))
+        finally:
+            is_done = working.done()
+            working.cancel()
+            ordered.cancel()
+            await asyncio.wait({working, ordered})
+        if is_done:
+            return working.result()
+        raise self._given_back(ordered.result())
+
+    def _given_back(self, order: StopOrder) -> StepFailed:
+        sentence = f"{order.reason}: given back while {self.stage}"
+        return StepFailed(FailureCode.PROGRAM_FAILED, sentence, exit_code=EXIT_GIVE_BACK)
+
+    async def _fetch_and_run(self, workspace: Workspace, account: Account) -> None:
+        input_path = await self._fetch(workspace)
+        await self._run(workspace, account, input_path)
 
     def _workspace(self) -> Workspace:
         try:
@@ -117,7 +151,7 @@ class Attempt:
             environment(self.work, workspace, input_path, account, self.proxy),
             workspace.work,
             account,
-            self.grace_s,
+            lambda: self.grace_s,
         )
         workspace.hand_over(account)
         self.say(f"running {program.arguments[0]}")

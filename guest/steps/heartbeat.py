@@ -9,13 +9,22 @@ from broker.client.repetition import is_passing
 from broker.client.session import ONCE, ApiError
 from broker.wire.leases import ClaimAnswer
 from broker.wire.states import Instruction
+from guest.steps.stopping import StopOrders
+
+DRAIN_LEFT_MS = 10_000
+"""What is taken to be left when the broker says `drain`, which tells no time; the port told it, if we can read it."""
 
 
 async def beat_until_lost(
-    client: LeaseClient, claimed: ClaimAnswer, progress: Callable[[], str], say: Callable[[str], None]
+    client: LeaseClient,
+    claimed: ClaimAnswer,
+    progress: Callable[[], str],
+    say: Callable[[str], None],
+    orders: StopOrders,
 ) -> str:
     """Extend the lease for ever; returns, with the reason as a sentence, when the item is no longer ours.
 
+    That the vm has to end soon is passed on; the lease is kept meanwhile, as the item is still to be given back.
     A broker that is away takes nothing from us: it moves its deadlines by the time it was gone.
     """
     interval_s = claimed.limits.heartbeat_ms / 1000
@@ -39,6 +48,7 @@ async def beat_until_lost(
                 return "the item was cancelled"
             case Instruction.SUPERSEDED:
                 return "the item was given to another vm"
-            case Instruction.CONTINUE | Instruction.DRAIN:
-                # The launcher drains: it gives the item back itself when the slot ends before we do.
+            case Instruction.DRAIN:
+                orders.give("the launcher gives its vms up", DRAIN_LEFT_MS)
+            case Instruction.CONTINUE:
                 continue

@@ -1,4 +1,4 @@
-"""The virtio port to the launcher: found, greeted, and written to for as long as the client lives.
+"""The virtio port to the launcher: found, greeted, and read and written for as long as the client lives.
 
 Synchronous on purpose: the greeting goes out before the slow imports, so that the launcher's answer travels meanwhile.
 While nobody has opened the port's other side, the kernel shows a hang-up, reads give nothing and writes would block.
@@ -13,12 +13,15 @@ from typing import Self
 
 import msgspec
 
-from broker.wire.port import MAX_LINE_BYTES, PORT_NAME, Hello, Log, Welcome
+from broker.wire.port import MAX_LINE_BYTES, PORT_NAME, Hello, Log, Stop, Welcome
 
 LOOK_INTERVAL_S = 0.1
+LISTEN_S = 1.0
 REPEAT_HELLO_S = 5.0
 WRITE_TIMEOUT_S = 1.0
 MAX_LOG_CHARACTERS = 4096
+
+_decoder = msgspec.json.Decoder(Welcome | Stop)
 
 
 class NoPort(Exception):
@@ -57,6 +60,7 @@ class Port:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._incoming = bytearray()
+        self._early_stop: Stop | None = None
         self._is_mid_line = False
 
     @classmethod
@@ -91,15 +95,39 @@ class Port:
         deadline_s = time.monotonic() + timeout_s
         repeat_at_s = time.monotonic() + REPEAT_HELLO_S
         while (now_s := time.monotonic()) < deadline_s:
-            for line in self._read_lines(min(deadline_s, repeat_at_s) - now_s):
-                try:
-                    return msgspec.json.decode(line, type=Welcome)
-                except msgspec.DecodeError:
-                    continue
+            welcome = None
+            for message in self._read_messages(min(deadline_s, repeat_at_s) - now_s):
+                if isinstance(message, Stop):
+                    self._early_stop = message
+                else:
+                    welcome = welcome or message
+            if welcome is not None:
+                return welcome
             if time.monotonic() >= repeat_at_s:
                 self.greet(client)
                 repeat_at_s = time.monotonic() + REPEAT_HELLO_S
         raise NoWelcome(f"the launcher did not answer on the port within {timeout_s:.0f} s")
+
+    def read_stop(self) -> Stop | None:
+        """Wait for the launcher's order to stop; None when none came within `LISTEN_S`. For one thread at a time."""
+        if self._early_stop is not None:
+            return self._early_stop
+        try:
+            messages = self._read_messages(LISTEN_S)
+        except OSError:
+            # Closed, by us at the end, or with its device.
+            time.sleep(LISTEN_S)
+            return None
+        return next((message for message in messages if isinstance(message, Stop)), None)
+
+    def _read_messages(self, timeout_s: float) -> list[Welcome | Stop]:
+        messages = []
+        for line in self._read_lines(timeout_s):
+            try:
+                messages.append(_decoder.decode(line))
+            except msgspec.DecodeError:
+                continue
+        return messages
 
     def _read_lines(self, timeout_s: float) -> list[bytes]:
         if not self._wait(select.POLLIN, timeout_s):

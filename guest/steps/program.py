@@ -64,12 +64,12 @@ class Program:
     environment: Mapping[str, str]
     folder: Path
     account: Account
-    grace_s: float
+    grace_s: Callable[[], float]
 
     async def run(self, tail: Tail) -> int:
         """Run to its end and return its exit status; negative, the number of the signal that killed it.
 
-        Cancelled, it stops the program first: SIGTERM, and SIGKILL `grace_s` later, to its whole process group.
+        Cancelled, it stops the program first: SIGTERM, and SIGKILL `grace_s()` later, to its whole process group.
 
         Raises:
             StepFailed: it cannot be started.
@@ -122,7 +122,7 @@ class Program:
         if process.returncode is None:
             _signal_group(process.pid, signal.SIGTERM)
             with suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), self.grace_s)
+                await asyncio.wait_for(process.wait(), self.grace_s())
         # Also what the program left behind: it may hold the output folder's files and our pipes open.
         _signal_group(process.pid, signal.SIGKILL)
         if process.returncode is None:

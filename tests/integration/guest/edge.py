@@ -30,7 +30,7 @@ from broker.wire.leases import (
     UrlsAnswer,
     UrlsRequest,
 )
-from broker.wire.port import FromGuest, Hello, Log, Welcome
+from broker.wire.port import FromGuest, Hello, Log, Stop, Welcome
 from broker.wire.problems import MEDIA_TYPE, PROBLEMS, ProblemCode, problem
 from broker.wire.states import Instruction
 
@@ -57,6 +57,10 @@ class EdgeBroker:
     input_bytes: bytes | None = None
     input_status: int = 200
     input_origin: str | None = None
+    gates: dict[str, asyncio.Event] = field(default_factory=dict)
+    """By method: the transfers of this kind wait for the event."""
+    transfers: list[str] = field(default_factory=list)
+    """The methods of the transfers that began."""
     params: dict[str, str] = field(default_factory=dict)
     as_user: str = CURRENT_ACCOUNT
     run_ms: int = 60_000
@@ -173,11 +177,18 @@ class EdgeBroker:
             },
         )
 
+    async def _pass_gate(self, request: web.Request) -> None:
+        self.transfers.append(request.method)
+        if request.method in self.gates:
+            await self.gates[request.method].wait()
+
     async def _get(self, request: web.Request) -> web.Response:
+        await self._pass_gate(request)
         return web.Response(status=self.input_status, body=self.input_bytes if self.input_status == 200 else b"")
 
     async def _put(self, request: web.Request) -> web.Response:
         name, body = request.match_info["name"], await request.read()
+        await self._pass_gate(request)
         self.puts.append(name)
         if request.headers.get("If-None-Match") == "*" and name in self.files:
             return web.Response(status=412)
@@ -221,6 +232,10 @@ class PortEnd:
         asyncio.get_running_loop().remove_reader(self._master)
         os.close(self._master)
         os.close(self._slave)
+
+    def tell_stop(self, in_ms: int, reason: str = "the slot ends") -> None:
+        """Write what a launcher does before it destroys the vm."""
+        os.write(self._master, msgspec.json.encode(Stop(in_ms=in_ms, reason=reason)) + b"\n")
 
     def _read(self) -> None:
         *lines, self._incoming = (self._incoming + os.read(self._master, 65_536)).split(b"\n")

@@ -11,6 +11,7 @@ import pytest
 from guest.exits import Exit
 from guest.shared import work_in
 from guest.steps.mount import CannotMount, mount_share
+from guest.steps.stopping import StopOrders
 from tests.integration.guest.edge import CURRENT_ACCOUNT
 
 
@@ -58,7 +59,7 @@ async def test_an_item_goes_from_the_shared_input_to_the_shared_output(tmp_path:
     )
     said: list[str] = []
 
-    assert await work_in(folder, said.append) == Exit.COMPLETED, said
+    assert await work_in(folder, said.append, StopOrders()) == Exit.COMPLETED, said
 
     result = result_of(folder)
     [output] = result["outputs"]
@@ -115,7 +116,7 @@ async def test_a_failure_is_told_in_the_result(
 ) -> None:
     folder = shared_item(tmp_path, **changes)
 
-    assert await work_in(folder, lambda _: None) == status
+    assert await work_in(folder, lambda _: None, StopOrders()) == status
 
     result = result_of(folder)
     assert (result["exit_code"], result["code"], result["sentence"]) == told
@@ -141,7 +142,7 @@ async def test_a_folder_that_holds_no_item_is_left_without_a_sign_of_life(
     item.unlink() if content is None else item.write_text(content)
     said: list[str] = []
 
-    assert await work_in(folder, said.append) == Exit.NO_SHARE
+    assert await work_in(folder, said.append, StopOrders()) == Exit.NO_SHARE
 
     assert sentence in said[0]
     assert names(folder / "out") == ["output"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from broker.client.files import Content, read_content
-from broker.wire.dispatches import EndVm
+from broker.wire.dispatches import DispatchExtend, EndVm
 from broker.wire.names import Digest
 from broker.wire.states import ItemState, Verdict
 from guest.exits import Exit
@@ -116,6 +116,20 @@ async def test_a_lost_lease_stops_the_program(real: Broker, tmp_path: Path, clie
 
     assert processes_naming("sleep 600.5") == []
     assert (await real.item(item)).state is ItemState.READY
+
+
+async def test_a_drain_stops_the_program_and_gives_the_item_back(real: Broker, tmp_path: Path, client: Client) -> None:
+    begun = tmp_path / "begun"
+    item = await real.push(f"sh -c 'trap \"exit 0\" TERM; touch {begun}; while :; do sleep 0.1; done'")
+
+    dispatched = await real.dispatch()
+    async with started_guest(real.url, tmp_path / "run", ticket=dispatched.ticket, client=client) as guest:
+        await eventually(begun.exists)
+        await real.dispatches.extend(dispatched.dispatch, DispatchExtend(launcher="l", stops_in_ms=60_000))
+        assert await guest.wait() == Exit.GIVEN_BACK
+
+    view = await real.item(item)
+    assert (view.state, view.attempts, view.boots) == (ItemState.READY, 0, 1)
 
 
 async def test_a_spent_ticket_is_final(real: Broker, tmp_path: Path, client: Client) -> None:

@@ -17,12 +17,12 @@ from broker.wire.leases import (
     UrlsAnswer,
     UrlsRequest,
 )
-from broker.wire.port import Hello, Log, Welcome
+from broker.wire.port import Hello, Log, Stop, Welcome
 from broker.wire.states import FailureCode
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "guest-protocol.md").read_text()
 MESSAGES = (
-    *(Hello, Log, Welcome),
+    *(Hello, Log, Welcome, Stop),
     *(ClaimRequest, ClaimAnswer, LeaseExtend, LeaseExtended, UrlsRequest, UrlsAnswer, SignedUrl),
     *(CompleteRequest, FailRequest, Settled),
     *(ExchangeItem, ExchangeOutput, ExchangeResult),

@@ -1,0 +1,28 @@
+"""What the node has at this moment.
+
+Source: proc(5), `MemAvailable`; statvfs(3).
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from launcher.slot.words import KIB, Fact, Fault, Quantity, Surroundings, Word, Words
+
+RESERVED_MIB: Final = 512
+"""Left to the node itself."""
+
+
+def host(around: Surroundings, scratch: Path) -> Words:
+    """Yield the memory that is available, less what the node keeps, and the space that an ordinary account has."""
+    for line in (around.read("/proc/meminfo") or "").splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            mib = max(0, int(value.split()[0]) // KIB - RESERVED_MIB)
+            yield Word(Quantity.MEMORY_MIB, Fact(mib, f"what is available, less {RESERVED_MIB} for the node"))
+    try:
+        status = os.statvfs(scratch)
+    except OSError as error:
+        yield Fault(f"the space of {scratch} cannot be found out: {error.strerror}")
+        return
+    yield Word(Quantity.DISK_MIB, Fact(status.f_bavail * status.f_frsize >> 20, f"what is free in {scratch}"))
