@@ -1,14 +1,32 @@
 """Images on the node: one verified copy by digest, and a copy-on-write overlay for each vm.
 
-The digest is the only authority over the bytes: a file is renamed to its digest's name after every byte was hashed, and
-what carries that name is never written again. What the bytes mean depends on the format that a machine declares: a
-qcow2 that reads another file is harmless as `raw`. So `qemu-img` looks at the image, under limits, for every vm and as
-that machine's format.
+The digest is the only authority over the bytes: a file gets its digest's name after every byte was hashed, and what
+another account put there is hashed again. What the bytes mean depends on the format that a machine declares: a qcow2
+that reads another file is harmless as `raw`. So an image is looked at, under limits, as each format it is wanted as.
 """
 
-from launcher.images.cache import ImageCache
-from launcher.images.download import Source
-from launcher.images.errors import BadImage, ImageUnavailable
-from launcher.images.inspect import make_overlay
+from launcher.images.cache import HeldImage, ImageCache
+from launcher.images.errors import BadImage, CacheFailed, ImageError, ImageRefused, ImageUnavailable
+from launcher.images.folder import CacheFolder
+from launcher.images.inspect import Limits, Ran, RunAsQemu
+from launcher.images.source import Address, Image, Renew
+from launcher.images.sources import Mirrors, mirror_folder
 
-__all__ = ["BadImage", "ImageCache", "ImageUnavailable", "Source", "make_overlay"]
+__all__ = [
+    "Address",
+    "BadImage",
+    "CacheFailed",
+    "CacheFolder",
+    "HeldImage",
+    "Image",
+    "ImageCache",
+    "ImageError",
+    "ImageRefused",
+    "ImageUnavailable",
+    "Limits",
+    "Mirrors",
+    "Ran",
+    "Renew",
+    "RunAsQemu",
+    "mirror_folder",
+]

@@ -1,110 +1,254 @@
-"""The cache folder: images by digest, each downloaded once however many vms and launchers want it at a time."""
+"""The cache: images by digest, each brought once however many vms and launchers want it at a time.
+
+A digest is the only authority over the bytes. A file is used after this account has hashed it as it is now, whoever put
+it there; it is held by a shared lock for as long as a vm's overlay stands on it, and nobody evicts it meanwhile.
+"""
 
 import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
+from typing import Final, Self
+from weakref import WeakValueDictionary
 
-from broker.client.session import Session
+import structlog
+
 from launcher.durable import rename_durably
-from launcher.images.download import Source, download
-from launcher.images.errors import ImageUnavailable
-from launcher.images.inspect import check_image
+from launcher.images.errors import BadImage, CacheFailed, cache_failure
+from launcher.images.folder import CacheFolder, is_named, open_regular
+from launcher.images.inspect import Limits, RunAsQemu, virtual_size
+from launcher.images.locks import locked, try_lock
+from launcher.images.overlays import Backing, Overlays
+from launcher.images.part import Part, opened_part
+from launcher.images.room import Room
+from launcher.images.source import Address, Image
+from launcher.images.sources import Mirrors, bring_from_owner
+from launcher.images.verified import Identity, Verified, digest_of
 
-_LOCK_POLL_S = 0.2
-_LOCK_WAIT_S = 3_600
-"""Longest wait for somebody else's download of the same image."""
+log = structlog.get_logger()
+
+_ROUNDS: Final = 3
+_EVICTION_S: Final = 5.0
+"""Longest that a launcher which evicts holds an image."""
+_POLL_S: Final = 0.05
+_MOST_REMEMBERED: Final = 1_000
+
+
+class HeldImage:
+    """A verified image that stays where it is until this is closed: at the end of a `with` block."""
+
+    def __init__(self, path: Path, image: Image, descriptor: int) -> None:
+        self.path = path
+        self.image = image
+        self.virtual_bytes = 0
+        self.descriptor = descriptor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
 
 
 class ImageCache:
-    """A folder of verified images, shared by the launchers that may write to it.
+    """A folder of images, shared by the launchers that may write to it, of whatever accounts.
 
-    `sha256-HEX` is a whole, verified, read-only image; `.part` a download that may be resumed; `.lock` is held by
-    whoever downloads. An entry stays until somebody removes it.
+    Args:
+        folder: Its path; QEMU's account must be able to read there.
+        run: How a program looks into an image.
+        limit_mib: Most that the folder takes.
+        mirrors: Where images are looked for first.
+        memory: A folder of this account's alone, where it remembers what it has hashed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        run: RunAsQemu,
+        *,
+        limit_mib: int | None = None,
+        mirrors: Mirrors | None = None,
+        memory: Path | None = None,
+    ) -> None:
         self.folder = folder
+        self._files = CacheFolder(folder)
+        self._run = run
+        self._room = Room(self._files, limit_mib)
+        self._mirrors = mirrors or Mirrors()
+        self._verified = Verified(memory)
+        self._overlays = Overlays()
+        self._gates: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._virtual_bytes: dict[tuple[str, str], int | str] = {}
+        self._wrong: set[tuple[str, Identity]] = set()
+        self._readable: set[Path] = set()
+
+    @property
+    def own_folder(self) -> Path:
+        """The folder in it that this account alone writes to, and every account may read."""
+        return self._files.own
 
     def prepare(self) -> None:
-        """Make the folder; what is in it may be read by every account of the node, because QEMU has one of its own.
+        """Make the folder, readable for every account of the node, because QEMU has one of its own.
 
         Raises:
-            ImageUnavailable: the folder cannot be made.
+            CacheFailed: the folder cannot be made, or is not safe to use.
         """
+        self._files.prepare()
         try:
-            if not self.folder.exists():
-                self.folder.mkdir(parents=True)
-                # Whatever the umask: a batch system's is often 077.
-                self.folder.chmod(0o755)
+            self._room.remove_stale()
         except OSError as error:
-            raise ImageUnavailable(f"the image cache {self.folder} cannot be made: {error.strerror}") from error
+            raise cache_failure(self.folder, error) from error
 
-    async def fetch(self, session: Session, source: Source) -> Path:
-        """Return the path of the verified image, downloading it when nobody has yet.
-
-        Every call has the image looked at as the format that its machine declares, some 30 ms: another machine may have
-        brought the same bytes as another format.
+    async def fetch(self, image: Image, address: Address) -> HeldImage:
+        """Return the image, verified and held, brought from a mirror or the address when it is not there.
 
         Raises:
-            BadImage: its bytes or its header are refused; nothing new is kept.
-            ImageUnavailable: it could not be had, or not be kept.
+            BadImage: its bytes or its header are refused.
+            ImageRefused: the machine's address does not give it to anybody.
+            ImageUnavailable: its source is away.
+            CacheFailed: this node cannot keep it, or not look into it.
         """
-        path = self.folder / source.digest.replace(":", "-")
+        gate = self._gates.setdefault(image.digest, asyncio.Lock())
+        async with gate:
+            with ExitStack() as undo:
+                held = undo.enter_context(await self._hold(image, address))
+                held.virtual_bytes = await self._look_into(held)
+                undo.pop_all()
+                return held
+
+    async def make_overlay(self, overlay: Path, held: HeldImage) -> None:
+        """Make an empty qcow2 overlay over a held image.
+
+        Raises:
+            CacheFailed: it cannot be made.
+        """
+        await self._overlays.make(overlay, Backing(held.path, held.image.format, held.virtual_bytes))
+
+    async def _hold(self, image: Image, address: Address) -> HeldImage:
         try:
-            if not _is_whole(path, source):
-                async with self._locked(path.with_suffix(".lock")):
-                    if not _is_whole(path, source):
-                        return await self._download(session, source, path)
+            for _ in range(_ROUNDS):
+                held = await self._held_here(image)
+                if held is not None:
+                    return held
+                async with locked(self._files.lock(image), lambda: self._files.parts_of(image)):
+                    held = await self._held_here(image)
+                    if held is not None:
+                        return held
+                    await self._bring(image, address)
         except OSError as error:
-            raise ImageUnavailable(f"the image cache {self.folder} cannot be used: {error.strerror}") from error
-        await check_image(path, source.format, source.digest)
-        return path
+            raise cache_failure(self.folder, error) from error
+        raise CacheFailed(f"image {image.digest} is removed from the cache {self.folder} as often as it is brought")
 
-    async def _download(self, session: Session, source: Source, path: Path) -> Path:
-        part = path.with_suffix(".part")
-        await download(session, source, part)
+    async def _held_here(self, image: Image) -> HeldImage | None:
+        """Return the image if it is on this node already."""
+        for path in self._files.places(image):
+            held = await self._hold_file(path, image)
+            if held is not None:
+                self._files.note_use(image)
+                return held
+        for path in self._mirrors.read_only_files(image):
+            if path in self._readable or await self._is_readable(path):
+                held = await self._hold_file(path, image)
+                if held is not None:
+                    return held
+        return None
+
+    async def _is_readable(self, path: Path) -> bool:
+        """Tell whether QEMU's account can read a file of the site's, and remember it."""
+        if not path.exists() or (await self._run(("test", "-r", str(path)), Limits())).status != 0:
+            return False
+        self._readable.add(path)
+        return True
+
+    async def _hold_file(self, path: Path, image: Image) -> HeldImage | None:
         try:
-            await check_image(part, source.format, source.digest)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        part.chmod(0o444)
-        await asyncio.to_thread(rename_durably, part, path)
-        return path
+            descriptor = open_regular(path, follow=not path.is_relative_to(self.folder))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            log.warning("image_not_usable", path=str(path), reason=error.strerror)
+            return None
+        with ExitStack() as undo:
+            undo.callback(os.close, descriptor)
+            if not await self._is_good(descriptor, path, image):
+                return None
+            undo.pop_all()
+            return HeldImage(path, image, descriptor)
 
-    @asynccontextmanager
-    async def _locked(self, lock: Path) -> AsyncIterator[None]:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            await self._wait_for(descriptor, lock)
-            yield
-        finally:
-            os.close(descriptor)
+    async def _is_good(self, descriptor: int, path: Path, image: Image) -> bool:
+        """Lock a file against eviction, and tell whether it is the image."""
+        if path.is_relative_to(self.folder) and not await _share(descriptor, path):
+            return False
+        identity = Identity.of(descriptor)
+        if identity.size_bytes != image.size_bytes:
+            log.warning("image_not_usable", path=str(path), reason=f"it has not {image.size_bytes} bytes")
+            return False
+        if (image.digest, identity) in self._wrong:
+            return False
+        return self._verified.knows(image.digest, identity) or await self._verify(descriptor, path, image)
 
-    async def _wait_for(self, descriptor: int, lock: Path) -> None:
-        # A polled lock, not a blocking one in a thread: a thread cannot be cancelled when the vm is.
-        try:
-            async with asyncio.timeout(_LOCK_WAIT_S):
-                while not _try_lock(descriptor):  # noqa: ASYNC110 - the holder is another process: no event to wait for
-                    await asyncio.sleep(_LOCK_POLL_S)
-        except TimeoutError as error:
-            raise ImageUnavailable(f"another launcher holds {lock.name} for more than {_LOCK_WAIT_S} s") from error
-
-
-def _is_whole(path: Path, source: Source) -> bool:
-    # A file of another size was damaged here; it stays in place, for vms that use it, until a whole one replaces it.
-    try:
-        return path.stat().st_size == source.size_bytes
-    except FileNotFoundError:
+    async def _verify(self, descriptor: int, path: Path, image: Image) -> bool:
+        identity = Identity.of(descriptor)
+        is_own = os.fstat(descriptor).st_uid == os.geteuid()
+        got = await digest_of(descriptor)
+        is_same = Identity.of(descriptor) == identity
+        if got == image.digest and is_same:
+            if is_own or identity.is_settled:
+                self._verified.note(image.digest, identity)
+            return True
+        log.error("image_tampered", path=str(path), owner_uid=os.fstat(descriptor).st_uid, digest=got)
+        if len(self._wrong) >= _MOST_REMEMBERED:
+            self._wrong.clear()
+        if is_same:
+            self._wrong.add((image.digest, identity))
         return False
 
+    async def _look_into(self, held: HeldImage) -> int:
+        """Return the disk's size, found out once for the same bytes as the same format."""
+        key = (held.image.digest, held.image.format)
+        if key not in self._virtual_bytes:
+            if len(self._virtual_bytes) >= _MOST_REMEMBERED:
+                self._virtual_bytes.clear()
+            try:
+                self._virtual_bytes[key] = await virtual_size(self._run, held.descriptor, held.path, held.image)
+            except BadImage as error:
+                self._virtual_bytes[key] = str(error)
+        known = self._virtual_bytes[key]
+        if isinstance(known, str):
+            raise BadImage(known)
+        return known
 
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    async def _bring(self, image: Image, address: Address) -> None:
+        path = self._files.part(image)
+        async with AsyncExitStack() as stack:
+            async with locked(self.folder / "room.lock"):
+                await asyncio.to_thread(self._room.make, image, path)
+                # It has the size in its name: whoever makes room next leaves that to us.
+                part = await stack.enter_async_context(opened_part(path, image))
+            await part.take_over()
+            if not await self._mirrors.bring(image, part):
+                await bring_from_owner(address, image, part)
+            await self._install(part, image)
+
+    async def _install(self, part: Part, image: Image) -> None:
+        """Give the whole image its name; this account's own, where another account's file has the shared one."""
+        shared, own = self._files.places(image)
+        self._files.note_use(image)
+        part.seal()
+        try:
+            await asyncio.to_thread(rename_durably, part.path, shared)
+        except (PermissionError, IsADirectoryError):
+            await asyncio.to_thread(rename_durably, part.path, own)
+        # The name may be another account's by now, the file that we hashed is not.
+        self._verified.note(image.digest, Identity.of(part.descriptor))
+
+
+async def _share(descriptor: int, path: Path) -> bool:
+    """Take the lock that says "in use"; False when the file is being evicted, or somebody keeps it from us."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_EVICTION_S):
+            while not try_lock(descriptor, fcntl.LOCK_SH):  # noqa: ASYNC110 - the holder is another process
+                await asyncio.sleep(_POLL_S)
+            return is_named(descriptor, path)
+    return False

@@ -1,99 +1,126 @@
-"""Look into a disk image with `qemu-img` under limits, and make overlays.
+"""Look into a disk image before QEMU does: what it says of itself may be made to harm whoever reads it.
 
-A qcow2 header may name a backing file, a data file or absurd sizes; QEMU would follow them. The format is always the
+A qcow2's header may name a backing file, a data file or absurd sizes, and QEMU follows them. The format is always the
 one that the machine declares, never probed: a raw disk whose guest writes a qcow2 header would otherwise read files of
-the node.
-Source: qemu-img(1), "info" and "create"; CVE-2015-5163 and its kind.
+the node. What asks for other files is told by its first bytes, since older versions of `qemu-img info` open a data
+file before they tell of it. The rest is judged by `qemu-img`, as QEMU's account, without a network and under limits: an
+image it cannot read within them is not one that a vm can have.
+
+Source: QEMU's docs/interop/qcow2.txt; qemu-img(1), "info"; CVE-2024-4467, CVE-2015-5163.
 """
 
-import asyncio
-import resource
+import os
+import signal
+import struct
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from launcher.images.errors import BadImage, ImageUnavailable
+from launcher.images.errors import BadImage, CacheFailed
+from launcher.images.source import Image
 
-_TIMEOUT_S = 30
-_MEMORY_BYTES = 1 << 30
-_CPU_S = 20
-MAX_VIRTUAL_BYTES = 4 << 40
+MAX_VIRTUAL_BYTES: Final = 4 << 40
+SECTOR_BYTES: Final = 512
+_HEADER: Final = struct.Struct(">4sIQIIQI24xI8xQ")
+"""Magic, version, backing file's name (place, length), cluster bits, size, encryption, snapshots; features."""
+_MAGIC: Final = b"QFI\xfb"
+_EXTERNAL_DATA: Final = 1 << 2
+_MOST_SNAPSHOTS: Final = 1_000
+_QUOTED_CHARACTERS: Final = 300
+_SIGNALLED: Final = 128
+_KILLED: Final = _SIGNALLED + signal.SIGKILL
+"""By the node, short of memory: no limit of ours ends a program so."""
+
+
+class Limits(NamedTuple):
+    """What one look may take. `seconds` is for a node that is slow; an image that takes `cpu_s` is at fault itself."""
+
+    seconds: int = 120
+    cpu_s: int = 10
+    memory_bytes: int = 1 << 30
+
+
+class Ran(Protocol):
+    """What a program said; `status` is 128 and the signal's number where one ended it."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def out(self) -> bytes: ...
+
+    @property
+    def err(self) -> bytes: ...
+
+
+RunAsQemu = Callable[[Sequence[str], Limits], Awaitable[Ran]]
+"""Runs a program as QEMU's account, in no network, under the limits; raises `CacheFailed` when that cannot be done."""
 
 
 class _Info(msgspec.Struct, rename="kebab"):
     """The part of `qemu-img info --output=json` that decides."""
 
-    format: str
     virtual_size: int
     backing_filename: str | None = None
     encrypted: bool = False
-    format_specific: dict[str, object] | None = None
 
 
-async def check_image(path: Path, image_format: str, digest: str) -> int:
-    """Refuse an image that names other files; return its virtual size in bytes.
-
-    Raises:
-        BadImage: it is not of that format, has a backing or data file, is encrypted, or is absurdly large.
-        ImageUnavailable: `qemu-img` is not there or did not answer.
-    """
-    status, out, err = await _qemu_img("info", "--output=json", "-f", image_format, str(path))
-    if status != 0:
-        raise BadImage(f"image {digest} is no {image_format} disk image: {_last_line(err)}")
-    info = msgspec.json.decode(out, type=_Info)
-    specific = (info.format_specific or {}).get("data")
-    if info.backing_filename is not None:
-        raise BadImage(f"image {digest} needs a backing file; flatten it with qemu-img convert and upload it again")
-    if isinstance(specific, dict) and specific.get("data-file"):
-        raise BadImage(f"image {digest} keeps its data in another file; flatten it with qemu-img convert")
-    if info.encrypted:
-        raise BadImage(f"image {digest} is encrypted; a node has no key for it")
-    if info.virtual_size > MAX_VIRTUAL_BYTES:
-        raise BadImage(f"image {digest} claims {info.virtual_size} bytes; at most {MAX_VIRTUAL_BYTES} are served")
-    return info.virtual_size
-
-
-async def make_overlay(overlay: Path, image: Path, image_format: str) -> None:
-    """Make a qcow2 overlay over a read-only image: a few hundred KiB, whatever the image's size.
+async def virtual_size(run: RunAsQemu, descriptor: int, path: Path, image: Image) -> int:
+    """Return the bytes of the disk that an image stands for; `descriptor` is its file, open.
 
     Raises:
-        ImageUnavailable: `qemu-img` failed, e.g. for want of space.
+        BadImage: it is not of its format, asks for another file, is encrypted, or takes too much to look at.
+        CacheFailed: this node cannot look into images.
     """
-    arguments = ("create", "-q", "-f", "qcow2", "-F", image_format, "-b", str(image), str(overlay))
-    status, _, err = await _qemu_img(*arguments)
-    if status != 0:
-        raise ImageUnavailable(f"no overlay could be made over {image.name}: {_last_line(err)}")
+    if image.format == "raw":
+        size = -(-image.size_bytes // SECTOR_BYTES) * SECTOR_BYTES
+    elif image.format == "qcow2":
+        _check_header(os.pread(descriptor, _HEADER.size, 0), image)
+        size = await _ask_qemu_img(run, path, image)
+    else:
+        raise BadImage(f"image {image.digest} is declared as {image.format}; a node boots raw and qcow2")
+    if size > MAX_VIRTUAL_BYTES:
+        raise BadImage(f"image {image.digest} claims {size} bytes; at most {MAX_VIRTUAL_BYTES} are served")
+    return size
 
 
-def _limit_resources() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
-
-
-async def _qemu_img(*arguments: str) -> tuple[int, bytes, bytes]:
-    try:
-        process = await asyncio.create_subprocess_exec(
-            "qemu-img",
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            preexec_fn=_limit_resources,
+def _check_header(head: bytes, image: Image) -> None:
+    magic, version, backing, _, _, _, encryption, snapshots, features = _HEADER.unpack(head.ljust(_HEADER.size, b"\0"))
+    if magic != _MAGIC:
+        raise BadImage(f"image {image.digest} is no qcow2 disk image: its first bytes are others")
+    if backing:
+        raise BadImage(
+            f"image {image.digest} needs a backing file; flatten it with qemu-img convert and upload it again"
         )
-    except FileNotFoundError as error:
-        raise ImageUnavailable("qemu-img is not installed on this node; install qemu-utils") from error
-    try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            out, err = await process.communicate()
-    except TimeoutError as error:
-        raise ImageUnavailable(f"qemu-img {arguments[0]} did not end within {_TIMEOUT_S} s") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return process.returncode or 0, out, err
+    if version >= 3 and features & _EXTERNAL_DATA:
+        raise BadImage(f"image {image.digest} keeps its data in another file; flatten it with qemu-img convert")
+    if encryption:
+        raise BadImage(f"image {image.digest} is encrypted; a node has no key for it")
+    if snapshots > _MOST_SNAPSHOTS:
+        raise BadImage(f"image {image.digest} has {snapshots} snapshots inside; a copy by qemu-img convert has none")
+
+
+async def _ask_qemu_img(run: RunAsQemu, path: Path, image: Image) -> int:
+    limits = Limits()
+    ran = await run(("qemu-img", "info", "--output=json", "-f", image.format, str(path)), limits)
+    if ran.status == _KILLED:
+        raise CacheFailed(f"qemu-img was killed on this node while it looked into image {image.digest}")
+    if ran.status > _SIGNALLED:
+        raise BadImage(
+            f"image {image.digest} cannot be looked into with {limits.memory_bytes >> 20} MiB and {limits.cpu_s} s of "
+            f"a processor ({_last_line(ran.err) or f'signal {ran.status - _SIGNALLED}'}): its header is damaged or "
+            "made to harm; make it anew with qemu-img convert"
+        )
+    if ran.status != 0:
+        raise BadImage(f"image {image.digest} is no {image.format} disk image: {_last_line(ran.err)}")
+    info = msgspec.json.decode(ran.out, type=_Info)
+    if info.backing_filename is not None or info.encrypted:
+        raise BadImage(f"image {image.digest} needs another file or a key; flatten it with qemu-img convert")
+    return info.virtual_size
 
 
 def _last_line(text: bytes) -> str:
     lines = text.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "no reason given"
+    return lines[-1][-_QUOTED_CHARACTERS:] if lines else ""
