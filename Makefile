@@ -2,12 +2,14 @@
 # and says in one line what it does.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node demo test test-vm test-large check format pictures clean
+.PHONY: help setup setup-node demo test test-vm test-bundle test-large bench-vm check format pictures clean
 
 VENV := .venv/bin
 EXTRAS := --extra broker --extra launcher
 # The files that the demo pushes; empty: the alignments that come with the demo's image.
 DEMO_INPUT ?=
+# Such as --quick, or --only idle.
+BENCH ?=
 
 help: ## Show these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,12 +33,22 @@ test: setup-node ## The tests, on a real store, real libvirt and a few real VMs
 test-vm: setup-node ## One real VM for each kind of image and each way in and out of it
 	@deploy/setup/system-packages test guestfs
 	@deploy/image/build minimal exchange stock cloud
-	@$(VENV)/pytest tests/vm -m "not large"
+	@$(VENV)/pytest tests/vm -m "not large and not bundle"
+
+test-bundle: setup-node ## A bundle carried to clean Debian 11, 12 and 13, a VM by each one's own QEMU and libvirt
+	@deploy/setup/system-packages test
+	@deploy/image/build root-debian11 & first=$$!; \
+		deploy/image/build minimal root-debian12 root-debian13; status=$$?; wait $$first && exit $$status
+	@$(VENV)/pytest tests/vm -m bundle
 
 test-large: setup-node ## 2 GiB into a VM and 2 GiB out of it, while memory stays flat
 	@deploy/setup/system-packages test
 	@deploy/image/build minimal
 	@$(VENV)/pytest tests/vm -m large
+
+bench-vm: setup-node ## What a vm costs beside the same vm without a launcher; on a machine that does nothing else
+	@deploy/image/build minimal
+	@$(VENV)/python -m bench $(BENCH)
 
 check: setup ## Format, lint, types, imports, generated docs
 	@$(VENV)/ruff format --check .
@@ -55,4 +67,4 @@ format: setup ## Format the code and mend what ruff can
 	@$(VENV)/ruff check --fix .
 
 clean: ## Remove what was made in this folder; the caches outside it stay
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist demo-results
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist demo-results bench/out

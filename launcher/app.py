@@ -4,8 +4,10 @@ import asyncio
 import importlib.metadata
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -21,19 +23,25 @@ from launcher.guest_disk import ensure_guest_disk, ensure_seed_disk
 from launcher.hypervisor.accelerator import AcceleratorProbe, probe_accelerator
 from launcher.hypervisor.account import Account
 from launcher.hypervisor.errors import HypervisorError
-from launcher.hypervisor.hypervisor import Hypervisor
-from launcher.hypervisor.private_daemon import PrivateDaemon, private_daemon
-from launcher.images import ImageCache
+from launcher.hypervisor.in_use import LibvirtInUse, private_libvirt, site_libvirt
+from launcher.images import ImageCache, Mirrors, mirror_folder
 from launcher.node.abilities import Abilities, probe_abilities
 from launcher.node.agent import Agent
+from launcher.node.budget import Budgets
 from launcher.node.checks import check_images_usable
 from launcher.node.draining import Drain
 from launcher.node.facts import node_facts
+from launcher.node.image_looks import look_as
 from launcher.node.node import Node
+from launcher.node.presence import About, Presence, keep_state_file
 from launcher.node.scratch import scratch_folder
-from launcher.node.slot import Slot, free_disk_mib, node_memory_mib, node_vcpus
+from launcher.node.site_libvirt import check_files, destroy_leftovers
+from launcher.node.slot import Slot
+from launcher.node.slot_end import drain_before_end
+from launcher.node.standing import Standing
 from launcher.node.verdicts import Ending
-from launcher.settings import Settings
+from launcher.settings import Settings, default_cache, slot_of
+from launcher.slot import SlotFacts
 
 log = structlog.get_logger()
 
@@ -41,27 +49,36 @@ _IMAGE_REDIRECTS = 3
 
 
 async def run(settings: Settings, login: Login, ca_pem: str | None) -> None:
-    """Run a launcher until SIGTERM or SIGINT; then its vms are destroyed and their items given back.
+    """Run a launcher until SIGTERM or SIGINT, or its slot's end; then its vms are stopped and their items given back.
 
     Raises:
-        HypervisorError, ImageUnavailable, ScratchError, CannotBuildGuestDisk: the node does not allow it; the text says
+        HypervisorError, ImageError, ScratchError, CannotBuildGuestDisk: the node does not allow it; the text says
             what to do.
         ApiError: the broker refuses this launcher.
     """
-    drain = Drain()
+    drain = Drain(settings.drain_s)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, drain.order)
-    async with _node(settings, login, ca_pem) as (node, daemon), asyncio.TaskGroup() as background:
-        serving = background.create_task(node.proxy.serve(daemon.listener))
-        guarding = background.create_task(_drain_without_daemon(daemon, drain))
-        log.info("launcher_started", launcher=settings.name, **node.slot.told())
-        agent = Agent(node, node_name=socket.gethostname(), client=client_version())
+        loop.add_signal_handler(number, drain.signalled)
+    facts = slot_of(settings)
+    for sentence in facts.warnings:
+        log.warning("slot_word_passed_over", reason=sentence)
+    async with _node(settings, login, ca_pem, facts) as (node, libvirt), asyncio.TaskGroup() as background:
+        serving = background.create_task(node.proxy.serve(libvirt.listener))
+        looking = background.create_task(node.budgets.serve())
+        guarding = background.create_task(_drain_without_libvirtd(libvirt, drain))
+        ending = background.create_task(drain_before_end(node.slot, drain))
+        log.info("launcher_started", launcher=settings.name, **node.slot.told(), **_told(facts))
+        standing, about = Standing(node.slot), _about(settings, login, facts)
+        presence = Presence(node.dispatches, standing, about)
+        telling = background.create_task(presence.keep(drain))
+        writing = background.create_task(keep_state_file(node.scratch, standing, about))
         try:
-            refusal = await agent.run(drain)
+            refusal = await Agent(node, standing, about).run(drain)
         finally:
-            serving.cancel()
-            guarding.cancel()
+            for task in (serving, looking, guarding, ending, telling, writing):
+                task.cancel()
+        await presence.leave()
     log.info("launcher_stopped", launcher=settings.name)
     if refusal is not None:
         raise refusal
@@ -69,10 +86,11 @@ async def run(settings: Settings, login: Login, ca_pem: str | None) -> None:
         raise HypervisorError(f"the launcher's libvirtd ended by itself, and its vms with it: {guarding.result()}")
 
 
-async def _drain_without_daemon(daemon: PrivateDaemon, drain: Drain) -> str:
-    reason = await daemon.wait_ended()
+async def _drain_without_libvirtd(libvirt: LibvirtInUse, drain: Drain) -> str:
+    reason = await libvirt.wait_ended()
     log.error("libvirtd_ended", reason=reason)
-    drain.order(Ending(Verdict.HOST_ERROR, f"the launcher's libvirtd ended by itself, and its vms with it: {reason}"))
+    sentence = f"the launcher's libvirtd ended by itself, and its vms with it: {reason}"
+    drain.order_at_once(Ending(Verdict.HOST_ERROR, sentence))
     return reason
 
 
@@ -81,25 +99,50 @@ def client_version() -> str:
     return importlib.metadata.version("vmbroker")
 
 
+def _told(facts: SlotFacts) -> dict[str, str]:
+    """Return where the slot's sizes come from, and its end, for the log."""
+    told = {f"{name}_from": source for name, source in facts.sources.items()}
+    return told if facts.ends_at is None else {**told, "ends_at": facts.ends_at.isoformat()}
+
+
+def _about(settings: Settings, login: Login, facts: SlotFacts) -> About:
+    return About(
+        name=settings.name,
+        broker=login.url,
+        node_name=socket.gethostname(),
+        client=client_version(),
+        labels=settings.labels,
+        contact=settings.contact,
+        users=settings.users,
+        sources=facts.sources,
+    )
+
+
 @asynccontextmanager
-async def _node(settings: Settings, login: Login, ca_pem: str | None) -> AsyncIterator[tuple[Node, PrivateDaemon]]:
-    account = Account.choose(settings.account)
-    cache = ImageCache(settings.cache)
-    cache.prepare()
-    probe = await _accelerator(settings, account)
-    guest_disk = await ensure_guest_disk(settings.cache)
-    seed_disk = await ensure_seed_disk(settings.cache)
-    await check_images_usable(account, guest_disk.path)
+async def _node(
+    settings: Settings, login: Login, ca_pem: str | None, facts: SlotFacts
+) -> AsyncIterator[tuple[Node, LibvirtInUse]]:
     async with AsyncExitStack() as stack:
+        site = await _site_libvirt(settings, stack)
+        account = site.account if site else Account.choose(settings.account)
+        cache = await _image_cache(settings, login, account, stack)
+        # What is not named by a digest must not come from another account that shares the cache.
+        private = cache.own_folder
+        probe = await _accelerator(settings, account, private)
+        guest_disk = await ensure_guest_disk(private)
+        seed_disk = await ensure_seed_disk(private)
+        await check_images_usable(account, guest_disk.path)
         scratch = stack.enter_context(scratch_folder(settings.scratch))
         session = await stack.enter_async_context(Session(login.url, token=login.token, ca_pem=ca_pem))
-        daemon = await stack.enter_async_context(
-            private_daemon(scratch / "d", account, show_kvm=probe.accelerator is Accelerator.KVM)
-        )
+        libvirt = site
+        if libvirt is None:
+            own = private_libvirt(scratch / "d", account, show_kvm=probe.accelerator is Accelerator.KVM)
+            libvirt = await stack.enter_async_context(own)
         trusted = [Origin.parse(origin) for origin in (login.url, *settings.trusted_origins)]
-        hypervisor = await stack.enter_async_context(Hypervisor(daemon.uri, log_folder=daemon.log_folder))
-        capabilities = await hypervisor.capabilities()
-        abilities = await probe_abilities(account, capabilities.emulator, settings.cache, scratch)
+        capabilities = await libvirt.hypervisor.capabilities()
+        abilities = await probe_abilities(account, capabilities.emulator, private, scratch)
+        if site:
+            abilities = await _at_site(abilities, site, settings, scratch)
         node = Node(
             name=settings.name,
             broker=login.url,
@@ -109,16 +152,18 @@ async def _node(settings: Settings, login: Login, ca_pem: str | None) -> AsyncIt
             outside=await stack.enter_async_context(_guarded(login, ca_pem, trusted, redirects=0)),
             mirrors=await stack.enter_async_context(_guarded(login, ca_pem, trusted, redirects=_IMAGE_REDIRECTS)),
             dispatches=DispatchClient(session),
-            hypervisor=hypervisor,
+            hypervisor=libvirt.hypervisor,
             capabilities=capabilities,
             account=account,
             proxy=Proxy(trusted),
+            proxy_port=libvirt.proxy_port,
             cache=cache,
             guest_disk=guest_disk,
             seed_disk=seed_disk,
             scratch=scratch,
-            slot=_slot(settings, scratch, probe.accelerator, abilities),
+            slot=_slot(settings, facts, probe.accelerator, abilities),
             abilities=abilities,
+            budgets=Budgets(),
             facts=node_facts(
                 capabilities,
                 accelerator_reason=probe.reason,
@@ -126,27 +171,64 @@ async def _node(settings: Settings, login: Login, ca_pem: str | None) -> AsyncIt
                 launcher_version=client_version(),
             ),
         )
-        yield node, daemon
+        yield node, libvirt
+
+
+async def _site_libvirt(settings: Settings, stack: AsyncExitStack) -> LibvirtInUse | None:
+    """Open the site's libvirt, if there is one to use, and destroy what dead launchers left there."""
+    if settings.libvirt_uri is None:
+        return None
+    site = await stack.enter_async_context(site_libvirt(settings.libvirt_uri, settings.account))
+    for fact in site.facts:
+        log.info("isolation", fact=fact.name, holds=fact.holds, reason=fact.sentence)
+    await destroy_leftovers(site)
+    return site
+
+
+async def _at_site(abilities: Abilities, site: LibvirtInUse, settings: Settings, scratch: Path) -> Abilities:
+    why_no_share = await check_files(site, scratch)
+    is_open = settings.network == "open"
+    log.info("site_libvirt_probed", virtiofs=why_no_share or "yes", network="open" if is_open else "none")
+    has_virtiofs = abilities.has_virtiofs and why_no_share is None
+    return replace(abilities, has_virtiofs=has_virtiofs, has_network=is_open)
+
+
+async def _image_cache(settings: Settings, login: Login, account: Account, stack: AsyncExitStack) -> ImageCache:
+    # Of their own, so that no image that a researcher names is asked of the site's servers.
+    origins = [Origin.parse(mirror) for mirror in settings.mirrors if mirror_folder(mirror) is None]
+    session = await stack.enter_async_context(_guarded(login, None, origins, redirects=_IMAGE_REDIRECTS))
+    cache = ImageCache(
+        settings.cache,
+        look_as(account),
+        limit_mib=settings.cache_mib,
+        mirrors=Mirrors(settings.mirrors, session),
+        memory=default_cache(),
+    )
+    cache.prepare()
+    return cache
 
 
 def _guarded(login: Login, ca_pem: str | None, trusted: list[Origin], *, redirects: int) -> Session:
     return Session(login.url, ca_pem=ca_pem, make_connector=lambda: GuardedConnector(trusted), redirects=redirects)
 
 
-async def _accelerator(settings: Settings, account: Account) -> AcceleratorProbe:
+async def _accelerator(settings: Settings, account: Account, memory_folder: Path) -> AcceleratorProbe:
     if settings.accelerator != "auto":
         return AcceleratorProbe(Accelerator(settings.accelerator), "the launcher's settings say so")
-    probe = await probe_accelerator(account, settings.cache)
+    probe = await probe_accelerator(account, memory_folder)
     log.info("accelerator_probed", accelerator=probe.accelerator.value, reason=probe.reason)
     return probe
 
 
-def _slot(settings: Settings, scratch: Path, accelerator: Accelerator, abilities: Abilities) -> Slot:
-    return Slot(
+def _slot(settings: Settings, facts: SlotFacts, accelerator: Accelerator, abilities: Abilities) -> Slot:
+    slot = Slot(
         vms=settings.vms,
-        vcpus=settings.vcpus or node_vcpus(),
-        memory_mib=settings.memory_mib or node_memory_mib(),
-        disk_mib=settings.disk_mib or free_disk_mib(scratch),
+        vcpus=facts.vcpus.value,
+        memory_mib=facts.memory_mib.value,
+        disk_mib=facts.disk_mib.value,
         accelerator=accelerator,
         exchanges=abilities.exchanges,
+        drain_s=settings.drain_s,
     )
+    slot.learn_end(facts.end, time.time())
+    return slot

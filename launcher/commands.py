@@ -1,4 +1,4 @@
-"""The launcher's commands: `run`, `check-config`, `check-machine`.
+"""The launcher's commands: `run`, `check-config`, `check-machine`, `bundle`, `doctor`, `ps`, `drain`.
 
 Exit statuses: 0 stopped as asked, 1 the node or the broker does not allow it, 2 wrong settings.
 """
@@ -15,12 +15,15 @@ import typer
 from broker.client.login import NoLogin, find_launcher_login
 from broker.client.session import CallError
 from launcher.app import client_version, run
+from launcher.bundle.command import bundle
 from launcher.check_machine import check_machine
+from launcher.doctor.command import doctor
 from launcher.guest_disk import CannotBuildGuestDisk
 from launcher.hypervisor.errors import HypervisorError
-from launcher.images import ImageUnavailable
+from launcher.images import ImageError
+from launcher.local.commands import drain, ps
 from launcher.node.scratch import ScratchError
-from launcher.settings import Settings, SettingsError, read_settings
+from launcher.settings import Settings, SettingsError, read_settings, slot_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,7 +60,16 @@ def run_command(
     memory_mib: Annotated[int | None, typer.Option(help="Memory for vms, QEMU's own included.")] = None,
     disk_mib: Annotated[int | None, typer.Option(help="Space for what vms write.")] = None,
     accelerator: Annotated[str | None, typer.Option(help="auto, kvm or tcg; auto probes.")] = None,
+    libvirt_uri: Annotated[str | None, typer.Option(help="A libvirt of the site's; default: a private one.")] = None,
+    network: Annotated[str | None, typer.Option(help="proxy or open; open goes with --libvirt-uri alone.")] = None,
+    end: Annotated[str | None, typer.Option(help="When the slot ends, RFC 3339; default: the batch system's.")] = None,
+    drain_s: Annotated[int | None, typer.Option(help="Seconds that a vm gets to stop before it is destroyed.")] = None,
+    user: Annotated[list[str] | None, typer.Option(help="Whose items to run; repeatable; default: all.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of images.")] = None,
+    cache_mib: Annotated[int | None, typer.Option(help="Most that the folder of images takes.")] = None,
+    mirror: Annotated[
+        list[str] | None, typer.Option(help="Address of a folder where images are looked for first; repeatable.")
+    ] = None,
     scratch: Annotated[Path | None, typer.Option(help="Folder for what dies with the launcher; a short path.")] = None,
     account: Annotated[str | None, typer.Option(help="Account QEMU runs under when the launcher is root.")] = None,
     trusted_origin: Annotated[
@@ -75,7 +87,14 @@ def run_command(
         memory_mib=memory_mib,
         disk_mib=disk_mib,
         accelerator=accelerator,
+        libvirt_uri=libvirt_uri,
+        network=network,
+        end=end,
+        drain_s=drain_s,
+        users=tuple(user) if user else None,
         cache=cache,
+        cache_mib=cache_mib,
+        mirrors=tuple(mirror) if mirror else None,
         scratch=scratch,
         account=account,
         trusted_origins=tuple(trusted_origin) if trusted_origin else None,
@@ -88,7 +107,7 @@ def run_command(
         _fail(str(error), _USAGE)
     try:
         asyncio.run(run(settings, login, ca_pem))
-    except (CallError, CannotBuildGuestDisk, HypervisorError, ImageUnavailable, ScratchError) as error:
+    except (CallError, CannotBuildGuestDisk, HypervisorError, ImageError, ScratchError) as error:
         _fail(str(error), _FAILED)
     except OSError as error:
         _fail(f"the node does not let the launcher work: {error}", _FAILED)
@@ -108,13 +127,23 @@ def _authority(file: Path | None) -> str | None:
 
 @app.command()
 def check_config() -> None:
-    """Read the settings as `run` would and show them, or every fault in them."""
+    """Read the settings as `run` would and show them, and the slot that comes of them, or every fault in them."""
     settings = _settings()
     for name, value in settings.model_dump().items():
         typer.echo(f"{name} = {value}")
+    facts = slot_of(settings)
+    sizes = {"vcpus": facts.vcpus.value, "memory_mib": facts.memory_mib.value, "disk_mib": facts.disk_mib.value}
+    for name, held in {**sizes, "end": facts.ends_at}.items():
+        typer.echo(f"slot {name} = {held} ({facts.sources.get(name, 'nobody tells')})")
+    for sentence in facts.warnings:
+        typer.echo(f"passed over: {sentence}", err=True)
 
 
 app.command()(check_machine)
+app.command()(bundle)
+app.command()(doctor)
+app.command()(ps)
+app.command()(drain)
 
 
 def _settings(**given: object) -> Settings:

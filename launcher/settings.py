@@ -7,7 +7,7 @@ import os
 import socket
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -20,13 +20,15 @@ from pydantic_settings import (
 
 from broker.wire.names import NAME_PATTERN
 from launcher.exchange.origins import Origin
+from launcher.slot import Given, SlotFacts, read_slot
 
 
 class SettingsError(Exception):
     """The settings are not valid; the text names every fault, a line each."""
 
 
-def _default_cache() -> Path:
+def default_cache() -> Path:
+    """Return the cache folder of this account alone."""
     if os.geteuid() == 0:
         # Root's home is closed to the account that QEMU runs under.
         return Path("/var/cache/vmbroker")
@@ -52,9 +54,15 @@ class Settings(BaseSettings):
     ca_file: Path | None = Field(None, description="PEM file of the authority that signed the broker's certificate")
     name: str = Field(default_factory=_default_name, pattern=f"^{NAME_PATTERN}$", description="this launcher's name")
     vms: Positive = Field(64, description="most vms at a time")
-    vcpus: Positive | None = Field(None, description="virtual processors for vms; default: this process's affinity")
-    memory_mib: Positive | None = Field(None, description="memory for vms, QEMU's own included")
-    disk_mib: Positive | None = Field(None, description="space for vms' writes in the scratch folder")
+    vcpus: Positive | None = Field(
+        None, description="virtual processors for vms; default: what the batch system and the kernel allow"
+    )
+    memory_mib: Positive | None = Field(
+        None, description="memory for vms, QEMU's own included; default: what batch system, kernel and node allow"
+    )
+    disk_mib: Positive | None = Field(
+        None, description="space for vms' writes in the scratch folder; default: what batch system and node allow"
+    )
     accelerator: Literal["auto", "kvm", "tcg"] = Field("auto", description="auto: KVM when a probe proves it works")
     libvirt_uri: str | None = Field(
         None, description="a libvirt of the site's, as qemu:///system; default: a private one, which isolates vms"
@@ -80,7 +88,7 @@ class Settings(BaseSettings):
         (),
         description="https://HOST/FOLDER or file:///FOLDER with files sha256-HEX, where images are looked for first",
     )
-    cache: Path = Field(default_factory=_default_cache, description="folder of images, shared by launchers")
+    cache: Path = Field(default_factory=default_cache, description="folder of images, shared by launchers")
     scratch: Path = Field(Path("/tmp"), description="folder for what dies with the launcher; keep its path short")  # noqa: S108
     account: str | None = Field(None, description="account QEMU runs under when the launcher is root")
     trusted_origins: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -97,6 +105,13 @@ class Settings(BaseSettings):
             Origin.parse(value)
         return value
 
+    @field_validator("end")
+    @classmethod
+    def _end_has_a_zone(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError(f"{value.isoformat()} names no zone: write {value.isoformat()}Z, or +01:00 behind it")
+        return value
+
     @field_validator("trusted_origins", "users", "mirrors", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -108,6 +123,25 @@ class Settings(BaseSettings):
         for text in value:
             Origin.parse(text)
         return value
+
+    @field_validator("mirrors")
+    @classmethod
+    def _are_mirrors(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for mirror in value:
+            if mirror.startswith(("https://", "http://")):
+                Origin.parse(mirror)
+            elif not mirror.startswith("file:///"):
+                raise ValueError(f"{mirror!r} is no mirror: write https://HOST/FOLDER or file:///FOLDER")
+        return value
+
+    @model_validator(mode="after")
+    def _network_is_open_at_a_sites_libvirt_only(self) -> Self:
+        if self.network == "open" and self.libvirt_uri is None:
+            raise ValueError(
+                'network = "open" goes with a libvirt_uri: with the private libvirt vms reach the launcher\'s proxy '
+                "and nothing else, so leave network out, or name the site's libvirt"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -133,6 +167,12 @@ class Settings(BaseSettings):
 def _site_toml() -> Path | None:
     named = os.environ.get("VMBROKER_SITE")
     return Path(named) if named else None
+
+
+def slot_of(settings: Settings) -> SlotFacts:
+    """Find out the slot that these settings, the batch system, the kernel and the node give, and who says what."""
+    given = Given(vcpus=settings.vcpus, memory_mib=settings.memory_mib, disk_mib=settings.disk_mib, end=settings.end)
+    return read_slot(given, settings.scratch)
 
 
 def read_settings(**command_line: Any) -> Settings:

@@ -13,6 +13,7 @@ from launcher.domain_xml.examination import Examination, examine
 from launcher.domain_xml.facts import Facts
 from launcher.domain_xml.findings import Change, Refusal, XmlRefused
 from launcher.domain_xml.firmware import NoFirmware
+from launcher.domain_xml.identity import NAMESPACE as METADATA_NAMESPACE
 from launcher.domain_xml.identity import Identity, identity_of
 from launcher.domain_xml.images import DiskFact, first_to_boot
 from launcher.domain_xml.judge import RULES
@@ -22,6 +23,7 @@ from launcher.domain_xml.transform import transform
 from launcher.domain_xml.vm import DataDisk, Firmware, Node, Share, Vm
 
 __all__ = [
+    "METADATA_NAMESPACE",
     "RULES",
     "AllowedPaths",
     "Change",

@@ -7,7 +7,7 @@ from launcher.domain_xml.tree import add, only, put_one
 
 
 def set_hardware(root: etree._Element, build: Build) -> None:
-    """Set emulator, memory balloon, panic device and random numbers; a video card only where there was one."""
+    """Set emulator, memory balloon, panic device, random numbers; a video card and a watchdog where there was one."""
     devices = only(root, "devices")
     put_one(devices, "emulator", text=build.node.emulator)
     put_one(devices, "memballoon", {"model": "none"})
@@ -15,6 +15,9 @@ def set_hardware(root: etree._Element, build: Build) -> None:
     rng = only(devices, "rng")
     rng.set("model", "virtio")
     put_one(rng, "backend", {"model": "random"}, "/dev/urandom")
+    watchdog = devices.find("watchdog")
+    if watchdog is not None:
+        watchdog.set("action", "poweroff")
     video = devices.find("video")
     if video is not None and video.find("model[@type='none']") is None:
         put_one(video, "model", {"type": "vga"})

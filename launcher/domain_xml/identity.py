@@ -14,10 +14,11 @@ _VM = f"{{{NAMESPACE}}}vm"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The dispatch and the item that a domain was made for."""
+    """The dispatch and the item that a domain was made for, and the mark of the launcher that made it."""
 
     dispatch_id: str
     item: str
+    launcher: str = ""
 
 
 def set_identity(root: etree._Element, build: Build) -> None:
@@ -29,7 +30,10 @@ def set_identity(root: etree._Element, build: Build) -> None:
     if root.find("genid") is not None:
         put_one(root, "genid", text=vm.dispatch_id)
     metadata = put_one(root, "metadata")
-    etree.SubElement(metadata, _VM, {"dispatch": vm.dispatch_id, "item": vm.item}, nsmap={"vmbroker": NAMESPACE})
+    told = {"dispatch": vm.dispatch_id, "item": vm.item}
+    if vm.launcher:
+        told["launcher"] = vm.launcher
+    etree.SubElement(metadata, _VM, told, nsmap={"vmbroker": NAMESPACE})
 
 
 def identity_of(xml: str) -> Identity | None:
@@ -41,4 +45,4 @@ def identity_of(xml: str) -> Identity | None:
     element = parse(xml.encode()).find(f"metadata/{_VM}")
     if element is None:
         return None
-    return Identity(element.get("dispatch", ""), element.get("item", ""))
+    return Identity(element.get("dispatch", ""), element.get("item", ""), element.get("launcher", ""))

@@ -21,6 +21,7 @@ _OURS: dict[str, str] = {
     _METADATA: "",
     f"{_METADATA}/@dispatch": _UUID,
     f"{_METADATA}/@item": r"[A-Za-z0-9][A-Za-z0-9._/-]{0,255}",
+    f"{_METADATA}/@launcher": r"[0-9]{1,20}:[0-9]{1,20}:/[^\x00-\x1f]{1,255}",
     "memory": "[1-9][0-9]{0,8}",
     "memory/@unit": "MiB",
     "memoryBacking": "",
@@ -113,6 +114,7 @@ _OURS: dict[str, str] = {
     "devices/memballoon/@model": "none",
     "devices/panic": "",
     "devices/panic/@model": "isa",
+    "devices/watchdog/@action": "poweroff",
     "devices/video/model": "",
     "devices/video/model/@type": "vga|none",
     "devices/controller/@type": "pci|scsi|ide|sata|fdc|virtio-serial|usb",
@@ -127,7 +129,7 @@ NEEDED = {
     "devices/filesystem": ("source", "target"),
 }
 _HOST_PATHS = {path for path, values in _OURS.items() if values == _PATH} | {"devices/rng/backend"}
-MAY_HAVE_SLASH = _HOST_PATHS | {f"{_METADATA}/@item"}
+MAY_HAVE_SLASH = _HOST_PATHS | {f"{_METADATA}/@item", f"{_METADATA}/@launcher"}
 _NEVER = {
     *("hostdev", "shmem", "graphics", "redirdev", "smartcard", "tpm", "vsock", "lease", "kernel"),
     *("initrd", "sysinfo", "seclabel", "encryption", "backingStore"),

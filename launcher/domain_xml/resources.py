@@ -44,6 +44,7 @@ def set_features(root: etree._Element, build: Build) -> None:
     take_out(features, "tcg")
     if build.is_emulated:
         take_out(features, "hyperv")
+    if build.is_emulated and build.node.has_translation_cache:
         put_one(put_one(features, "tcg"), "tb-cache", {"unit": "MiB"}, str(_TRANSLATION_CACHE_MIB))
 
 

@@ -26,6 +26,7 @@ PCI_MODELS = (
     "pci-root|pcie-root|pcie-root-port|pci-bridge|dmi-to-pci-bridge|pcie-to-pci-bridge|pcie-switch-upstream-port"
     "|pcie-switch-downstream-port"
 )
+WATCHDOG_MODELS = "i6300esb|ib700"
 _PCI_IMPLEMENTATIONS = (
     "pci-bridge|i82801b11-bridge|pcie-pci-bridge|ioh3420|pcie-root-port|x3130-upstream|xio3130-downstream"
 )
@@ -198,6 +199,11 @@ OURS: tuple[Rule, ...] = (
     *put("devices/serial devices/console", "one serial console, kept with the vm's verdict"),
     *put("devices/memballoon", "none: a vm's memory is its own"),
     *put("devices/panic", "isa: a guest's panic is seen at once"),
+    *keep("devices/watchdog", when={"model": WATCHDOG_MODELS}, required=("model",), model=WATCHDOG_MODELS),
+    *drop("devices/watchdog", "not a model that every libvirt and QEMU has"),
+    *put("devices/watchdog/@action", "poweroff: a guest that hangs is gone, and its verdict says that it hung"),
+    *_pci_address("devices/watchdog"),
+    *drop("devices/watchdog/alias devices/watchdog/acpi", _RUNNING_STATE),
     *keep("devices/video"),
     *keep("devices/video/model", when={"type": "none"}, type="none"),
     *drop(
@@ -269,7 +275,6 @@ DROPPED: tuple[Rule, ...] = (
     *drop("devices/redirdev devices/redirfilter devices/smartcard", _NO_SCREEN),
     *drop("devices/channel devices/parallel", "a vm has one channel, to the launcher"),
     *drop("devices/tpm", "no TPM is offered; what it held stays on its owner's host"),
-    *drop("devices/watchdog", "the lease is the watchdog"),
     *drop("devices/memory", "a vm has all of its memory from the start"),
     *drop("devices/vsock devices/lease devices/pstore devices/crypto devices/iommu", _ON_THE_HOST),
     *drop("devices/nvram", _OTHER_HYPERVISOR),

@@ -24,13 +24,15 @@ class Node:
     """What the node's hypervisor offers: the same for every vm on it.
 
     `machine_types` are those of the emulator's capabilities, aliases (`pc`, `q35`) among them, in any order.
-    `firmwares`, the one to prefer first, matter to machines that bring their own UEFI variables.
+    `firmwares`, the one to prefer first, matter to machines that bring their own UEFI variables. A libvirt that does not
+    know of the size of a translation cache refuses a machine that names it.
     """
 
     emulator: str
     accelerator: Accelerator
     machine_types: tuple[str, ...]
     firmwares: tuple[Firmware, ...] = ()
+    has_translation_cache: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,8 @@ class Vm:
     `guest_disk` is a raw image, opened read-only, shared by the vms of a node, and so is `seed_disk`, by which an image
     with cloud-init finds the client; both are absent where no client is brought. `nvram` is made by libvirt for a UEFI
     machine unless `nvram_bytes` says that the machine's own variables are there already. libvirt makes
-    `channel_socket`, too, to which the launcher connects.
+    `channel_socket`, too, to which the launcher connects. `launcher` is a mark of the launcher's own, by which it is
+    known whether the launcher of a domain is gone.
     """
 
     dispatch_id: str
@@ -78,3 +81,4 @@ class Vm:
     data_disks: tuple[DataDisk, ...] = ()
     shares: tuple[Share, ...] = ()
     has_network: bool = True
+    launcher: str = ""

@@ -9,9 +9,11 @@ from urllib.parse import quote
 
 from launcher.exchange.errors import Refused
 from launcher.exchange.origins import Origin
+from launcher.exchange.reach import Reach
 
 REMEMBERED_REFUSALS: Final = 32
 # QEMU's user-mode network shows a guest the node's 127.0.0.1, here the guests' empty network's, as this address.
+_NO_WAY: Final = frozenset({502, 504})
 GUEST_VIEW_OF_PROXY: Final = "10.0.2.2"
 
 
@@ -47,6 +49,7 @@ class Grant:
         self.refusals: deque[Refusal] = deque(maxlen=REMEMBERED_REFUSALS)
         self._password = secrets.token_urlsafe(24)
         self._origins = set(origins)
+        self._reaches: dict[Origin, Reach] = {}
 
     def proxy_url(self, port: int) -> str:
         """Return the proxy's URL as this vm's guest sees it, credentials included: a secret."""
@@ -59,6 +62,10 @@ class Grant:
     def allows(self, origin: Origin) -> bool:
         return origin in self._origins
 
+    def reach(self, origin: Origin) -> Reach:
+        """Return what came of this vm's own tries to reach an origin."""
+        return self._reaches.setdefault(origin, Reach())
+
     def count_in(self, size_bytes: int) -> None:
         self.bytes_in += size_bytes
 
@@ -70,3 +77,5 @@ class Grant:
 
     def refuse(self, origin: Origin, refused: Refused) -> None:
         self.refusals.append(Refusal(origin, refused.status, str(refused)))
+        if refused.status in _NO_WAY and self.allows(origin):
+            self.reach(origin).failed()

@@ -9,6 +9,7 @@ and cut.
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from typing import Final, Self
 
 import msgspec
 
-from broker.wire.port import MAX_LINE_BYTES, FromGuest, Hello, Log, Welcome
+from broker.wire.port import MAX_LINE_BYTES, FromGuest, Hello, Log, Stop, Welcome
 from launcher.exchange.printable import printable
 
 CONNECT_LIMIT_S: Final = 5.0
@@ -48,6 +49,7 @@ class GuestPort:
         self._path = path
         self._on_log = on_log
         self._log_bytes = 0
+        self._stop: tuple[str, float] | None = None
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def __aenter__(self) -> Self:
@@ -91,6 +93,18 @@ class GuestPort:
                 await asyncio.sleep(len(line) / PACE_BYTES_PER_S)
                 await self._receive(line, writer, make_welcome)
 
+    async def ask_to_stop(self, stop: Stop) -> bool:
+        """Tell the guest that its vm has to end soon, and again after each further hello; False when there is no guest.
+
+        Raises:
+            TimeoutError: The guest does not read.
+        """
+        self._stop = (stop.reason, time.monotonic() + stop.in_ms / 1000)
+        if not self.greeted.is_set() or self._streams is None:
+            return False
+        await self._send(self._streams[1], stop)
+        return True
+
     async def _receive(self, line: bytes, writer: asyncio.StreamWriter, make_welcome: Callable[[], Welcome]) -> None:
         try:
             message = _decoder.decode(line)
@@ -100,14 +114,23 @@ class GuestPort:
         match message:
             case Hello():
                 self.greeted.set()
-                writer.write(msgspec.json.encode(make_welcome()) + b"\n")
-                async with asyncio.timeout(WRITE_LIMIT_S):
-                    await writer.drain()
+                await self._send(writer, make_welcome())
+                if self._stop is not None:
+                    reason, at_s = self._stop
+                    left_ms = max(0, round((at_s - time.monotonic()) * 1000))
+                    await self._send(writer, Stop(in_ms=left_ms, reason=reason))
                 await asyncio.sleep(HELLO_PAUSE_S)
             case Log(text):
                 self._log_bytes += len(line)
                 if self._on_log and self._log_bytes <= LOG_LIMIT_BYTES:
                     self._on_log(printable(text, LOG_LINE_CHARACTERS))
+
+    @staticmethod
+    async def _send(writer: asyncio.StreamWriter, message: Welcome | Stop) -> None:
+        writer.write(msgspec.json.encode(message) + b"\n")
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(WRITE_LIMIT_S):
+                await writer.drain()
 
 
 async def _read_line(reader: asyncio.StreamReader) -> bytes:

@@ -81,7 +81,8 @@ def become_program(plan: dict[str, Any], command: list[str]) -> NoReturn:
         os.setresgid(plan["gid"], plan["gid"], plan["gid"])
         os.setresuid(plan["uid"], plan["uid"], plan["uid"])
     for kind, limit in plan["limits"]:
-        resource.setrlimit(kind, (limit, limit))
+        # At the hard limit of processor time it is SIGKILL, which could be anybody's; a second earlier it is SIGXCPU.
+        resource.setrlimit(kind, (limit, limit + (kind == resource.RLIMIT_CPU)))
     # Python ignores them, and a program would inherit that.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)

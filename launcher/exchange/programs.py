@@ -9,11 +9,12 @@ import contextlib
 import json
 import os
 import resource
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
+
+from launcher.interpreter import own_python
 
 SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUTPUT_LIMIT_BYTES: Final = 8 << 20
@@ -44,6 +45,10 @@ class ProgramFailed(Exception):
     """A program was not there, did not end in time, or ended with an error; the text is a sentence for a person."""
 
 
+class SaysTooMuch(ProgramFailed):
+    """It said more than anybody reads, and was killed."""
+
+
 class Finished(NamedTuple):
     """`status` is 128 and the signal's number where one ended the program."""
 
@@ -58,9 +63,13 @@ class Finished(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """Limits of one program: `file_bytes` of each file that it writes, `memory_bytes` of its address space."""
+    """Limits of one program: `file_bytes` of each file that it writes, `memory_bytes` of its address space.
+
+    `seconds` pass on the clock, `cpu_s` on the processor.
+    """
 
     seconds: float
+    cpu_s: int | None = None
     file_bytes: int | None = None
     memory_bytes: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -96,6 +105,7 @@ async def run_program(account: Account, arguments: Sequence[str], bounds: Bounds
 async def _start(account: Account, arguments: Sequence[str], bounds: Bounds) -> asyncio.subprocess.Process:
     limits = (
         (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CPU, bounds.cpu_s),
         (resource.RLIMIT_FSIZE, bounds.file_bytes),
         (resource.RLIMIT_AS, bounds.memory_bytes),
     )
@@ -108,7 +118,7 @@ async def _start(account: Account, arguments: Sequence[str], bounds: Bounds) -> 
     }
     try:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", str(_KEEPER), json.dumps(plan), "--", *arguments),
+            *(*own_python(), "-I", "-S", str(_KEEPER), json.dumps(plan), "--", *arguments),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -127,7 +137,7 @@ async def _read(stream: asyncio.StreamReader | None, name: str) -> bytes:
     while chunk := await stream.read(65_536):
         read += chunk
         if len(read) > OUTPUT_LIMIT_BYTES:
-            raise ProgramFailed(f"{name} says more than {OUTPUT_LIMIT_BYTES} bytes")
+            raise SaysTooMuch(f"{name} says more than {OUTPUT_LIMIT_BYTES} bytes")
     return bytes(read)
 
 

@@ -125,9 +125,11 @@ class Proxy:
         relay = Relay(guest, server, grant, self._idle_limit_s)
         try:
             if request.forwarded_head is None:
+                grant.reach(request.origin).worked()
                 await relay.tunnel(CONNECTED)
             else:
                 await relay.pass_on(request.forwarded_head, request.body_bytes)
+                grant.reach(request.origin).worked()
         finally:
             server[1].transport.abort()
 

@@ -14,13 +14,13 @@ import contextlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 from launcher.exchange.programs import SYSTEM_PATH, Account, ProgramFailed
+from launcher.interpreter import own_python
 
 _PLACES: Final = f"{SYSTEM_PATH}:/usr/libexec:/usr/lib/qemu:/usr/libexec/qemu"
 _START_LIMIT_S: Final = 10.0
@@ -74,7 +74,7 @@ async def _start(account: Account, arguments: list[str]) -> asyncio.subprocess.P
     plan = {"argv": arguments, "uid": account.uid, "gid": account.gid, "path": SYSTEM_PATH, "launcher": os.getpid()}
     keeper = Path(__file__).with_name("virtiofsd_keeper.py")
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-S", str(keeper), json.dumps(plan)),
+        *(*own_python(), "-I", "-S", str(keeper), json.dumps(plan)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.carried import carried
 from launcher.durable import rename_durably
 from launcher.guest_disk.contents import Entry, client_version, list_contents
 from launcher.guest_disk.failure import CannotBuildGuestDisk
 from launcher.guest_disk.image import make_image, make_tree
 
-RECIPE = 2
+RECIPE = 3
 """Part of the digest: raise it when the same files are put onto the disk in another way."""
 LOCK_TIMEOUT_S = 180.0
 LOCK_INTERVAL_S = 0.1
@@ -44,13 +45,14 @@ async def ensure_guest_disk(cache_folder: Path) -> GuestDisk:
 
 
 def _ensure(cache_folder: Path) -> GuestDisk:
-    entries, version = list_contents(), client_version()
-    digest = _digest(entries, version)
+    bundle, version = carried(), client_version()
+    entries = [] if bundle else list_contents()
+    digest = bundle.guest_disk_digest.removeprefix("sha256:") if bundle else _digest(entries, version)
     disk = GuestDisk(cache_folder / f"guest-disk-{digest[:32]}.img", f"sha256:{digest}", version)
     cache_folder.mkdir(parents=True, exist_ok=True)
     with locked(cache_folder / "guest-disk.lock"):
         if not disk.path.exists():
-            _build(disk, entries)
+            _build(disk, entries, finished=bundle.guest_disk if bundle else None)
             _remove_old(cache_folder)
     return disk
 
@@ -63,15 +65,19 @@ def _digest(entries: list[Entry], version: str) -> str:
     return whole.hexdigest()
 
 
-def _build(disk: GuestDisk, entries: list[Entry]) -> None:
+def _build(disk: GuestDisk, entries: list[Entry], finished: Path | None) -> None:
+    """Make the image; a bundle's `finished` one is copied, for QEMU's account may not reach into the bundle."""
     scratch = disk.path.parent / "guest-disk.building"
     # Under the lock, what is there was left by a launcher that was killed.
     shutil.rmtree(scratch, ignore_errors=True)
     tree, draft = scratch / "tree", scratch / "draft.img"
     tree.mkdir(mode=0o755, parents=True)
     try:
-        make_tree(tree, entries, disk.client_version)
-        make_image(tree, draft, str(uuid.uuid5(_NAMESPACE, disk.digest)))
+        if finished is None:
+            make_tree(tree, entries, disk.client_version)
+            make_image(tree, draft, str(uuid.uuid5(_NAMESPACE, disk.digest)))
+        else:
+            shutil.copyfile(finished, draft)
         draft.chmod(0o444)
         rename_durably(draft, disk.path)
     finally:

@@ -10,7 +10,7 @@ import re
 import ssl
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -37,13 +37,13 @@ _LEFT_OUT_EXTENSIONS = (
     "_lzma.*", "_multiprocessing.*", "_posixshmem.*", "_sqlite3.*", "_test*", "_tkinter.*", "_xx*", "audioop.*",
     "nis.*", "ossaudiodev.*", "pyexpat.*", "readline.*", "spwd.*", "xx*",
 )  # fmt: skip
-_AUTHORITY_FILES = (
+USUAL_AUTHORITY_FILES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
-_SHARED_OBJECT = re.compile(r"\.so(\.[0-9.]+)?$")
+SHARED_OBJECT = re.compile(r"\.so(\.[0-9.]+)?$")
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)[^;]*(?:;(.*))?", re.DOTALL)
 
 
@@ -59,7 +59,7 @@ class Entry(NamedTuple):
 
     @property
     def is_binary(self) -> bool:
-        return self.target == INTERPRETER or bool(_SHARED_OBJECT.search(self.source.name))
+        return self.target == INTERPRETER or bool(SHARED_OBJECT.search(self.source.name))
 
 
 def client_version() -> str:
@@ -73,8 +73,9 @@ def list_contents() -> list[Entry]:
     Raises:
         CannotBuildGuestDisk: a part is not installed here.
     """
-    entries = [Entry(INTERPRETER, interpreter()), *_standard_library(), *_authorities()]
-    for name in sorted(_distributions()):
+    entries = [Entry(INTERPRETER, interpreter()), *_standard_library()]
+    entries += [Entry(AUTHORITIES, file) for file in authority_files()[:1]]
+    for name in sorted(distributions(REQUIREMENTS)):
         entries += _distribution_files(name)
     for package in CLIENT_PACKAGES:
         entries += _package_files(package)
@@ -101,10 +102,19 @@ def _standard_library() -> Iterator[Entry]:
             yield Entry(STANDARD_LIBRARY / "lib-dynload" / file.name, file)
 
 
-def _distributions() -> set[str]:
-    """Follow the requirements as they are installed here; those of extras, and those not installed, are left out."""
+def distributions(wanted: Iterable[str], *, extra: str | None = None) -> set[str]:
+    """Follow the requirements of the wanted, as they are installed here; those not installed are left out.
+
+    Args:
+        wanted: Names of distributions.
+        extra: Of the wanted ones, whose requirements are followed, too; no other extra's are.
+
+    Raises:
+        CannotBuildGuestDisk: a wanted one is not installed.
+    """
+    wanted = list(wanted)
     found: set[str] = set()
-    waiting = list(REQUIREMENTS)
+    waiting = list(wanted)
     while waiting:
         name = waiting.pop().lower().replace("_", "-")
         if name in found:
@@ -112,20 +122,27 @@ def _distributions() -> set[str]:
         try:
             requirements = importlib.metadata.requires(name) or []
         except importlib.metadata.PackageNotFoundError:
-            if name in REQUIREMENTS:
+            if name in wanted:
                 raise CannotBuildGuestDisk(f"the package {name} is not installed beside the launcher") from None
             continue
         found.add(name)
-        for requirement in requirements:
-            match = _REQUIREMENT.match(requirement)
-            if match and "extra" not in (match[2] or ""):
-                waiting.append(match[1])
+        waiting += _required(requirements, extra if name in wanted else None)
     return found
+
+
+def _required(requirements: Iterable[str], extra: str | None) -> Iterator[str]:
+    for requirement in requirements:
+        match = _REQUIREMENT.match(requirement)
+        if match is None:
+            continue
+        condition = (match[2] or "").replace("'", '"')
+        if "extra" not in condition or (extra and f'extra == "{extra}"' in condition):
+            yield match[1]
 
 
 def _distribution_files(name: str) -> Iterator[Entry]:
     for file in importlib.metadata.files(name) or []:
-        is_code = file.suffix == ".py" or bool(_SHARED_OBJECT.search(file.name))
+        is_code = file.suffix == ".py" or bool(SHARED_OBJECT.search(file.name))
         if is_code and ".." not in file.parts and "tests" not in file.parts:
             yield Entry(SITE / file.as_posix(), Path(str(file.locate())).resolve())
 
@@ -141,8 +158,7 @@ def _package_files(package: str) -> Iterator[Entry]:
         yield Entry(SITE / file.relative_to(top.parent).as_posix(), file)
 
 
-def _authorities() -> Iterator[Entry]:
-    for name in (ssl.get_default_verify_paths().cafile, *_AUTHORITY_FILES):
-        if name and Path(name).is_file():
-            yield Entry(AUTHORITIES, Path(name))
-            return
+def authority_files() -> list[Path]:
+    """Return this machine's files of certificate authorities, the one that its OpenSSL uses first."""
+    names = (ssl.get_default_verify_paths().cafile, *USUAL_AUTHORITY_FILES)
+    return [Path(name) for name in names if name and Path(name).is_file()]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from launcher.hypervisor.errors import HypervisorError
+from launcher.hypervisor.getent import Found, find_account
 
 # libvirt-qemu is Debian's account for QEMU, qemu Red Hat's; nobody exists everywhere.
 USUAL_NAMES = ("libvirt-qemu", "qemu", "nobody")
@@ -34,13 +35,12 @@ class Account:
             _check_known(os.geteuid())
             return cls(os.geteuid(), os.getegid(), tuple(os.getgroups()))
         for candidate in (name,) if name else USUAL_NAMES:
-            try:
-                entry = pwd.getpwnam(candidate)
-            except KeyError:
+            entry = _find(candidate)
+            if entry is None:
                 continue
-            if entry.pw_uid == 0:
+            if entry.uid == 0:
                 raise HypervisorError(f"QEMU must not run as root: name another account than {candidate}")
-            return cls(entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(candidate, entry.pw_gid)))
+            return cls(entry.uid, entry.gid, entry.groups)
         raise HypervisorError(
             f"no account to run QEMU as: {name or ', '.join(USUAL_NAMES)} does not exist on this node"
         )
@@ -56,10 +56,21 @@ class Account:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
 
+def _find(name: str) -> Found | None:
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        found = find_account(name)
+        # It takes a number for a uid.
+        return found if found and found.name == name else None
+    return Found(name, entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(name, entry.pw_gid)))
+
+
 def _check_known(uid: int) -> None:
     try:
         pwd.getpwuid(uid)
     except KeyError:
-        raise HypervisorError(
-            f"uid {uid} has no entry in this node's password database, and libvirt works for no account without one"
-        ) from None
+        if find_account(str(uid)) is None:
+            raise HypervisorError(
+                f"uid {uid} has no entry in this node's password database, and libvirt works for no account without one"
+            ) from None

@@ -10,6 +10,7 @@ from lxml import etree
 from launcher.hypervisor.errors import HypervisorError
 
 ARCHITECTURE: Final = "x86_64"
+_TRANSLATION_CACHE_SINCE: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,14 @@ class Capabilities:
     firmwares: frozenset[str]
     libvirt_version: str
     qemu_version: str
+
+    @property
+    def has_translation_cache(self) -> bool:
+        """Whether libvirt takes a size for TCG's cache of translated code.
+
+        Source: https://libvirt.org/formatdomain.html, "tb-cache", since 8.0.0.
+        """
+        return int(self.libvirt_version.partition(".")[0]) >= _TRANSLATION_CACHE_SINCE
 
 
 def read_capabilities(connection: libvirt.virConnect) -> Capabilities:

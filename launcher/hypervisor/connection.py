@@ -1,24 +1,30 @@
 """One connection to libvirt, its blocking calls in threads of their own, its events in the caller's asyncio loop.
 
-A libvirt connection that broke never recovers, so a new one is opened at the next call; events that fell into the gap
-are lost, which is why nobody may rely on events alone. libvirt's own event loop belongs to the process, can be
-registered once, and must run before the first connection is opened: it gets one thread for the life of the process.
+A libvirt connection that broke never recovers, so a new one is opened at the next call, which waits some seconds for a
+libvirtd that is being started again; events that fell into the gap are lost, which is why nobody may rely on events
+alone. No call blocks the loop, nor the end of the process, whatever libvirtd does.
 
-Source: libvirt-event.h (virEventRegisterDefaultImpl), libvirt-host.h (virConnectIsAlive).
+libvirt's own event loop belongs to the process, can be registered once, and must run before the first connection is
+opened: it gets one thread for the life of the process.
+
+Source: libvirt-event.h (virEventRegisterDefaultImpl), libvirt-host.h (virConnectIsAlive,
+virConnectRegisterCloseCallback).
 """
 
 import asyncio
 import contextlib
 import functools
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Final, TypeVar
 
 import libvirt
 
-from launcher.hypervisor.errors import Unavailable
+from launcher.hypervisor.errors import ConnectionLost, Unavailable
 from launcher.hypervisor.libvirt_tables import translate
+from launcher.hypervisor.threads import CallThreads
 
 T = TypeVar("T")
 
@@ -28,6 +34,9 @@ KEEPALIVE_INTERVAL_S: Final = 10
 KEEPALIVE_COUNT: Final = 6
 # createXML takes half a second, destroy up to two: a few at once, since libvirtd itself serves only so many.
 THREADS: Final = 4
+# A libvirtd that died is back after a tenth of a second; on a node busy with twenty VMs it took two.
+REOPEN_LIMIT_S: Final = 10.0
+REOPEN_POLL_S: Final = 0.1
 
 
 @functools.cache
@@ -43,21 +52,73 @@ def _dispatch_events() -> None:
         libvirt.virEventRunDefaultImpl()
 
 
+class _Opened:
+    """An open connection, which libvirt frees as soon as it is closed: so that happens when nobody is in a call."""
+
+    def __init__(self, connection: libvirt.virConnect) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._calls = 0
+        self._is_over = False
+
+    def is_alive(self) -> bool:
+        with self._lock:
+            return not self._is_over and bool(self._connection.isAlive())
+
+    def use(self, function: Callable[[libvirt.virConnect], T]) -> T:
+        """Call `function` with the connection; blocks."""
+        with self._lock:
+            if self._is_over:
+                raise ConnectionLost("the connection to libvirt was closed")
+            self._calls += 1
+        try:
+            return function(self._connection)
+        finally:
+            if self._leave():
+                _close(self._connection)
+
+    def end(self) -> None:
+        """Close the connection, now or when the last call returns; blocks."""
+        with self._lock:
+            is_over, self._is_over = self._is_over, True
+            is_idle = not is_over and not self._calls
+        if is_idle:
+            _close(self._connection)
+
+    def _leave(self) -> bool:
+        """End a call; tell whether it was the last one of a connection that is over."""
+        with self._lock:
+            self._calls -= 1
+            return self._is_over and not self._calls
+
+
 class Connection:
     """Calls libvirt at one URI.
 
     Args:
         uri: libvirt's name of the daemon.
         on_lifecycle: Called in the loop with a domain's UUID, the lifecycle event and its detail.
+        on_watchdog: Called in the loop with a domain's UUID and what its watchdog does.
+        on_lost: Called in the loop when the connection broke: events are missed until the next call.
     """
 
-    def __init__(self, uri: str, on_lifecycle: Callable[[str, int, int], None]) -> None:
+    def __init__(
+        self,
+        uri: str,
+        *,
+        on_lifecycle: Callable[[str, int, int], None],
+        on_watchdog: Callable[[str, int], None],
+        on_lost: Callable[[], None],
+    ) -> None:
         self._uri = uri
         self._on_lifecycle = on_lifecycle
+        self._on_watchdog = on_watchdog
+        self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="libvirt")
+        self._threads = CallThreads(THREADS, "libvirt")
         self._opening = asyncio.Lock()
-        self._connection: libvirt.virConnect | None = None
+        self._opened: _Opened | None = None
+        self._reopen_until_s = 0.0
 
     async def call(
         self,
@@ -75,29 +136,43 @@ class Connection:
 
         Raises:
             HypervisorError: libvirt's error, translated.
+            ConnectionLost: The connection broke meanwhile.
             Unavailable: No answer in time, or no connection.
         """
-        connection = await self._open_connection()
-        undo_here = functools.partial(undo, connection) if undo else None
-        return await self._run(functools.partial(function, connection), limit_s, undo_here)
+        opened = await self._open_connection()
+        undo_here = functools.partial(_undo, opened, undo) if undo else None
+        try:
+            return await self._run(functools.partial(opened.use, function), limit_s, undo_here)
+        except ConnectionLost:
+            raise
+        except Unavailable as error:
+            if not opened.is_alive():
+                raise ConnectionLost(str(error)) from error
+            raise
 
     async def close(self) -> None:
-        """Close the connection: its VMs are destroyed."""
+        """Close the connection."""
         try:
-            if self._connection is not None:
-                await self._run(functools.partial(_close, self._connection), CALL_LIMIT_S)
+            if self._opened is not None:
+                await self._run(self._opened.end, CALL_LIMIT_S)
         finally:
-            self._connection = None
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._opened = None
+            self._threads.close()
 
-    async def _open_connection(self) -> libvirt.virConnect:
+    async def _open_connection(self) -> _Opened:
         async with self._opening:
-            if self._connection is not None and not self._connection.isAlive():
-                lost, self._connection = self._connection, None
-                await self._run(functools.partial(_close, lost), CALL_LIMIT_S)
-            if self._connection is None:
-                self._connection = await self._run(self._open, CALL_LIMIT_S, _close)
-            return self._connection
+            if self._opened is not None and not self._opened.is_alive():
+                lost, self._opened = self._opened, None
+                self._reopen_until_s = time.monotonic() + REOPEN_LIMIT_S
+                await self._run(lost.end, CALL_LIMIT_S)
+            while self._opened is None:
+                try:
+                    self._opened = await self._run(self._open, CALL_LIMIT_S, _Opened.end)
+                except Unavailable:
+                    if time.monotonic() > self._reopen_until_s:
+                        raise
+                    await asyncio.sleep(REOPEN_POLL_S)
+            return self._opened
 
     async def _run(self, function: Callable[[], T], limit_s: float, undo: Callable[[T], None] | None = None) -> T:
         running = self._threads.submit(function)
@@ -122,25 +197,45 @@ class Connection:
             return
         # RuntimeError: the threads are closed, and with the connection went everything that could be undone.
         with contextlib.suppress(RuntimeError):
-            self._threads.submit(undo, done.result())
+            self._threads.submit(functools.partial(undo, done.result()))
 
-    def _open(self) -> libvirt.virConnect:
+    def _open(self) -> _Opened:
         _run_event_loop()
         connection = libvirt.open(self._uri)
         connection.setKeepAlive(KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT)
-        connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._hand_over, None)
-        return connection
+        connection.registerCloseCallback(self._hand_over_loss, None)
+        for event, hand_over in (
+            (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._hand_over_lifecycle),
+            (libvirt.VIR_DOMAIN_EVENT_ID_WATCHDOG, self._hand_over_watchdog),
+        ):
+            connection.domainEventRegisterAny(None, event, hand_over, None)
+        return _Opened(connection)
 
-    def _hand_over(
+    def _hand_over_lifecycle(
         self, _: libvirt.virConnect, domain: libvirt.virDomain, event: int, detail: int, _opaque: None
     ) -> None:
+        self._call_soon(self._on_lifecycle, domain.UUIDString(), event, detail)
+
+    def _hand_over_watchdog(self, _: libvirt.virConnect, domain: libvirt.virDomain, action: int, _opaque: None) -> None:
+        self._call_soon(self._on_watchdog, domain.UUIDString(), action)
+
+    def _hand_over_loss(self, _: libvirt.virConnect, _reason: int, _opaque: None) -> None:
+        self._call_soon(self._on_lost)
+
+    def _call_soon(self, tell: Callable[..., None], *what: object) -> None:
         # RuntimeError: the loop closed while an event was on its way.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._on_lifecycle, domain.UUIDString(), event, detail)
+            self._loop.call_soon_threadsafe(tell, *what)
+
+
+def _undo(opened: _Opened, undo: Callable[[libvirt.virConnect, T], None], result: T) -> None:
+    opened.use(lambda connection: undo(connection, result))
 
 
 def _close(connection: libvirt.virConnect) -> None:
     # A lost connection cannot tell the daemon anything any more.
+    with contextlib.suppress(libvirt.libvirtError):
+        connection.unregisterCloseCallback()
     with contextlib.suppress(libvirt.libvirtError):
         for callback in list(connection.domainEventCallbackID):
             connection.domainEventDeregisterAny(callback)

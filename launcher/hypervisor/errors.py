@@ -19,3 +19,11 @@ class NoSuchVm(HypervisorError):
 
 class Unavailable(HypervisorError):
     """The node could not do it now: libvirtd, QEMU or the machine is at fault. Trying again may help."""
+
+
+class QemuFailed(Unavailable):
+    """QEMU did not start, or died of what libvirt asked of it."""
+
+
+class ConnectionLost(Unavailable):
+    """libvirtd went away while it was asked: nobody knows whether it did it."""

@@ -1,26 +1,34 @@
 """The launcher's few verbs for VMs.
 
 What is authoritative is libvirt's answer to a question; its events only make the question be asked sooner. An event can
-be lost with its connection, and a guest that dies meanwhile sends none, so every wait also polls.
+be lost with its connection, and a guest that dies meanwhile sends none, so every wait also polls, and looks at once
+when the connection broke.
 
-VMs are transient and belong to this connection: when it closes, libvirt destroys them.
+VMs are transient. At a site's libvirt they belong to this connection: when it closes, libvirt destroys them. At a
+private one they do not, so that they live on when its libvirtd dies and is started again; they end with the launcher
+all the same, for nothing in the private daemon's namespaces outlives it.
 """
 
 import asyncio
 import contextlib
 import functools
+import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import Final, Self
 
 import libvirt
+import structlog
+from lxml import etree
 
 from launcher.hypervisor.capabilities import Capabilities, read_capabilities
 from launcher.hypervisor.connection import Connection
-from launcher.hypervisor.errors import Conflict, NoSuchVm, Unavailable
-from launcher.hypervisor.libvirt_tables import stop_by_event, stop_by_state
+from launcher.hypervisor.errors import Conflict, ConnectionLost, NoSuchVm, Unavailable
+from launcher.hypervisor.libvirt_tables import stop_by_event, stop_by_state, stop_by_watchdog
 from launcher.hypervisor.qemu_logs import QemuLogs
 from launcher.hypervisor.vm import StopReason, Vm
+
+log = structlog.get_logger()
 
 # The first VM after libvirtd's start waits for QEMU's capabilities; on a node busy with 20 starts one took 15 s.
 START_LIMIT_S: Final = 120.0
@@ -29,11 +37,9 @@ SILENCE_LIMIT_S: Final = 30.0
 # libvirt removes a domain a moment before it sends the event that says why.
 LAST_WORD_S: Final = 1.0
 DESTROY_TRIES: Final = 3
+BUTTON_LIMIT_S: Final = 10.0
 # Stops of VMs that nobody waits for (a site's libvirt runs others' too) are forgotten, oldest first.
 REMEMBERED_STOPS: Final = 1024
-
-# Not VALIDATE: the schema wants an order of elements that libvirt itself does not, nor did older exports keep it.
-START_FLAGS: Final = libvirt.VIR_DOMAIN_START_AUTODESTROY
 
 
 class _Watch:
@@ -51,6 +57,8 @@ class Hypervisor:
             looks after its own.
         poll_s: How often a running VM is looked at without an event.
         silence_limit_s: How long a question about a VM may stay unanswered before its watcher is told so.
+        autodestroy: Whether libvirt destroys the VMs when the connection ends, and when libvirtd is told to end. A
+            private daemon's need neither: they end with it.
     """
 
     def __init__(
@@ -60,12 +68,17 @@ class Hypervisor:
         log_folder: Path | None = None,
         poll_s: float = POLL_S,
         silence_limit_s: float = SILENCE_LIMIT_S,
+        autodestroy: bool = True,
     ) -> None:
         self._logs = None if log_folder is None else QemuLogs(log_folder)
         self._poll_s = poll_s
         self._silence_limit_s = silence_limit_s
         self._watches: OrderedDict[str, _Watch] = OrderedDict()
-        self._connection = Connection(uri, self._on_lifecycle)
+        # Not VALIDATE: the schema wants an order of elements that neither libvirt nor older exports keep.
+        self._start_flags = libvirt.VIR_DOMAIN_START_AUTODESTROY if autodestroy else libvirt.VIR_DOMAIN_NONE
+        self._connection = Connection(
+            uri, on_lifecycle=self._on_lifecycle, on_watchdog=self._on_watchdog, on_lost=self._on_lost
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -74,9 +87,10 @@ class Hypervisor:
         await self.close()
 
     async def start_vm(self, xml: str) -> Vm:
-        """Start a transient VM that dies with this connection; it may run even before this returns.
+        """Start a transient VM; it may run even before this returns.
 
-        When this is cancelled or times out, a VM that starts all the same is destroyed.
+        When this is cancelled or times out, a VM that starts all the same is destroyed. When libvirtd goes away
+        meanwhile, what is left of the VM is destroyed and the start repeated, once.
 
         Raises:
             Rejected: libvirt does not accept the XML.
@@ -85,9 +99,26 @@ class Hypervisor:
         """
         if self._logs is not None:
             self._logs.expect(xml)
-        return await self._connection.call(
-            functools.partial(_create, xml=xml), limit_s=START_LIMIT_S, undo=self._undo_start
-        )
+        try:
+            return await self._create(xml)
+        except ConnectionLost as error:
+            uuid = _uuid_of(xml)
+            if uuid is None:
+                raise
+            log.warning("start_repeated", dispatch=uuid, reason=str(error))
+            await self._pull_plug(uuid)
+            return await self._create(xml)
+
+    async def press_power_button(self, uuid: str) -> None:
+        """Ask the guest to power itself off, as by the button of its case; whether it does is the guest's to decide.
+
+        Does nothing to a VM that is gone.
+
+        Raises:
+            Unavailable: libvirt could not be asked within ten seconds.
+        """
+        with contextlib.suppress(NoSuchVm, Conflict):
+            await self._connection.call(functools.partial(_press_power_button, uuid=uuid), limit_s=BUTTON_LIMIT_S)
 
     async def destroy(self, uuid: str) -> None:
         """Pull the VM's plug; returns when it is gone, at once if it was already. Takes one or two seconds.
@@ -116,6 +147,14 @@ class Hypervisor:
         """List the running VMs, or those of them that carry a metadata element of this namespace."""
         return await self._connection.call(functools.partial(_list, metadata_namespace=metadata_namespace))
 
+    async def describe(self, uuid: str) -> str:
+        """Return the XML of a running VM.
+
+        Raises:
+            NoSuchVm: It does not run any more.
+        """
+        return await self._connection.call(functools.partial(_describe, uuid=uuid))
+
     async def wait_stopped(self, uuid: str) -> StopReason:
         """Wait until the VM has stopped or can only be destroyed.
 
@@ -123,19 +162,18 @@ class Hypervisor:
             Unavailable: libvirt could not be asked for `silence_limit_s`.
         """
         watch = self._watch(uuid)
-        silent_s = 0.0
+        answered_at_s = time.monotonic()
         while True:
             watch.changed.clear()
             if watch.reason is not None:
                 return watch.reason
             try:
                 reason = await self._connection.call(functools.partial(_look, uuid=uuid))
-                silent_s = 0.0
+                answered_at_s = time.monotonic()
             except NoSuchVm:
                 return await self._last_word(uuid)
             except Unavailable:
-                silent_s += self._poll_s
-                if silent_s > self._silence_limit_s:
+                if time.monotonic() - answered_at_s > self._silence_limit_s:
                     raise
                 reason = None
             if reason is StopReason.GONE:
@@ -151,8 +189,12 @@ class Hypervisor:
         return await self._connection.call(read_capabilities)
 
     async def close(self) -> None:
-        """Close the connection; libvirt then destroys every VM started over it."""
+        """Close the connection; with `autodestroy` libvirt then destroys every VM started over it."""
         await self._connection.close()
+
+    async def _create(self, xml: str) -> Vm:
+        create = functools.partial(_create, xml=xml, flags=self._start_flags)
+        return await self._connection.call(create, limit_s=START_LIMIT_S, undo=self._undo_start)
 
     def _undo_start(self, connection: libvirt.virConnect, vm: Vm) -> None:
         try:
@@ -182,6 +224,15 @@ class Hypervisor:
         watch.reason = watch.reason or stop_by_event(event, detail)
         watch.changed.set()
 
+    def _on_watchdog(self, uuid: str, action: int) -> None:
+        watch = self._watch(uuid)
+        watch.reason = watch.reason or stop_by_watchdog(action)
+        watch.changed.set()
+
+    def _on_lost(self) -> None:
+        for watch in self._watches.values():
+            watch.changed.set()
+
 
 async def _wait(event: asyncio.Event, limit_s: float) -> None:
     with contextlib.suppress(TimeoutError):
@@ -189,13 +240,26 @@ async def _wait(event: asyncio.Event, limit_s: float) -> None:
             await event.wait()
 
 
-def _create(connection: libvirt.virConnect, xml: str) -> Vm:
-    domain = connection.createXML(xml, START_FLAGS)
+def _uuid_of(xml: str) -> str | None:
+    return etree.fromstring(xml.encode(), etree.XMLParser(resolve_entities=False)).findtext("uuid")
+
+
+def _create(connection: libvirt.virConnect, xml: str, flags: int) -> Vm:
+    domain = connection.createXML(xml, flags)
     return Vm(domain.UUIDString(), domain.name())
+
+
+def _press_power_button(connection: libvirt.virConnect, uuid: str) -> None:
+    connection.lookupByUUIDString(uuid).shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
 
 
 def _destroy(connection: libvirt.virConnect, uuid: str) -> None:
     connection.lookupByUUIDString(uuid).destroy()
+
+
+def _describe(connection: libvirt.virConnect, uuid: str) -> str:
+    xml: str = connection.lookupByUUIDString(uuid).XMLDesc()
+    return xml
 
 
 def _look(connection: libvirt.virConnect, uuid: str) -> StopReason | None:

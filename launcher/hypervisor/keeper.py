@@ -2,7 +2,10 @@
 
 It runs as a program of its own (`python -I -S keeper.py JSON`), standard library only, and does four things: it
 unshares the namespaces and forks their pid 1; hides there what the guests must not see; hands the launcher a socket
-that listens *inside*; and starts libvirtd and reaps whatever is orphaned.
+that listens *inside*; and starts libvirtd, again when it dies, and reaps whatever is orphaned.
+
+A libvirtd that died takes no QEMU with it: the next one, in the same namespaces, finds them by what the first one wrote
+of each before it ran. One that dies again and again is given up, and everything with it.
 
 What is authoritative is the control socket: the launcher alone holds its other end, so its end of file means that the
 launcher is gone, however it died. The keeper then exits, and the kernel kills everything in a PID namespace whose pid 1
@@ -52,6 +55,9 @@ IFREQ: Final = struct.Struct("16sH22x")
 
 KVM_DEVICE: Final = "/dev/kvm"
 BACKLOG: Final = 128
+MAX_RESTARTS: Final = 3
+RESTART_WINDOW_S: Final = 600.0
+LOOK_S: Final = 5.0  # a libvirtd that is to end removes its socket first, and may then hang for ever
 POLL_S: Final = 0.02  # between two tries to connect while libvirtd starts; it takes some 0.2 s
 
 NO_NAMESPACES: Final = (
@@ -189,19 +195,78 @@ def wait_listening(control: socket.socket, daemon_pid: int, path: str, limit_s: 
             raise RuntimeError("the launcher went away")
 
 
-def watch(control: socket.socket, daemon_pid: int) -> str:
-    """Reap until the launcher or libvirtd is gone; returns what to tell the launcher."""
+def end_strays(folder: str) -> None:
+    """Kill what the dead libvirtd left of which the next one will not know, such as a QEMU that it was asking."""
+    if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115 - as above
+        return  # not this namespace's /proc: see arrange_mounts
+    known = {os.getpid(), *noted_pids(f"{folder}/run/libvirt/qemu/run")}
+    for name in os.listdir("/proc"):  # noqa: PTH208 - as above
+        if name.isdigit() and int(name) not in known:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(name), signal.SIGKILL)
+
+
+def noted_pids(folder: str) -> set[int]:
+    """Return the processes that libvirt has noted, a file each; the folder is libvirtd's account's to fill."""
+    pids = set()
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():  # noqa: PTH112, PTH208 - as above
+        if not name.endswith(".pid"):
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            file = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                pids.add(int(os.read(file, 20)))
+            finally:
+                os.close(file)
+    return pids
+
+
+def watch(control: socket.socket, plan: dict[str, Any], daemon_pid: int) -> str:
+    """Reap, and start libvirtd again, until the launcher is gone or libvirtd dies too often.
+
+    Returns what to tell the launcher.
+    """
     wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    restarted_at_s: list[float] = []
+    while True:
+        status = wait_daemon(control, wake_read, daemon_pid, plan["socket"])
+        if status is None:
+            return "the launcher went away"
+        reason = f"libvirtd ended with status {os.waitstatus_to_exitcode(status)}"
+        now_s = time.monotonic()
+        restarted_at_s = [at_s for at_s in restarted_at_s if at_s > now_s - RESTART_WINDOW_S]
+        if len(restarted_at_s) == MAX_RESTARTS:
+            return f"{reason}, and was started again {MAX_RESTARTS} times in the last {RESTART_WINDOW_S:g} s"
+        restarted_at_s.append(now_s)
+        end_strays(plan["folder"])
+        daemon_pid = start_daemon(plan)
+        wait_listening(control, daemon_pid, plan["socket"], plan["start_limit_s"])
+        tell(control, {"state": "restarted", "reason": reason})
+
+
+def wait_daemon(control: socket.socket, wake_fd: int, daemon_pid: int, path: str) -> int | None:
+    """Reap until libvirtd has died, and return its wait status; None once the launcher is gone.
+
+    One whose socket is gone for a while is killed.
+    """
+    missed = False
     while True:
         status = reap(daemon_pid)
         if status is not None:
-            return f"libvirtd ended with status {os.waitstatus_to_exitcode(status)}"
-        ready, _, _ = select.select([control.fileno(), wake_read], [], [])
+            return status
+        ready, _, _ = select.select([control.fileno(), wake_fd], [], [], LOOK_S)
         if control.fileno() in ready:
-            return "the launcher went away"
-        os.read(wake_read, 4096)
+            return None
+        if wake_fd in ready:
+            os.read(wake_fd, 4096)
+        elif os.path.exists(path):  # noqa: PTH110 - as above
+            missed = False
+        elif missed:
+            os.kill(daemon_pid, signal.SIGKILL)
+        else:
+            missed = True
 
 
 def tell(control: socket.socket, message: dict[str, str], fds: list[int] | None = None) -> None:
@@ -223,7 +288,7 @@ def keep(control: socket.socket, plan: dict[str, Any]) -> None:
             daemon_pid = start_daemon(plan)
             wait_listening(control, daemon_pid, plan["socket"], plan["start_limit_s"])
             tell(control, {"state": "ready"}, [listener.fileno()])
-        tell(control, {"state": "ended", "reason": watch(control, daemon_pid)})
+        tell(control, {"state": "ended", "reason": watch(control, plan, daemon_pid)})
     except Refused as error:
         tell(control, {"state": "refused", "reason": str(error)})
     except (OSError, RuntimeError) as error:

@@ -7,7 +7,7 @@ from typing import Final
 
 import libvirt
 
-from launcher.hypervisor.errors import Conflict, HypervisorError, NoSuchVm, Rejected, Unavailable
+from launcher.hypervisor.errors import Conflict, HypervisorError, NoSuchVm, QemuFailed, Rejected, Unavailable
 from launcher.hypervisor.vm import StopReason
 
 ERRORS: Final[dict[int, type[HypervisorError]]] = {
@@ -68,6 +68,8 @@ PAUSED: Final[dict[int, StopReason]] = {
 def translate(error: libvirt.libvirtError) -> Exception:
     """Return this package's error for libvirt's; an unknown one is a bug and is returned as it is."""
     kind = ERRORS.get(error.get_error_code())
+    if kind is Unavailable and error.get_error_domain() == libvirt.VIR_FROM_QEMU:
+        kind = QemuFailed
     return kind(str(error)) if kind else error
 
 
@@ -76,6 +78,11 @@ def stop_by_event(event: int, detail: int) -> StopReason | None:
     if event != libvirt.VIR_DOMAIN_EVENT_STOPPED:
         return None
     return STOPPED.get(detail, StopReason.GONE)
+
+
+def stop_by_watchdog(action: int) -> StopReason | None:
+    """Return why a watchdog's action ends the VM, or None if it does not."""
+    return StopReason.HUNG if action == libvirt.VIR_DOMAIN_EVENT_WATCHDOG_POWEROFF else None
 
 
 def stop_by_state(domain: libvirt.virDomain) -> StopReason | None:

@@ -11,14 +11,18 @@ import os
 import secrets
 import shutil
 import socket
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+import structlog
+
 from launcher.hypervisor.account import Account
 from launcher.hypervisor.errors import HypervisorError, Unavailable
+from launcher.interpreter import own_python
+
+log = structlog.get_logger()
 
 PROXY_PORT: Final = 3128
 START_LIMIT_S: Final = 30.0
@@ -68,7 +72,10 @@ class PrivateDaemon:
         self._ended = ended
 
     async def wait_ended(self) -> str:
-        """Wait until libvirtd, and with it every VM, has ended by itself; returns why. It is never started again."""
+        """Wait until libvirtd, and with it every VM, has ended for good; returns why.
+
+        One that dies is started again by its keeper, and its VMs live on, until it dies too often.
+        """
         return await asyncio.shield(self._ended)
 
 
@@ -198,7 +205,7 @@ async def _start_keeper(plan: dict[str, Any], folder: Path, far_end: socket.sock
     with (folder / "libvirtd.log").open("ab") as log:
         # A session of its own, so that Ctrl-C at a terminal reaches the launcher alone.
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", str(keeper), json.dumps(plan)),
+            *(*own_python(), "-I", "-S", str(keeper), json.dumps(plan)),
             pass_fds=[far_end.fileno()],
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
@@ -238,9 +245,14 @@ async def _wait_readable(control: socket.socket) -> None:
 
 
 async def _read_end(control: socket.socket) -> str:
-    line = await asyncio.get_running_loop().sock_recv(control, MESSAGE_BYTES)
-    reason: str = json.loads(line)["reason"] if line else "the private libvirtd's keeper was killed"
-    return reason
+    while True:
+        line = await asyncio.get_running_loop().sock_recv(control, MESSAGE_BYTES)
+        if not line:
+            return "the private libvirtd's keeper was killed"
+        told = json.loads(line)
+        if told["state"] != "restarted":
+            return str(told["reason"])
+        log.warning("libvirtd_restarted", reason=told["reason"])
 
 
 async def _wait_gone(process: asyncio.subprocess.Process) -> None:

@@ -18,6 +18,8 @@ class StopReason(enum.Enum):
     GUEST_SHUTDOWN = "the guest powered off"
     """Or rebooted, or panicked without a pvpanic device: libvirt reports all three alike."""
     CRASHED = "the guest's kernel panicked"
+    HUNG = "the guest's watchdog bit"
+    """It fed it and then did not any more; QEMU powers the VM off."""
     DESTROYED = "the VM was destroyed"
     FAILED = "QEMU ended by itself"
     OUT_OF_SPACE = "the VM is paused: its disk cannot grow, for there is no space left on the node"

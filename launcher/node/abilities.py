@@ -25,17 +25,18 @@ _ATTRIBUTE = "user.virtfs.probe"
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What of the exchanges works here; the network always does."""
+    """What of the exchanges works here, and whether the site lets vms have a network."""
 
     has_virtiofs: bool = False
     has_9p: bool = False
     has_disks: bool = False
     has_rootdisk: bool = False
+    has_network: bool = True
 
     @property
     def exchanges(self) -> tuple[Exchange, ...]:
         able = {
-            Exchange.NETWORK: True,
+            Exchange.NETWORK: self.has_network,
             Exchange.SHARED: self.has_virtiofs or self.has_9p,
             Exchange.DISK: self.has_disks,
             Exchange.ROOTDISK: self.has_rootdisk,
@@ -54,11 +55,18 @@ async def probe_abilities(account: Account, emulator: str, cache: Path, scratch:
         cache: The launcher's cache folder, where what took long is remembered.
         scratch: The launcher's scratch folder.
     """
+    wanting = await why_wanting(account, emulator, cache, scratch)
+    log.info("exchanges_probed", **{name: "yes" if reason is None else reason for name, reason in wanting.items()})
+    return Abilities(*(reason is None for reason in wanting.values()))
+
+
+async def why_wanting(account: Account, emulator: str, cache: Path, scratch: Path) -> dict[str, str | None]:
+    """Try every way but the network, as `probe_abilities` does; return why it does not work, None where it does."""
     folder = scratch / "probe"
     folder.mkdir(mode=0o700)
     account.take(folder)
     try:
-        wanting = {
+        return {
             "virtiofs": await virtiofs.why_unusable(account, folder),
             "9p": await _why_no_9p(account, emulator, folder),
             "disk": await disks.why_unusable(account, folder),
@@ -66,8 +74,6 @@ async def probe_abilities(account: Account, emulator: str, cache: Path, scratch:
         }
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-    log.info("exchanges_probed", **{name: "yes" if reason is None else reason for name, reason in wanting.items()})
-    return Abilities(*(reason is None for reason in wanting.values()))
 
 
 async def _why_no_9p(account: Account, emulator: str, folder: Path) -> str | None:

@@ -7,14 +7,19 @@ the first moment to the last, a download of hours included. A broker that does n
 import asyncio
 import contextlib
 
-from broker.client.session import ONCE, CallError
-from broker.wire.dispatches import DispatchAnswer, DispatchExtend, DispatchExtended, VmEvent
+from broker.client.session import ONCE, ApiError, CallError
+from broker.wire.dispatches import DispatchAnswer, DispatchExtend, DispatchExtended
 from broker.wire.states import Instruction, ItemState, Phase, Verdict
+from launcher.exchange.reach import Reach
 from launcher.node.node import Node
-from launcher.node.verdicts import TOLD, Ending
+from launcher.node.verdicts import TOLD, Ending, network_cut
+from launcher.node.vms import NotePhase, ignore_phase
 
 _CLAIM_LOOK_S = 1.0
 """How often the broker is asked between the guest's first word and its claim, so that `claimed` is reported early."""
+_LAST_WORD_LOOK_S = 0.2
+_CUT_HEARTBEATS = 2
+"""A way on which nothing came through for so long was cut, and counts as long again after it opened."""
 
 
 class Attendance:
@@ -25,13 +30,29 @@ class Attendance:
         was_claimed: whether the broker said that the item is claimed.
     """
 
-    def __init__(self, node: Node, answer: DispatchAnswer) -> None:
+    def __init__(
+        self,
+        node: Node,
+        answer: DispatchAnswer,
+        tell: NotePhase = ignore_phase,
+        guests_reach: Reach | None = None,
+    ) -> None:
+        """Make it for a vm that is being prepared.
+
+        Args:
+            node: What the vms of this launcher share.
+            answer: The dispatch.
+            tell: Told the phase `claimed`, once.
+            guests_reach: What came of the guest's own tries to reach the broker; None where it makes none.
+        """
         self.greeted = asyncio.Event()
         self.was_claimed = False
         self._node = node
         self._answer = answer
+        self._tell = tell
+        self._reach = Reach()
+        self._guests_reach = guests_reach or Reach()
         self._boot_ends_s: float | None = None
-        self._is_claim_reported = False
 
     def vm_booted(self) -> None:
         """Start the boot deadline, within which the guest must claim."""
@@ -45,14 +66,46 @@ class Attendance:
             if told is None:
                 continue
             if told.instruction is not Instruction.CONTINUE:
-                return TOLD[told.instruction]
-            await self._note_claim(told)
+                return self.told(told.instruction)
+            self._note_claim(told)
             if self._is_boot_over():
-                seconds = self._answer.limits.boot_ms // 1000
-                return Ending(
-                    Verdict.NEVER_CLAIMED,
-                    f"no guest client claimed the item within {seconds} s of the boot; its console tells why",
-                )
+                return self._never_claimed()
+
+    def told(self, instruction: Instruction) -> Ending:
+        """Return what the broker's word means, that the vm is to end: it may be no more than that it was not heard."""
+        if instruction is Instruction.DRAIN or not self._cut_s():
+            return TOLD[instruction]
+        cut_s = self._cut_s()
+        return network_cut(f"no way led to the broker for {cut_s:.0f} s, and the item's lease ran out meanwhile")
+
+    async def cut_off(self) -> Ending | None:
+        """Return how a vm ended that stopped by itself, where it did so because no way led to the broker."""
+        if not self._cut_s():
+            return None
+        if not self.was_claimed:
+            return self._never_claimed()
+        told = await self._ask()
+        return None if told is None or told.instruction is Instruction.CONTINUE else self.told(told.instruction)
+
+    async def until_settled(self, limit_s: float) -> None:
+        """Wait until the broker has the guest's last word, which may still be on its way; at most `limit_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                # The broker is asked: no event to wait for.
+                while (told := await self._ask()) is None or told.state == ItemState.RUNNING:  # noqa: ASYNC110
+                    await asyncio.sleep(_LAST_WORD_LOOK_S)
+
+    def _never_claimed(self) -> Ending:
+        seconds = self._answer.limits.boot_ms // 1000
+        if cut_s := self._cut_s():
+            return network_cut(f"the guest could not claim the item: no way led to the broker for {cut_s:.0f} s")
+        return Ending(Verdict.NEVER_CLAIMED, f"no guest client claimed the item within {seconds} s of the boot")
+
+    def _cut_s(self) -> float:
+        """Return for how long no way led to the broker, until now or until a moment ago; 0 when one did."""
+        least_s = _CUT_HEARTBEATS * self._answer.limits.heartbeat_ms / 1000
+        longest_s = max(reach.cut_s(within_s=least_s) for reach in (self._reach, self._guests_reach))
+        return longest_s if longest_s >= least_s else 0.0
 
     def _is_boot_over(self) -> bool:
         now_s = asyncio.get_running_loop().time()
@@ -75,15 +128,17 @@ class Attendance:
         """
         extend = DispatchExtend(launcher=self._node.name)
         try:
-            return await self._node.dispatches.extend(self._answer.dispatch, extend, patience=ONCE)
-        except CallError:
+            told = await self._node.dispatches.extend(self._answer.dispatch, extend, patience=ONCE)
+        except ApiError:
+            self._reach.worked()
             return None
+        except CallError:
+            self._reach.failed()
+            return None
+        self._reach.worked()
+        return told
 
-    async def _note_claim(self, told: DispatchExtended) -> None:
-        if told.state != ItemState.RUNNING or self._is_claim_reported:
-            return
-        self.was_claimed = True
-        claimed = VmEvent(launcher=self._node.name, phase=Phase.CLAIMED)
-        with contextlib.suppress(CallError):
-            await self._node.dispatches.report(self._answer.dispatch, claimed, patience=ONCE)
-            self._is_claim_reported = True
+    def _note_claim(self, told: DispatchExtended) -> None:
+        if told.state == ItemState.RUNNING and not self.was_claimed:
+            self.was_claimed = True
+            self._tell(Phase.CLAIMED)

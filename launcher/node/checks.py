@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from launcher.hypervisor.account import Account
-from launcher.images import ImageUnavailable
+from launcher.images import CacheFailed
 
 _TIMEOUT_S = 10
 
@@ -14,12 +14,12 @@ async def check_images_usable(account: Account, image: Path) -> None:
     """Return when images can be looked into, and read by the account that QEMU runs under.
 
     Raises:
-        ImageUnavailable: they cannot; the text says what to do.
+        CacheFailed: they cannot; the text says what to do.
     """
     if shutil.which("qemu-img") is None:
-        raise ImageUnavailable("qemu-img is not installed on this node (Debian: apt-get install qemu-utils)")
+        raise CacheFailed("qemu-img is not installed on this node (Debian: apt-get install qemu-utils)")
     if not await _can_read(account, image):
-        raise ImageUnavailable(
+        raise CacheFailed(
             f"QEMU's account (uid {account.uid}) cannot read {image}: let it pass through every folder of that path, "
             "or name another --cache"
         )

@@ -10,14 +10,12 @@ there is read or cut only if it is a plain file with no second name.
 Source: open(2), O_NOFOLLOW and O_NONBLOCK.
 """
 
-import asyncio
 import os
 import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import structlog
 
@@ -25,7 +23,6 @@ log = structlog.get_logger()
 
 TRIM_BYTES = 4 << 20
 KEPT_BYTES = 64 << 10
-_LOOK_S = 2.0
 
 
 class Console:
@@ -39,6 +36,11 @@ class Console:
         self._earlier = b""
         self._told = False
         self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """Return the log's name in its folder."""
+        return self._path.name
 
     def trim(self) -> None:
         """Begin the log anew when it is too large, keeping the end of the old one. Blocks."""
@@ -88,13 +90,6 @@ class Console:
         if not self._told:
             log.warning("console_log_unusable", path=str(self._path), reason=reason)
         self._told = True
-
-
-async def keep_small(console: Console) -> NoReturn:
-    """Trim the log whenever it is too large, until cancelled."""
-    while True:
-        await asyncio.sleep(_LOOK_S)
-        await asyncio.to_thread(console.trim)
 
 
 def _end_of(descriptor: int, limit_bytes: int) -> bytes:

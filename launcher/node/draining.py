@@ -1,6 +1,11 @@
-"""The order to stop, and work that something else cuts short."""
+"""The order to stop, and work that something else cuts short.
+
+A drain has two stages. At the order nothing more is taken, and each vm is asked to stop; it may give its item back, or
+finish. After the grace what still runs is destroyed. A second signal ends the grace at once.
+"""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -13,13 +18,19 @@ T = TypeVar("T")
 class Drain:
     """The order to give every vm up, and the ending that they get by it.
 
+    Args:
+        grace_s: From the order to the time when vms are destroyed.
+
     Attributes:
         ending: what the vms' items are told; the first order's counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, grace_s: float = 0.0) -> None:
         self.ending = TOLD[Instruction.DRAIN]
+        self._grace_s = grace_s
+        self._ends_at_s = 0.0
         self._ordered = asyncio.Event()
+        self._hurried = asyncio.Event()
 
     @property
     def is_ordered(self) -> bool:
@@ -27,13 +38,41 @@ class Drain:
 
     def order(self, ending: Ending | None = None) -> None:
         """Order it, for the reason given; later orders change nothing."""
-        if ending is not None and not self.is_ordered:
+        if self.is_ordered:
+            return
+        if ending is not None:
             self.ending = ending
+        self._ends_at_s = asyncio.get_running_loop().time() + self._grace_s
         self._ordered.set()
+
+    def order_at_once(self, ending: Ending | None = None) -> None:
+        """Order it without a grace, or end the grace of an earlier order."""
+        self.order(ending)
+        self._hurried.set()
+
+    def signalled(self) -> None:
+        """Take a signal: the first orders the drain, the next ends its grace."""
+        if self.is_ordered:
+            self.order_at_once()
+        else:
+            self.order()
 
     async def wait(self) -> None:
         """Wait for the order."""
         await self._ordered.wait()
+
+    def left_s(self) -> float:
+        """Return what is left of an ordered drain's grace."""
+        if self._hurried.is_set():
+            return 0.0
+        return max(0.0, self._ends_at_s - asyncio.get_running_loop().time())
+
+    async def wait_over(self) -> None:
+        """Wait for the end of the grace."""
+        await self._ordered.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.left_s()):
+                await self._hurried.wait()
 
 
 async def first_of(work: Coroutine[Any, Any, T], *others: Coroutine[Any, Any, T]) -> T:

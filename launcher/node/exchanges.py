@@ -14,12 +14,12 @@ from typing import NoReturn, Protocol
 import structlog
 
 from broker.wire.dispatches import DispatchAnswer
-from broker.wire.port import Welcome
+from broker.wire.port import Stop, Welcome
 from launcher.domain_xml import DataDisk, Share
 from launcher.exchange.folder import ItemFault
 from launcher.exchange.grants import Grant
 from launcher.exchange.port import GuestPort
-from launcher.hypervisor.private_daemon import PROXY_PORT
+from launcher.hypervisor.errors import HypervisorError
 from launcher.hypervisor.vm import StopReason
 from launcher.node.attendance import Attendance
 from launcher.node.node import Node
@@ -70,6 +70,17 @@ class Exchange(Protocol):
         """Do what a running vm needs; return when it has done its work (None), or is to be ended."""
         ...
 
+    async def ask_to_stop(self, ending: Ending, in_ms: int) -> None:
+        """Ask a running vm's guest to give its item back and power off; it is destroyed after `in_ms`.
+
+        Never raises for a guest that cannot be asked.
+
+        Args:
+            ending: Why, and what the vm ends with when it stops without a result.
+            in_ms: What is left to it.
+        """
+        ...
+
     async def collect(self, reason: StopReason | None) -> Ending | None:
         """Deliver what the vm left, now that it is gone; None where it left nothing that counts.
 
@@ -85,9 +96,9 @@ class NetworkExchange:
     def __init__(self, node: Node, answer: DispatchAnswer, folder: Path, grant: Grant, attendance: Attendance) -> None:
         self._node = node
         self._answer = answer
-        self._folder = folder
         self._grant = grant
         self._attendance = attendance
+        self._port = ServedPort(folder, answer)
 
     async def stage(self) -> None:
         pass
@@ -99,7 +110,11 @@ class NetworkExchange:
         raise AssertionError("the network's items are prepared by their guests") from fault
 
     async def watch(self) -> Ending | None:
-        await serve_port(self._folder, self._answer, self._welcome)
+        await self._port.serve(self._welcome)
+
+    async def ask_to_stop(self, ending: Ending, in_ms: int) -> None:
+        # A client that does not listen to its port hears it from the broker, with its next heartbeat.
+        await self._port.ask_to_stop(ending, in_ms)
 
     async def collect(self, reason: StopReason | None) -> Ending | None:  # noqa: ARG002 - the guest has delivered
         return None
@@ -111,7 +126,7 @@ class NetworkExchange:
             broker=self._node.broker,
             now=datetime.now(UTC).isoformat(),
             entropy=os.urandom(_ENTROPY_BYTES),
-            proxy=self._grant.proxy_url(PROXY_PORT),
+            proxy=self._grant.proxy_url(self._node.proxy_port),
             ca=self._node.ca_pem,
         )
 
@@ -127,14 +142,39 @@ def share_welcome(node: Node, tags: list[str]) -> Welcome:
     )
 
 
-async def serve_port(folder: Path, answer: DispatchAnswer, welcome: Callable[[], Welcome]) -> NoReturn:
-    """Serve a running vm's port, until cancelled."""
-    said = log.bind(dispatch=answer.dispatch, item=answer.item)
+class ServedPort:
+    """A vm's port, from the launcher's side, for as long as the vm runs."""
+
+    def __init__(self, folder: Path, answer: DispatchAnswer) -> None:
+        self._path = folder / PORT_SOCKET
+        self._log = log.bind(dispatch=answer.dispatch, item=answer.item)
+        self._port: GuestPort | None = None
+
+    async def serve(self, welcome: Callable[[], Welcome]) -> NoReturn:
+        """Serve the port of a vm that runs, until cancelled."""
+        try:
+            async with GuestPort(self._path, on_log=lambda text: self._log.info("guest_said", text=text)) as self._port:
+                await self._port.serve(welcome)
+        except OSError as error:
+            # Without the port the guest never claims, and the boot deadline says so.
+            self._log.warning("port_lost", reason=str(error))
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets that event")
+
+    async def ask_to_stop(self, ending: Ending, in_ms: int) -> bool:
+        """Tell a guest that has our client; False when none was ever heard there."""
+        if self._port is None:
+            return False
+        try:
+            return await self._port.ask_to_stop(Stop(in_ms=in_ms, reason=ending.sentence))
+        except TimeoutError:
+            self._log.warning("port_not_read")
+            return True
+
+
+async def press_power_button(node: Node, answer: DispatchAnswer) -> None:
+    """Ask a guest without our client to power off, as somebody at the machine would."""
     try:
-        async with GuestPort(folder / PORT_SOCKET, on_log=lambda text: said.info("guest_said", text=text)) as port:
-            await port.serve(welcome)
-    except OSError as error:
-        # Without the port the guest never claims, and the boot deadline says so.
-        said.warning("port_lost", reason=str(error))
-    await asyncio.Event().wait()
-    raise AssertionError("nobody sets that event")
+        await node.hypervisor.press_power_button(answer.dispatch)
+    except HypervisorError as error:
+        log.warning("power_button_not_pressed", dispatch=answer.dispatch, reason=str(error))

@@ -25,9 +25,9 @@ from launcher.exchange.virtiofs import virtiofsd
 from launcher.hypervisor.vm import StopReason
 from launcher.node.attendance import Attendance
 from launcher.node.draining import first_of
-from launcher.node.exchanges import Attachments, serve_port, share_welcome
+from launcher.node.exchanges import Attachments, ServedPort, press_power_button, share_welcome
 from launcher.node.node import Node
-from launcher.node.stand_in import StandIn
+from launcher.node.stand_in import StandIn, has_succeeded
 from launcher.node.verdicts import Ending
 
 VIRTIOFS_TAG = "vmbroker"
@@ -57,6 +57,7 @@ class FolderExchange(ABC):
         self._attendance = attendance
         self._stand_in = StandIn(node.outside, answer, staged, client=node.client)
         self._fault: ItemFault | None = None
+        self._asked: Ending | None = None
 
     async def stage(self) -> None:
         """Write the item to the IN folder, its input among it."""
@@ -86,6 +87,11 @@ class FolderExchange(ABC):
             self._fault = self._stand_in.run_limit_reached("the vm ran")
             return None
 
+    async def ask_to_stop(self, ending: Ending, in_ms: int) -> None:  # noqa: ARG002 - a button tells no time
+        """Press the power button; what the vm leaves without a good result counts as stopped by this."""
+        self._asked = ending
+        await press_power_button(self._node, self._answer)
+
     async def collect(self, reason: StopReason | None) -> Ending | None:
         """Read what the vm left, and deliver it while the lease is kept."""
         if reason not in _ITS_OWN_END:
@@ -106,6 +112,8 @@ class FolderExchange(ABC):
             return Ending(Verdict.STOPPED_EARLY, f"the vm powered itself off, and what it left cannot be read: {error}")
         except ProgramFailed as error:
             return Ending(Verdict.HOST_ERROR, f"what the vm left could not be read on this node: {error}")
+        if self._asked is not None and not has_succeeded(harvest.result):
+            return self._asked
         return await self._stand_in.deliver(harvest)
 
     @property
@@ -151,11 +159,18 @@ class SharedExchange(FolderExchange):
         super().__init__(node, answer, staged, folder, attendance)
         self._stack = stack
         self._share = folder / "share"
+        self._port = ServedPort(folder, answer)
 
     async def watch(self) -> Ending | None:
         tags = [VIRTIOFS_TAG] * self._node.abilities.has_virtiofs + [P9_TAG] * self._node.abilities.has_9p
-        serving = serve_port(self._folder, self._answer, lambda: share_welcome(self._node, tags))
+        serving = self._port.serve(lambda: share_welcome(self._node, tags))
         return await first_of(self._too_much(), super().watch(), serving)
+
+    async def ask_to_stop(self, ending: Ending, in_ms: int) -> None:
+        """Ask our client, where it is there; an image's own start-up script is sent the power button."""
+        self._asked = ending
+        if not await self._port.ask_to_stop(ending, in_ms):
+            await press_power_button(self._node, self._answer)
 
     async def stage(self) -> None:
         await super().stage()

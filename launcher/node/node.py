@@ -13,6 +13,7 @@ from launcher.hypervisor.capabilities import Capabilities
 from launcher.hypervisor.hypervisor import Hypervisor
 from launcher.images import ImageCache
 from launcher.node.abilities import Abilities
+from launcher.node.budget import Budgets
 from launcher.node.slot import Slot
 
 
@@ -23,6 +24,8 @@ class Node:
     `session` speaks to the broker, with the launcher's token. `outside` and `mirrors` have none, and go only where a vm
     might: to inputs and outputs at whatever address, without redirects, and to images that somebody else serves.
     `client` is the version that is told to the broker.
+
+    `proxy_port` is where a guest finds the proxy, at the address that is its node's.
 
     `facts` are told with the end of every vm.
     """
@@ -39,10 +42,12 @@ class Node:
     capabilities: Capabilities
     account: Account
     proxy: Proxy
+    proxy_port: int
     cache: ImageCache
     guest_disk: GuestDisk
     seed_disk: Path
     scratch: Path
     slot: Slot
+    budgets: Budgets
     abilities: Abilities
     facts: Mapping[str, str]

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from broker.wire.dispatches import DiskSource, DispatchAnswer
@@ -9,32 +10,34 @@ from launcher.domain_xml import AllowedPaths, Vm, check_output, transform
 from launcher.domain_xml import Node as DomainNode
 from launcher.exchange.origins import Origin
 from launcher.hypervisor.firmware import read_firmwares
-from launcher.images import Source, make_overlay
+from launcher.images import Address, HeldImage, Image
 from launcher.node.exchanges import PORT_SOCKET, Attachments, Exchange
 from launcher.node.node import Node
+from launcher.node.scratch import mark_of
 
 CONSOLE_LOG = "console.log"
 _NVRAM = "nvram.fd"
 
 
-async def prepare(node: Node, answer: DispatchAnswer, folder: Path, exchange: Exchange) -> str:
-    """Fill the vm's run folder and return its domain XML.
+async def prepare(node: Node, answer: DispatchAnswer, folder: Path, exchange: Exchange, stack: AsyncExitStack) -> str:
+    """Fill the vm's run folder and return its domain XML; `stack` holds the images until the vm is gone.
 
     Raises:
-        BadImage, ImageUnavailable: a disk cannot be had.
+        ImageError: a disk cannot be had; which kind of it tells whose fault that is.
         XmlRefused: the researcher's XML asks for the node.
         UnsafeOutput: what we made of it would; a bug of ours, and no vm is started.
         ItemFault, ProgramFailed, NoRootFileSystem: the item's files cannot be brought to the vm.
     """
     overlays: dict[str, str] = {}
     for target, disk in answer.disks.items():
-        image = await _fetch(node, disk)
+        image = stack.enter_context(await _fetch(node, answer, disk))
         overlay = folder / f"{target}.qcow2"
-        await make_overlay(overlay, image, disk.format)
+        await node.cache.make_overlay(overlay, image)
         node.account.take(overlay)
         overlays[target] = str(overlay)
     if answer.nvram is not None:
-        await asyncio.to_thread(shutil.copyfile, await _fetch(node, answer.nvram), folder / _NVRAM)
+        with await _fetch(node, answer, answer.nvram) as image:
+            await asyncio.to_thread(shutil.copyfile, image.path, folder / _NVRAM)
         node.account.take(folder / _NVRAM)
     await exchange.stage()
     # From here on what lies in it may be another thing than what was put there, and nothing writes to it as root.
@@ -43,10 +46,17 @@ async def prepare(node: Node, answer: DispatchAnswer, folder: Path, exchange: Ex
     return await asyncio.to_thread(_domain_xml, node, answer, folder, overlays, attachments)
 
 
-async def _fetch(node: Node, disk: DiskSource) -> Path:
+async def _fetch(node: Node, answer: DispatchAnswer, disk: DiskSource) -> HeldImage:
+    async def renew() -> str:
+        again = await node.dispatches.again(answer.dispatch)
+        sources = [*again.disks.values(), *filter(None, [again.nvram])]
+        return next(source.url for source in sources if source.digest == disk.digest)
+
     is_brokers = Origin.parse(disk.url) == Origin.parse(node.broker) if "://" in disk.url else True
-    session = node.session if is_brokers else node.mirrors
-    return await node.cache.fetch(session, Source(disk.digest, disk.size_bytes, disk.format, disk.url))
+    address = (
+        Address(node.session, disk.url, renew=renew) if is_brokers else Address(node.mirrors, disk.url, is_foreign=True)
+    )
+    return await node.cache.fetch(Image(disk.digest, disk.size_bytes, disk.format), address)
 
 
 def _domain_xml(
@@ -66,6 +76,7 @@ def _domain_xml(
         data_disks=attachments.data_disks,
         shares=attachments.shares,
         has_network=attachments.has_network,
+        launcher=mark_of(node.scratch),
         console_log=str(folder / CONSOLE_LOG),
         channel_socket=str(folder / PORT_SOCKET),
         nvram=str(folder / _NVRAM),
@@ -76,6 +87,7 @@ def _domain_xml(
         accelerator=node.slot.accelerator,
         machine_types=tuple(node.capabilities.machines),
         firmwares=read_firmwares(),
+        has_translation_cache=node.capabilities.has_translation_cache,
     )
     xml = transform(answer.domain_xml.encode(), vm, host)
     allowed = AllowedPaths(

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from launcher.node.removal import remove_tree
 
-_PREFIX = "vmb-node-"
-_LOCK = "lock"
+PREFIX = "vmb-node-"
+LOCK_FILE = "lock"
 _MAGIC = b"scratch folder of a vmbroker launcher; removed when nobody holds a lock on this file\n"
 MAX_PATH_BYTES = 60
 """A Unix socket's path may have 107 bytes (unix(7)); a vm's own part of it takes 40."""
@@ -59,11 +59,43 @@ def remove_leftovers(parent: Path) -> list[Path]:
 
     Folders of other accounts are let be, and so is whatever no launcher made.
     """
-    return [folder for folder in sorted(parent.glob(f"{_PREFIX}*")) if _remove_if_left(folder)]
+    return [folder for folder in sorted(parent.glob(f"{PREFIX}*")) if _remove_if_left(folder)]
+
+
+def mark_of(folder: Path) -> str:
+    """Return what tells a launcher's scratch folder from every other one that this node ever had or will have."""
+    parent = folder.parent.stat()
+    return f"{parent.st_dev}:{parent.st_ino}:{folder}"
+
+
+def is_gone(mark: str) -> bool:
+    """Say whether the launcher with a scratch folder of this mark is surely gone.
+
+    Not, if the folder is out of this process's sight: its launcher may live in a container with a /tmp of its own.
+    """
+    device, _, rest = mark.partition(":")
+    inode, _, path = rest.partition(":")
+    folder = Path(path)
+    try:
+        parent = folder.parent.stat()
+        if (str(parent.st_dev), str(parent.st_ino)) != (device, inode):
+            return False
+        lock = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return folder.parent.is_dir()
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(lock)
+    return True
 
 
 def _make_held_folder(parent: Path) -> tuple[Path, int]:
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     try:
         return folder, _hold(folder)
     except BaseException:
@@ -72,12 +104,12 @@ def _make_held_folder(parent: Path) -> tuple[Path, int]:
 
 
 def _hold(folder: Path) -> int:
-    draft = folder / f"{_LOCK}.new"
+    draft = folder / f"{LOCK_FILE}.new"
     lock = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.write(lock, _MAGIC)
-        draft.rename(folder / _LOCK)
+        draft.rename(folder / LOCK_FILE)
     except BaseException:
         os.close(lock)
         raise
@@ -89,7 +121,7 @@ def _remove_if_left(folder: Path) -> bool:
         status = folder.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
             return False
-        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         # No lock of ours, or gone meanwhile: either way nothing that a launcher left.
         return False
@@ -109,8 +141,8 @@ def _remove(folder: Path) -> None:
     """Remove what can be removed, and the lock when nothing else is left."""
     with contextlib.suppress(OSError):
         for child in folder.iterdir():
-            if child.name != _LOCK:
+            if child.name != LOCK_FILE:
                 remove_tree(child)
-        if [child.name for child in folder.iterdir()] == [_LOCK]:
-            (folder / _LOCK).unlink()
+        if [child.name for child in folder.iterdir()] == [LOCK_FILE]:
+            (folder / LOCK_FILE).unlink()
             folder.rmdir()

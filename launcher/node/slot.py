@@ -1,25 +1,30 @@
-"""What the node lends to this launcher, and what of it is free.
+"""What the node lends to this launcher, what of it is free, and for how long.
 
-Sizes come from the settings where given, else from what the kernel says of this process: its CPU affinity, the memory
-that is available, the space of the scratch folder.
+The end is kept by the steady clock from the moment on when it was learnt: a clock that is set later moves it no more.
 """
 
-import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from broker.wire.dispatches import Room
 from broker.wire.states import Accelerator, Exchange
+from launcher.slot import Fact
 
 QEMU_OVERHEAD_MIB = 220
 """QEMU's own memory beside the guest's: 150 to 220 MiB measured under TCG with a 32 MiB translation cache."""
-_RESERVED_MIB = 512
-"""Left to the node itself when nobody says how much memory the slot has."""
+MARGIN_S = 15.0
+"""From the end of a drain's grace to the slot's end: for destroying what still runs, and telling the broker."""
+LEAST_S = 30.0
+"""What is left before the drain and is less than this is of no use to any vm."""
 
 
 class Slot:
-    """Room for vms, handed out and taken back."""
+    """Room for vms, handed out and taken back.
+
+    Attributes:
+        end: When the slot ends, in seconds since 1970, and who says so; None when nobody does.
+    """
 
     def __init__(
         self,
@@ -30,7 +35,14 @@ class Slot:
         disk_mib: int,
         accelerator: Accelerator,
         exchanges: tuple[Exchange, ...] = (Exchange.NETWORK,),
+        drain_s: float = 0.0,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.end: Fact | None = None
+        self._total_vms = vms
+        self._drain_s = drain_s
+        self._clock_s = clock_s
+        self._end_s: float | None = None
         self.free_vms = vms
         self.free_vcpus = vcpus
         self.free_memory_mib = memory_mib
@@ -38,9 +50,38 @@ class Slot:
         self.accelerator = accelerator
         self.exchanges = exchanges
 
+    @property
+    def is_idle(self) -> bool:
+        return self.free_vms == self._total_vms
+
+    @property
+    def is_late(self) -> bool:
+        """Whether too little time is left for any further vm."""
+        left_s = self.left_s()
+        return left_s is not None and left_s < LEAST_S
+
+    def learn_end(self, end: Fact | None, now_s: float) -> None:
+        """Take note of the slot's end, unless an earlier one is known.
+
+        Args:
+            end: In seconds since 1970.
+            now_s: The time of day, in the same unit.
+        """
+        if end is None or (self.end is not None and end.value >= self.end.value):
+            return
+        self.end = end
+        self._end_s = self._clock_s() + end.value - now_s
+
+    def left_s(self) -> float | None:
+        """Return what is left until the launcher drains for the slot's end, below 0 after it; None without an end."""
+        return None if self._end_s is None else self._end_s - self._drain_s - MARGIN_S - self._clock_s()
+
     def room(self) -> Room | None:
-        """Return what one more vm could get, or None when there is no room for any."""
+        """Return what one more vm could get, or None when there is no room for any, or no time."""
         memory_mib = self.free_memory_mib - QEMU_OVERHEAD_MIB
+        left_s = self.left_s()
+        if self.is_late:
+            return None
         if self.free_vms < 1 or self.free_vcpus < 1 or memory_mib < 1 or self.free_disk_mib < 1:
             return None
         return Room(
@@ -49,6 +90,7 @@ class Slot:
             disk_mib=self.free_disk_mib,
             accelerator=self.accelerator,
             exchanges=self.exchanges,
+            time_left_ms=None if left_s is None else int(left_s * 1000),
         )
 
     def told(self) -> dict[str, str | int]:
@@ -77,22 +119,3 @@ class Slot:
             self.free_vcpus += vcpus
             self.free_memory_mib += memory_mib
             self.free_disk_mib += disk_mib
-
-
-def node_vcpus() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def node_memory_mib() -> int:
-    """Return the memory that is available now, less what the node keeps. Source: proc(5), MemAvailable."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return max(0, int(line.split()[1]) // 1024 - _RESERVED_MIB)
-    raise RuntimeError("/proc/meminfo has no MemAvailable")
-
-
-def free_disk_mib(folder: Path) -> int:
-    """Return the space free for an ordinary account in the folder's file system."""
-    status = os.statvfs(folder)
-    return status.f_bavail * status.f_frsize >> 20

@@ -235,13 +235,18 @@ class StandIn:
         return self._claimed
 
 
+def has_succeeded(result: ExchangeResult | None) -> bool:
+    """Say whether a guest left a result, and that of a success: exit status 0 without a failure's code."""
+    return result is not None and result.exit_code == 0 and result.code is None
+
+
 def _check_result(result: ExchangeResult) -> None:
-    """Accept exit status 0 without a failure's code.
+    """Accept a success.
 
     Raises:
         ItemFault: any other, with what the guest says, or a sentence of ours.
     """
-    if result.exit_code == 0 and result.code is None:
+    if has_succeeded(result):
         return
     said = f"the program exited with status {result.exit_code}"
     if result.exit_code is None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import verdict_table
 from tests.support.grid import REPOSITORY, Broker, Home, built_image, free_port
 from tests.support.guestfs import guestfs_environment
 from tests.support.launching import launched, short_folder
@@ -119,3 +120,7 @@ def stock_image() -> Path:
 def cloud_image() -> Path:
     """Debian with cloud-init, nothing of vmbroker."""
     return built_image("cloud")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    verdict_table.show(terminalreporter)

@@ -1,6 +1,7 @@
-"""Built images, named by the digest of their recipe; one builder at a time, and nothing half-made to be seen.
+"""Built images and roots, named by the digest of their recipe; one builder at a time, and nothing half-made to be seen.
 
-CACHE/images/NAME-DIGEST/disk.qcow2     the image
+CACHE/images/NAME-DIGEST/disk.qcow2     the image, or:
+                         root/          the folder of a clean root
                          inputs/        files for the machine's program, if the recipe makes any
                          recipe.json    what went in and what came out
 """
@@ -35,16 +36,25 @@ class Workplace:
     def disk(self) -> Path:
         return self.result / "disk.qcow2"
 
+    @property
+    def root(self) -> Path:
+        return self.result / "root"
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """One image: `build` fills `Workplace.result` and returns what recipe.json is to tell."""
+    """One image, or another product: `build` fills `Workplace.result` and returns what recipe.json is to tell."""
 
     name: str
     suite: str
     about_s: int
     sources: tuple[str, ...]
     build: Callable[[Workplace], dict[str, str]]
+    product: str = "guest image"
+
+    @property
+    def title(self) -> str:
+        return f"{self.product} {self.name}"
 
     @property
     def digest(self) -> str:
@@ -52,14 +62,14 @@ class Recipe:
 
 
 def ensure(recipe: Recipe, say: Callable[[str], None]) -> Path:
-    """The folder of a recipe's image, built now unless it is there. Older builds of the same recipe are removed.
+    """The folder of a recipe's product, built now unless it is there. Older builds of the same recipe are removed.
 
     Raises:
         BuildFailed: nothing of the attempt is left.
     """
     images = cache_folder() / "images"
     folder = images / f"{recipe.name}-{recipe.digest}"
-    title = f"setup: guest image {recipe.name}"
+    title = f"setup: {recipe.title}"
     if folder.is_dir():
         say(f"{title}: already there")
         return folder
@@ -72,9 +82,8 @@ def ensure(recipe: Recipe, say: Callable[[str], None]) -> Path:
         facts = _build(recipe, folder)
         for old in images.glob(f"{recipe.name}-*"):
             if old != folder:
-                shutil.rmtree(old, ignore_errors=True)
-        size_mib = (folder / "disk.qcow2").stat().st_size / 2**20
-        say(f"{title}: built in {facts['seconds']} s, {size_mib:.0f} MiB")
+                _remove(old)
+        say(f"{title}: built in {facts['seconds']} s, {_size_bytes(folder) / 2**20:.0f} MiB")
     return folder
 
 
@@ -98,18 +107,26 @@ def _build(recipe: Recipe, folder: Path) -> dict[str, object]:
 
 
 def _facts(recipe: Recipe, place: Workplace, packages: dict[str, str], *, seconds: int) -> dict[str, object]:
-    with place.disk.open("rb") as disk:
-        digest = hashlib.file_digest(disk, "sha256").hexdigest()
     inputs = place.result / "inputs"
     return {
         "name": recipe.name,
         "recipe": recipe.digest,
         "suite": recipe.suite,
         "seconds": seconds,
-        "disk": {"file": place.disk.name, "digest": f"sha256:{digest}", "size_bytes": place.disk.stat().st_size},
+        **({"disk": _disk_facts(place.disk)} if place.disk.exists() else {}),
         "inputs": sorted(path.name for path in inputs.iterdir()) if inputs.is_dir() else [],
         "packages": dict(sorted(packages.items())),
     }
+
+
+def _disk_facts(disk: Path) -> dict[str, object]:
+    with disk.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"file": disk.name, "digest": f"sha256:{digest}", "size_bytes": disk.stat().st_size}
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*"))
 
 
 def cache_folder() -> Path:

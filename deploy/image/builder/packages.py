@@ -18,6 +18,7 @@ _OPTIONS = [
     '--aptopt=Acquire::Languages "none"',
     '--aptopt=Acquire::Retries "3"',
     '--aptopt=APT::Install-Recommends "false"',
+    "--dpkgopt=force-unsafe-io",  # what a cut of power spoils is built anew
     '--aptopt=APT::Sandbox::User "root"',  # the sandbox account could not enter an ordinary user's home
 ]
 _WITHOUT_DOCUMENTATION = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.wire.port import MAX_LINE_BYTES, Welcome
+from broker.wire.port import MAX_LINE_BYTES, Stop, Welcome
 from launcher.exchange.port import GuestPort
 
 LIMIT_S = 20
@@ -65,6 +65,32 @@ async def test_each_hello_is_welcomed_with_fresh_entropy(guest: Guest) -> None:
         }
         assert len(base64.b64decode(answers[0]["entropy"])) == 32
         assert answers[0]["entropy"] != answers[1]["entropy"]
+        writer.transport.abort()
+        async with asyncio.timeout(LIMIT_S):
+            await serving
+
+
+async def test_a_guest_is_asked_to_stop_and_asked_again_after_each_hello(guest: Guest) -> None:
+    async with GuestPort(guest.path) as port:
+        assert not await port.ask_to_stop(Stop(in_ms=90_000, reason="too early")), "nobody has said a word yet"
+        serving = asyncio.create_task(port.serve(make_welcome))
+        reader, writer = await guest.streams()
+
+        async def next_of() -> dict[str, object]:
+            async with asyncio.timeout(LIMIT_S):
+                told: dict[str, object] = json.loads(await reader.readline())
+                return told
+
+        writer.write(b'{"type":"hello","client":"1"}\n')
+        assert [(await next_of())["type"] for _ in range(2)] == ["welcome", "stop"]
+        assert await port.ask_to_stop(Stop(in_ms=60_000, reason="the slot ends"))
+        assert await next_of() == {"type": "stop", "in_ms": 60_000, "reason": "the slot ends"}
+        writer.write(b'{"type":"hello","client":"1"}\n')
+        assert (await next_of())["type"] == "welcome"
+        again = await next_of()
+        assert again["reason"] == "the slot ends"
+        assert isinstance(again["in_ms"], int)
+        assert 0 < again["in_ms"] <= 60_000
         writer.transport.abort()
         async with asyncio.timeout(LIMIT_S):
             await serving

@@ -39,7 +39,9 @@ async def daemon(scratch: Path, account: Account) -> AsyncIterator[PrivateDaemon
 
 @pytest.fixture
 async def hypervisor(daemon: PrivateDaemon) -> AsyncIterator[Hypervisor]:
-    async with Hypervisor(daemon.uri, log_folder=daemon.log_folder, poll_s=0.5, silence_limit_s=2.0) as hypervisor:
+    async with Hypervisor(
+        daemon.uri, log_folder=daemon.log_folder, poll_s=0.5, silence_limit_s=2.0, autodestroy=False
+    ) as hypervisor:
         yield hypervisor
 
 

@@ -27,7 +27,7 @@ async def main(folder: Path) -> None:
     guest = Guest(IDLE)
     async with (
         private_daemon(folder / "libvirt", account, show_kvm=False) as daemon,
-        Hypervisor(daemon.uri) as hypervisor,
+        Hypervisor(daemon.uri, autodestroy=False) as hypervisor,
     ):
         await hypervisor.start_vm(guest.on_file(guest.make_disk(folder, account)))
         sys.stdout.write("running\n")

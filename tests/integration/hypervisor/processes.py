@@ -28,7 +28,14 @@ def _tasks(pid: int) -> list[Path]:
 
 
 def named(pids: list[int], name: str) -> list[int]:
-    return [pid for pid in pids if (PROC / str(pid) / "comm").read_text().startswith(name)]
+    return [pid for pid in pids if _name(pid).startswith(name)]
+
+
+def _name(pid: int) -> str:
+    try:
+        return (PROC / str(pid) / "comm").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def status(pid: int) -> dict[str, str]:

@@ -123,7 +123,7 @@ async def test_a_folder_with_a_long_path_does(scratch: Path, account: Account) -
     guest = Guest(IDLE)
     async with (
         private_daemon(folder, account, show_kvm=False) as daemon,
-        Hypervisor(daemon.uri) as hypervisor,
+        Hypervisor(daemon.uri, autodestroy=False) as hypervisor,
     ):
         vm = await hypervisor.start_vm(guest.on_file(guest.make_disk(scratch, account)))
         assert await hypervisor.list_vms() == [vm]

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -29,6 +30,16 @@ from tests.support.waiting import until
 DISK_MIB = 16
 
 
+@dataclass(frozen=True)
+class Buttons:
+    """The one thing of a hypervisor that an exchange by folders uses; what was pressed is noted."""
+
+    pressed: list[str]
+
+    async def press_power_button(self, uuid: str) -> None:
+        self.pressed.append(uuid)
+
+
 async def dispatched(user: Api, launcher: Api, exchange: str, **limits: int) -> DispatchAnswer:
     stream = await add_stream(
         user, run="/opt/app/run", needs={"exchange": exchange, "disk_mib": DISK_MIB}, limits=limits
@@ -39,10 +50,19 @@ async def dispatched(user: Api, launcher: Api, exchange: str, **limits: int) -> 
 
 
 @asynccontextmanager
-async def staged(user: Api, answer: DispatchAnswer, folder: Path) -> AsyncIterator[Exchange]:
+async def staged(
+    user: Api, answer: DispatchAnswer, folder: Path, pressed: list[str] | None = None
+) -> AsyncIterator[Exchange]:
     async with Session(user.url) as session, AsyncExitStack() as stack:
         able = Abilities(has_9p=True, has_disks=True)
-        parts = {"outside": session, "client": "1.0", "account": Account.choose(), "abilities": able}
+        buttons = Buttons([] if pressed is None else pressed)
+        parts = {
+            "outside": session,
+            "client": "1.0",
+            "account": Account.choose(),
+            "abilities": able,
+            "hypervisor": buttons,
+        }
         # What else a node has, no exchange by folders looks at.
         node = cast("Node", SimpleNamespace(**parts))
         exchange = folder_exchange(node, answer, folder, Attendance(node, answer), stack)
@@ -123,6 +143,38 @@ async def test_a_boot_limit_shorter_than_the_blind_claim_is_claimed_within(
         began_s = time.monotonic()
         await until(is_running, "the claim")
         assert time.monotonic() - began_s < 4
+
+
+STOPPED = Ending(Verdict.DRAINED, "the slot ends")
+
+
+@pytest.mark.parametrize(
+    ("result", "verdict"),
+    [
+        ('{"exit_code": 75}', Verdict.DRAINED),
+        ('{"exit_code": 143}', Verdict.DRAINED),
+        ('{"exit_code": 0}', Verdict.COMPLETED),
+    ],
+)
+async def test_what_a_guest_leaves_that_was_asked_to_stop_counts_when_it_is_a_success(
+    user: Api, launcher: Api, tmp_path: Path, result: str, verdict: Verdict
+) -> None:
+    answer = await dispatched(user, launcher, "shared")
+    out = tmp_path / "share" / "out"
+    pressed: list[str] = []
+    async with staged(user, answer, tmp_path, pressed) as exchange:
+        (out / "output").mkdir()
+        (out / "started").touch()
+        async with watched(exchange) as watch:
+            await exchange.ask_to_stop(STOPPED, 60_000)
+            (out / "result.json").write_text(result)
+            async with asyncio.timeout(10):
+                await watch
+        ending = await exchange.collect(None)
+
+    assert pressed == [answer.dispatch], "a guest that never said hello has no client of ours"
+    assert ending is not None
+    assert ending.verdict is verdict
 
 
 async def test_nothing_is_given_away_before_it_is_whole(

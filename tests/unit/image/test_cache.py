@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy.image.builder.cache import Recipe, Workplace, digest_of, ensure, files_below
+from deploy.image.builder.roots import site_packages
 from deploy.image.builder.run import BuildFailed, run
 
 
@@ -79,3 +80,22 @@ def test_the_digest_follows_names_contents_and_permissions(tmp_path: Path) -> No
     (tree / "__pycache__/init.pyc").write_bytes(b"compiled")
     assert digest() == seen[-1]
     assert len(set(seen)) == 4
+
+
+def test_a_product_without_a_disk_is_told_by_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VMBROKER_CACHE", str(tmp_path))
+
+    def build_root(place: Workplace) -> dict[str, str]:
+        place.root.mkdir()
+        return {}
+
+    said: list[str] = []
+    recipe = Recipe("root-x", "sid", about_s=1, sources=("build",), build=build_root, product="clean root")
+    folder = ensure(recipe, said.append)
+    assert (folder / "root").is_dir()
+    assert "disk" not in json.loads((folder / "recipe.json").read_text())
+    assert said[0].startswith("setup: clean root root-x: building")
+
+
+def test_a_list_of_packages_has_comments_and_empty_lines() -> None:
+    assert site_packages("# why\n\nqemu-utils\nlibvirt-daemon # the daemon\n") == ["qemu-utils", "libvirt-daemon"]

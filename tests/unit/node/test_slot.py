@@ -1,9 +1,34 @@
 from broker.wire.states import Accelerator
-from launcher.node.slot import QEMU_OVERHEAD_MIB, Slot
+from launcher.node.slot import LEAST_S, MARGIN_S, QEMU_OVERHEAD_MIB, Slot
+from launcher.slot import Fact
+
+NOW_S = 1_795_000_000.0
+
+
+class Clock:
+    """The steady clock of a node."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def slot_of(clock: Clock, *, vms: int = 2, drain_s: float = 0.0) -> Slot:
+    return Slot(
+        vms=vms,
+        vcpus=3,
+        memory_mib=2_000,
+        disk_mib=50_000,
+        accelerator=Accelerator.TCG,
+        drain_s=drain_s,
+        clock_s=clock,
+    )
 
 
 def test_a_vm_takes_its_share_and_qemus_overhead_and_gives_it_back() -> None:
-    slot = Slot(vms=2, vcpus=3, memory_mib=2_000, disk_mib=50_000, accelerator=Accelerator.TCG)
+    slot = slot_of(Clock())
     before = slot.room()
     with slot.taken(vcpus=1, memory_mib=512, disk_mib=10_000):
         room = slot.room()
@@ -14,7 +39,43 @@ def test_a_vm_takes_its_share_and_qemus_overhead_and_gives_it_back() -> None:
 
 
 def test_no_room_is_offered_when_any_part_of_it_is_gone() -> None:
-    slot = Slot(vms=1, vcpus=8, memory_mib=8_000, disk_mib=50_000, accelerator=Accelerator.TCG)
+    slot = slot_of(Clock(), vms=1)
     with slot.taken(vcpus=1, memory_mib=512, disk_mib=1):
         assert slot.room() is None
     assert Slot(vms=1, vcpus=1, memory_mib=QEMU_OVERHEAD_MIB, disk_mib=1, accelerator=Accelerator.TCG).room() is None
+
+
+def test_the_room_lasts_until_the_drain_and_no_clock_that_is_set_moves_it() -> None:
+    clock = Clock()
+    slot = slot_of(clock, drain_s=30)
+    room = slot.room()
+    assert room is not None
+    assert room.time_left_ms is None
+    slot.learn_end(Fact(int(NOW_S) + 1_000, "the batch system"), NOW_S)
+    clock.now_s += 100
+    room = slot.room()
+    assert room is not None
+    assert room.time_left_ms == (1_000 - 30 - MARGIN_S - 100) * 1000
+
+
+def test_an_end_that_is_told_later_counts_when_it_is_earlier() -> None:
+    clock = Clock()
+    slot = slot_of(clock)
+    slot.learn_end(Fact(int(NOW_S) + 1_000, "the batch system"), NOW_S)
+    slot.learn_end(Fact(int(NOW_S) + 2_000, "the node"), NOW_S)
+    assert slot.left_s() == 1_000 - MARGIN_S
+    slot.learn_end(Fact(int(NOW_S) + 500, "the node"), NOW_S)
+    assert slot.left_s() == 500 - MARGIN_S
+    assert slot.end is not None
+    assert slot.end.source == "the node"
+
+
+def test_nothing_is_offered_when_too_little_time_is_left() -> None:
+    clock = Clock()
+    slot = slot_of(clock)
+    slot.learn_end(Fact(int(NOW_S) + 1_000, "the batch system"), NOW_S)
+    clock.now_s += 1_000 - MARGIN_S - LEAST_S
+    assert slot.room() is not None
+    clock.now_s += 1
+    assert slot.is_late
+    assert slot.room() is None

@@ -1,0 +1,92 @@
+"""From this installation to a bundle that has been seen to run."""
+
+import asyncio
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from launcher.bundle.archive import Written, write_archive
+from launcher.bundle.contents import list_members
+from launcher.bundle.failure import CannotBundle
+from launcher.bundle.layout import LAUNCHER
+from launcher.carried import carried
+from launcher.durable import rename_durably
+from launcher.guest_disk import CannotBuildGuestDisk, GuestDisk, ensure_guest_disk
+from launcher.guest_disk.contents import client_version
+
+_UNPACK_LIMIT_S: Final = 300
+_RUN_LIMIT_S: Final = 120
+
+
+def make_bundle(output: Path, *, force: bool = False) -> Written:
+    """Write the bundle of this launcher to `output`, whole and tried out, or leave everything as it was.
+
+    Args:
+        output: A file, in a folder that is there.
+        force: Replace a file that is there.
+
+    Raises:
+        CannotBundle: there is none; the text says why.
+    """
+    if carried() is not None:
+        raise CannotBundle(
+            "this launcher runs from a bundle: copy its archive, or make one where vmbroker is installed"
+        )
+    _check_output(output, force=force)
+    draft = output.with_name(f".{output.name}.{os.getpid()}.building")
+    try:
+        with tempfile.TemporaryDirectory(prefix="vmb-bundle-") as name:
+            disk = asyncio.run(ensure_guest_disk(Path(name) / "disk"))
+            written = _write(draft, disk)
+            _check_runs(draft, Path(name) / "unpacked")
+        rename_durably(draft, output)
+    except CannotBuildGuestDisk as error:
+        raise CannotBundle(str(error)) from error
+    except OSError as error:
+        raise CannotBundle(f"{output} cannot be made: {error}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return written
+
+
+def _top() -> str:
+    return f"vmbroker-{client_version()}"
+
+
+def _check_output(output: Path, *, force: bool) -> None:
+    if not output.parent.is_dir():
+        raise CannotBundle(f"{output.parent} is no folder: make it first")
+    if output.is_dir():
+        raise CannotBundle(f"{output} is a folder: name a file, as {output / f'{_top()}.tar.gz'}")
+    if output.exists() and not force:
+        raise CannotBundle(f"{output} is there already: name another file, or replace it with --force")
+    if not os.access(output.parent, os.W_OK | os.X_OK):
+        raise CannotBundle(f"{output.parent} lets this account make no file: name a file elsewhere")
+
+
+def _write(draft: Path, disk: GuestDisk) -> Written:
+    with draft.open("wb") as file:
+        return write_archive(file, _top(), list_members(disk))
+
+
+def _check_runs(archive: Path, scratch: Path) -> None:
+    """Unpack it as a node would, and have it say its version without any environment."""
+    scratch.mkdir()
+    _run(["tar", "-xzf", str(archive), "-C", str(scratch)], _UNPACK_LIMIT_S, None)
+    said = _run([str(scratch / _top() / LAUNCHER), "--version"], _RUN_LIMIT_S, {})
+    if client_version() not in said.split():
+        raise CannotBundle(f"an unpacked copy of the bundle says {said!r} for its version, not {client_version()}")
+
+
+def _run(command: list[str], limit_s: float, environment: dict[str, str] | None) -> str:
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, errors="replace", timeout=limit_s, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CannotBundle(f"{command[0]} did not end within {limit_s:g} s") from error
+    if done.returncode != 0:
+        raise CannotBundle(f"trying the bundle out, {command[0]} failed: {done.stderr.strip()[-300:]}")
+    return done.stdout

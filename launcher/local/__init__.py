@@ -1,0 +1,1 @@
+"""The launchers of this node, seen from beside them: `launcher ps` and `launcher drain`."""
