@@ -3,7 +3,7 @@
 from lxml import etree
 
 from launcher.domain_xml.build import Build
-from launcher.domain_xml.tree import add, only, put_one
+from launcher.domain_xml.tree import add, only, put_one, take_out
 
 
 def set_hardware(root: etree._Element, build: Build) -> None:
@@ -12,6 +12,11 @@ def set_hardware(root: etree._Element, build: Build) -> None:
     put_one(devices, "emulator", text=build.node.emulator)
     put_one(devices, "memballoon", {"model": "none"})
     put_one(devices, "panic", {"model": "isa"})
+    for controller in devices.findall("controller"):
+        if controller.get("type") != "pci":
+            # The table judges them by themselves; they belong to PCI's kind of controller alone.
+            take_out(controller, "model")
+            take_out(controller, "target")
     rng = only(devices, "rng")
     rng.set("model", "virtio")
     put_one(rng, "backend", {"model": "random"}, "/dev/urandom")

@@ -14,8 +14,8 @@ RNG = "{http://relaxng.org/ns/structure/1.0}"
 DEEPEST = 6
 LEFT_UNKNOWN = (
     # Of kinds of address that are dropped whole: only those of PCI and of drives are kept, with what they have.
-    r"devices/(disk|controller|interface|rng|video)/address/(@(base|iobase|irq|port|reg|cssid|ssid|devno)|zpci.*)",
-    r"devices/(controller|interface|rng|video)/address/@(controller|target|unit)",
+    r"devices/(disk|controller|interface|rng|video|watchdog)/address/(@(base|iobase|irq|port|reg|cssid|ssid|devno)|zpci.*)",
+    r"devices/(controller|interface|rng|video|watchdog)/address/@(controller|target|unit)",
 )
 TREATMENTS: dict[str, set[Treatment]] = {}
 for _rule in RULES:

@@ -39,3 +39,9 @@ def test_a_setting_that_does_not_exist_is_refused_in_the_environment_too(monkeyp
     monkeypatch.setenv("VMBROKER_LAUNCHER_VMZ", "1")
     with pytest.raises(SettingsError, match="VMBROKER_LAUNCHER_VMZ"):
         read_settings()
+
+
+def test_an_open_network_goes_with_a_libvirt_of_the_sites_alone() -> None:
+    with pytest.raises(SettingsError, match=r"goes with a libvirt_uri.*leave network out, or name the site's libvirt"):
+        read_settings(network="open")
+    assert read_settings(network="open", libvirt_uri="qemu:///system").network == "open"
