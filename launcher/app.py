@@ -1,12 +1,13 @@
 """Wiring: from settings to a running launcher, and back to nothing."""
 
 import asyncio
+import errno
 import importlib.metadata
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from launcher.hypervisor.account import Account
 from launcher.hypervisor.errors import HypervisorError
 from launcher.hypervisor.in_use import LibvirtInUse, private_libvirt, site_libvirt
 from launcher.images import ImageCache, Mirrors, mirror_folder
+from launcher.images.errors import cache_failure
 from launcher.node.abilities import Abilities, probe_abilities
 from launcher.node.agent import Agent
 from launcher.node.budget import Budgets
@@ -40,12 +42,13 @@ from launcher.node.slot import Slot
 from launcher.node.slot_end import drain_before_end
 from launcher.node.standing import Standing
 from launcher.node.verdicts import Ending
-from launcher.settings import Settings, default_cache, slot_of
+from launcher.settings import Settings, SettingsError, default_cache, slot_of
 from launcher.slot import SlotFacts
 
 log = structlog.get_logger()
 
 _IMAGE_REDIRECTS = 3
+_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
 async def run(settings: Settings, login: Login, ca_pem: str | None) -> None:
@@ -71,14 +74,14 @@ async def run(settings: Settings, login: Login, ca_pem: str | None) -> None:
         log.info("launcher_started", launcher=settings.name, **node.slot.told(), **_told(facts))
         standing, about = Standing(node.slot), _about(settings, login, facts)
         presence = Presence(node.dispatches, standing, about)
-        telling = background.create_task(presence.keep(drain))
+        telling = background.create_task(presence.keep())
         writing = background.create_task(keep_state_file(node.scratch, standing, about))
         try:
             refusal = await Agent(node, standing, about).run(drain)
         finally:
             for task in (serving, looking, guarding, ending, telling, writing):
                 task.cancel()
-        await presence.leave()
+        await _leave(presence, drain)
     log.info("launcher_stopped", launcher=settings.name)
     if refusal is not None:
         raise refusal
@@ -86,9 +89,18 @@ async def run(settings: Settings, login: Login, ca_pem: str | None) -> None:
         raise HypervisorError(f"the launcher's libvirtd ended by itself, and its vms with it: {guarding.result()}")
 
 
+async def _leave(presence: Presence, drain: Drain) -> None:
+    try:
+        async with asyncio.timeout(drain.words_left_s()):
+            await presence.leave()
+    except TimeoutError:
+        log.warning("leave_not_answered", reason="the launcher ends")
+
+
 async def _drain_without_libvirtd(libvirt: LibvirtInUse, drain: Drain) -> str:
     reason = await libvirt.wait_ended()
     log.error("libvirtd_ended", reason=reason)
+    drain.has_lost_vms = True
     sentence = f"the launcher's libvirtd ended by itself, and its vms with it: {reason}"
     drain.order_at_once(Ending(Verdict.HOST_ERROR, sentence))
     return reason
@@ -125,12 +137,13 @@ async def _node(
     async with AsyncExitStack() as stack:
         site = await _site_libvirt(settings, stack)
         account = site.account if site else Account.choose(settings.account)
-        cache = await _image_cache(settings, login, account, stack)
+        cache = await _image_cache(settings, facts.cache_mib, login, account, stack)
         # What is not named by a digest must not come from another account that shares the cache.
         private = cache.own_folder
-        probe = await _accelerator(settings, account, private)
-        guest_disk = await ensure_guest_disk(private)
-        seed_disk = await ensure_seed_disk(private)
+        with _cache_named(settings.cache):
+            probe = await _accelerator(settings, account, private)
+            guest_disk = await ensure_guest_disk(private)
+            seed_disk = await ensure_seed_disk(private)
         await check_images_usable(account, guest_disk.path)
         scratch = stack.enter_context(scratch_folder(settings.scratch))
         session = await stack.enter_async_context(Session(login.url, token=login.token, ca_pem=ca_pem))
@@ -193,19 +206,40 @@ async def _at_site(abilities: Abilities, site: LibvirtInUse, settings: Settings,
     return replace(abilities, has_virtiofs=has_virtiofs, has_network=is_open)
 
 
-async def _image_cache(settings: Settings, login: Login, account: Account, stack: AsyncExitStack) -> ImageCache:
+@contextmanager
+def _cache_named(cache: Path) -> Iterator[None]:
+    """Name the folder in what the kernel says of its disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        raise cache_failure(cache, error) from error
+
+
+async def _image_cache(
+    settings: Settings, limit_mib: int | None, login: Login, account: Account, stack: AsyncExitStack
+) -> ImageCache:
     # Of their own, so that no image that a researcher names is asked of the site's servers.
     origins = [Origin.parse(mirror) for mirror in settings.mirrors if mirror_folder(mirror) is None]
     session = await stack.enter_async_context(_guarded(login, None, origins, redirects=_IMAGE_REDIRECTS))
     cache = ImageCache(
         settings.cache,
         look_as(account),
-        limit_mib=settings.cache_mib,
+        limit_mib=limit_mib,
         mirrors=Mirrors(settings.mirrors, session),
-        memory=default_cache(),
+        memory=_memory(),
     )
     cache.prepare()
     return cache
+
+
+def _memory() -> Path | None:
+    """Return where this account remembers what it has hashed, None where it has no home."""
+    try:
+        return default_cache()
+    except SettingsError:
+        return None
 
 
 def _guarded(login: Login, ca_pem: str | None, trusted: list[Origin], *, redirects: int) -> Session:

@@ -4,26 +4,27 @@ Exit statuses: 0 stopped as asked, 1 the node or the broker does not allow it, 2
 """
 
 import asyncio
-import ssl
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import structlog
 import typer
 
 from broker.client.login import NoLogin, find_launcher_login
 from broker.client.session import CallError
 from launcher.app import client_version, run
+from launcher.authority import NoAuthority, read_authority
 from launcher.bundle.command import bundle
+from launcher.check_config import check_config
 from launcher.check_machine import check_machine
 from launcher.doctor.command import doctor
 from launcher.guest_disk import CannotBuildGuestDisk
 from launcher.hypervisor.errors import HypervisorError
 from launcher.images import ImageError
 from launcher.local.commands import drain, ps
+from launcher.logs import set_up_logs
 from launcher.node.scratch import ScratchError
-from launcher.settings import Settings, SettingsError, read_settings, slot_of
+from launcher.settings import SettingsError, read_settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,8 +53,12 @@ def root(
 @app.command(name="run")
 def run_command(
     broker: Annotated[str | None, typer.Option(help="Address of the broker; default: the login's.")] = None,
-    token_file: Annotated[Path | None, typer.Option(help="File with the launcher's token; default: the login.")] = None,
-    ca_file: Annotated[Path | None, typer.Option(help="PEM file to check the broker's certificate with.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(readable=False, help="File with the launcher's token; default: the login.")
+    ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(readable=False, help="PEM file to check the broker's certificate with.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="This launcher's name; default: made of the host's.")] = None,
     vms: Annotated[int | None, typer.Option(help="Most vms at a time.")] = None,
     vcpus: Annotated[int | None, typer.Option(help="Virtual processors for vms; default: measured.")] = None,
@@ -65,45 +70,50 @@ def run_command(
     end: Annotated[str | None, typer.Option(help="When the slot ends, RFC 3339; default: the batch system's.")] = None,
     drain_s: Annotated[int | None, typer.Option(help="Seconds that a vm gets to stop before it is destroyed.")] = None,
     user: Annotated[list[str] | None, typer.Option(help="Whose items to run; repeatable; default: all.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of images.")] = None,
+    cache: Annotated[Path | None, typer.Option(readable=False, help="Folder of images.")] = None,
     cache_mib: Annotated[int | None, typer.Option(help="Most that the folder of images takes.")] = None,
     mirror: Annotated[
         list[str] | None, typer.Option(help="Address of a folder where images are looked for first; repeatable.")
     ] = None,
-    scratch: Annotated[Path | None, typer.Option(help="Folder for what dies with the launcher; a short path.")] = None,
+    scratch: Annotated[
+        Path | None, typer.Option(readable=False, help="Folder for what dies with the launcher; a short path.")
+    ] = None,
     account: Annotated[str | None, typer.Option(help="Account QEMU runs under when the launcher is root.")] = None,
     trusted_origin: Annotated[
         list[str] | None, typer.Option(help="HOST:PORT on this node or its network that vms may reach; repeatable.")
     ] = None,
 ) -> None:
     """Offer this node's room to the broker and run the vms it gives, until SIGTERM or Ctrl-C."""
-    settings = _settings(
-        broker=broker,
-        token_file=token_file,
-        ca_file=ca_file,
-        name=name,
-        vms=vms,
-        vcpus=vcpus,
-        memory_mib=memory_mib,
-        disk_mib=disk_mib,
-        accelerator=accelerator,
-        libvirt_uri=libvirt_uri,
-        network=network,
-        end=end,
-        drain_s=drain_s,
-        users=tuple(user) if user else None,
-        cache=cache,
-        cache_mib=cache_mib,
-        mirrors=tuple(mirror) if mirror else None,
-        scratch=scratch,
-        account=account,
-        trusted_origins=tuple(trusted_origin) if trusted_origin else None,
-    )
-    _set_up_logs()
+    try:
+        settings = read_settings(
+            broker=broker,
+            token_file=token_file,
+            ca_file=ca_file,
+            name=name,
+            vms=vms,
+            vcpus=vcpus,
+            memory_mib=memory_mib,
+            disk_mib=disk_mib,
+            accelerator=accelerator,
+            libvirt_uri=libvirt_uri,
+            network=network,
+            end=end,
+            drain_s=drain_s,
+            users=tuple(user) if user else None,
+            cache=cache,
+            cache_mib=cache_mib,
+            mirrors=tuple(mirror) if mirror else None,
+            scratch=scratch,
+            account=account,
+            trusted_origins=tuple(trusted_origin) if trusted_origin else None,
+        )
+    except SettingsError as error:
+        _fail(str(error), _USAGE)
+    set_up_logs()
     try:
         login = find_launcher_login(settings.broker, settings.token_file)
-        ca_pem = _authority(settings.ca_file)
-    except NoLogin as error:
+        ca_pem = read_authority(settings.ca_file)
+    except (NoLogin, NoAuthority) as error:
         _fail(str(error), _USAGE)
     try:
         asyncio.run(run(settings, login, ca_pem))
@@ -113,32 +123,7 @@ def run_command(
         _fail(f"the node does not let the launcher work: {error}", _FAILED)
 
 
-def _authority(file: Path | None) -> str | None:
-    """Return the PEM text of the broker's authority, checked."""
-    if file is None:
-        return None
-    try:
-        pem = file.read_text(encoding="ascii")
-        ssl.create_default_context().load_verify_locations(cadata=pem)
-    except (OSError, ValueError) as error:
-        _fail(f"{file} is no PEM file of an authority: {error}", _USAGE)
-    return pem
-
-
-@app.command()
-def check_config() -> None:
-    """Read the settings as `run` would and show them, and the slot that comes of them, or every fault in them."""
-    settings = _settings()
-    for name, value in settings.model_dump().items():
-        typer.echo(f"{name} = {value}")
-    facts = slot_of(settings)
-    sizes = {"vcpus": facts.vcpus.value, "memory_mib": facts.memory_mib.value, "disk_mib": facts.disk_mib.value}
-    for name, held in {**sizes, "end": facts.ends_at}.items():
-        typer.echo(f"slot {name} = {held} ({facts.sources.get(name, 'nobody tells')})")
-    for sentence in facts.warnings:
-        typer.echo(f"passed over: {sentence}", err=True)
-
-
+app.command()(check_config)
 app.command()(check_machine)
 app.command()(bundle)
 app.command()(doctor)
@@ -146,33 +131,7 @@ app.command()(ps)
 app.command()(drain)
 
 
-def _settings(**given: object) -> Settings:
-    try:
-        return read_settings(**given)
-    except SettingsError as error:
-        _fail(str(error), _USAGE)
-
-
-def _set_up_logs() -> None:
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *_renderers(is_terminal=sys.stderr.isatty()),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
-def _renderers(*, is_terminal: bool) -> list[structlog.typing.Processor]:
-    if is_terminal:
-        # Without the values of variables, which a fuller traceback has: tickets are among them.
-        return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-    logfmt = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"])
-    return [structlog.processors.format_exc_info, logfmt]
-
-
 def _fail(sentence: str, status: int) -> NoReturn:
-    typer.echo(f"launcher: {sentence}", err=True)
+    for line in sentence.splitlines():
+        typer.echo(f"launcher: {line}", err=True)
     sys.exit(status)

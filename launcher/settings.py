@@ -3,11 +3,15 @@
 Read once, at start; unknown keys are refused and all faults are told at once.
 """
 
+import json
 import os
+import re
 import socket
+import tomllib
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -18,21 +22,43 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from broker.wire.names import NAME_PATTERN
+from broker.wire.names import NAME_PATTERN, check_name
 from launcher.exchange.origins import Origin
+from launcher.settings_faults import Sources, faults_of, strange_variables
 from launcher.slot import Given, SlotFacts, read_slot
 
 
 class SettingsError(Exception):
-    """The settings are not valid; the text names every fault, a line each."""
+    """The settings are not valid; the text names every fault, a line each.
+
+    Attributes:
+        names: The settings that are at fault, as far as single ones are.
+    """
+
+    def __init__(self, *faults: str, names: frozenset[str] = frozenset()) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+        self.names = names
+
+
+_SHARED_CACHE: Final = Path("/var/cache/vmbroker")
 
 
 def default_cache() -> Path:
-    """Return the cache folder of this account alone."""
+    """Return the cache folder of this account alone.
+
+    Raises:
+        SettingsError: nobody tells where this account's home is.
+    """
     if os.geteuid() == 0:
         # Root's home is closed to the account that QEMU runs under.
-        return Path("/var/cache/vmbroker")
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vmbroker" / "launcher"
+        return _SHARED_CACHE
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vmbroker" / "launcher"
+    except RuntimeError as error:
+        raise SettingsError(
+            f"uid {os.geteuid()} has no home folder on this node to keep images in: set HOME, or name one with --cache"
+        ) from error
 
 
 def _default_name() -> str:
@@ -40,7 +66,7 @@ def _default_name() -> str:
 
 
 _PREFIX = "VMBROKER_LAUNCHER_"
-_TOKEN_FILE_VARIABLE = f"{_PREFIX}TOKEN_FILE"
+_LIBVIRT_HERE: Final = re.compile(r"qemu(\+unix)?:///(system|session)(\?\S+)?")
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -79,10 +105,14 @@ class Settings(BaseSettings):
     users: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="whose items this node runs; default: everybody's whom the token covers"
     )
-    labels: dict[str, str] = Field({}, description="what `broker launchers` shows of this node beside its sizes")
+    labels: Annotated[dict[str, str], NoDecode] = Field(
+        {}, description="what `broker launchers` shows of this node beside its sizes; in the environment as JSON"
+    )
     contact: str = Field("", max_length=256, description="whom to write to about this node")
     cache_mib: Positive | None = Field(
-        None, description="most that the image cache takes; default: nine tenths of what it has and what is free"
+        None,
+        description="most that the image cache takes; default: nine tenths of what it has and what is free, or half of "
+        "what is free where scratch is on the same disk",
     )
     mirrors: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -93,7 +123,7 @@ class Settings(BaseSettings):
     account: str | None = Field(None, description="account QEMU runs under when the launcher is root")
     trusted_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="HOST:PORT of this node or its network that vms may reach; in the environment with commas between",
+        description="HOST:PORT of this node or its network that vms may reach",
     )
 
     @field_validator("broker")
@@ -103,6 +133,40 @@ class Settings(BaseSettings):
             if not value.startswith(("http://", "https://")):
                 raise ValueError(f"{value!r} is no address of a broker: write http://HOST:PORT or https://HOST")
             Origin.parse(value)
+        return value
+
+    @field_validator("cache", "scratch", "token_file", "ca_file")
+    @classmethod
+    def _is_the_same_from_every_folder(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_absolute():
+            raise ValueError(f"{str(value)!r} begins with no /: write the whole path; ~ stands for nothing here")
+        return value
+
+    @field_validator("libvirt_uri")
+    @classmethod
+    def _libvirt_is_of_this_node(cls, value: str | None) -> str | None:
+        if value is not None and not _LIBVIRT_HERE.fullmatch(value):
+            raise ValueError(
+                f"{value!r} is no libvirt of this node: write qemu:///system, qemu:///session or "
+                "qemu+unix:///system?socket=/PATH"
+            )
+        return value
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_are_json(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(f'{value!r} is no JSON: write {{"rack": "12"}}') from error
+
+    @field_validator("users")
+    @classmethod
+    def _are_users(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            check_name(name, "user")
         return value
 
     @field_validator("end")
@@ -143,15 +207,6 @@ class Settings(BaseSettings):
             )
         return self
 
-    @model_validator(mode="before")
-    @classmethod
-    def _know_the_environment(cls, values: Any) -> Any:
-        known = {f"{_PREFIX}{name}".upper() for name in cls.model_fields} | {_TOKEN_FILE_VARIABLE}
-        strange = sorted(name for name in os.environ if name.startswith(_PREFIX) and name not in known)
-        if strange:
-            raise ValueError(f"the environment has {', '.join(strange)}, which is no setting of a launcher")
-        return values
-
     @classmethod
     def settings_customise_sources(
         cls,
@@ -171,27 +226,60 @@ def _site_toml() -> Path | None:
 
 def slot_of(settings: Settings) -> SlotFacts:
     """Find out the slot that these settings, the batch system, the kernel and the node give, and who says what."""
-    given = Given(vcpus=settings.vcpus, memory_mib=settings.memory_mib, disk_mib=settings.disk_mib, end=settings.end)
-    return read_slot(given, settings.scratch)
+    given = Given(
+        vcpus=settings.vcpus,
+        memory_mib=settings.memory_mib,
+        disk_mib=settings.disk_mib,
+        cache_mib=settings.cache_mib,
+        end=settings.end,
+    )
+    return read_slot(given, settings.scratch, cache=settings.cache)
 
 
 def read_settings(**command_line: Any) -> Settings:
-    """Read the settings; values of None on the command line were not given.
+    """Read the settings; values of None on the command line were not given, relative paths there are completed.
 
     Raises:
-        SettingsError: with a line for each fault.
+        SettingsError: with a line for each fault, which names its source.
     """
-    given = {key: value for key, value in command_line.items() if value is not None}
+    given = {key: _completed(value) for key, value in command_line.items() if value is not None}
     site = _site_toml()
-    if site is not None and not site.is_file():
-        raise SettingsError(f"VMBROKER_SITE names {site}, which is no file")
+    sources = Sources(given, _PREFIX, site, {} if site is None else _read_site(site))
+    strange = strange_variables(_PREFIX, Settings.model_fields)
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg'].removeprefix('Value error, ')}"
-            for fault in error.errors()
-        ]
-        raise SettingsError("\n".join(lines)) from error
+        names, faults = faults_of(error, sources, Settings.model_fields)
+        raise SettingsError(*strange, *faults, names=names) from error
+    if strange:
+        raise SettingsError(*strange)
+    return settings
+
+
+def stand_in(error: SettingsError, **command_line: Any) -> Settings:
+    """Return the defaults, with what the command line says and the error does not name."""
+    given = {key: _completed(value) for key, value in command_line.items() if value is not None}
+    held = {key: value for key, value in given.items() if key not in error.names}
+    with suppress(SettingsError):
+        held = {"cache": default_cache(), **held}
+    return Settings.model_construct(**{"cache": _SHARED_CACHE, **held})
+
+
+def _completed(value: Any) -> Any:
+    return value.absolute() if isinstance(value, Path) and not str(value).startswith("~") else value
+
+
+def _read_site(site: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(site.read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise SettingsError(
+            f"VMBROKER_SITE names {site}, which this account cannot read: chmod 644 {site}, and let everybody pass "
+            "through the folders above it"
+        ) from error
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise SettingsError(f"VMBROKER_SITE names {site}, which is no file") from error
+    except OSError as error:
+        raise SettingsError(f"VMBROKER_SITE names {site}, which cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise SettingsError(f"{site or 'the environment'}: {error}") from error
+        raise SettingsError(f"{site} is no TOML: {error}") from error

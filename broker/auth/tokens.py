@@ -119,13 +119,13 @@ class Tokens:
 def _refused(reason: str) -> Rejected:
     return Rejected(
         ProblemCode.UNAUTHENTICATED,
-        f"the token is not accepted: {reason}; use the one of the broker you are calling (its login.json, "
-        "or BEARER_TOKEN_FILE)",
+        f"the token is not accepted: {reason}; use the one that the broker you are calling gave (a researcher's: "
+        "its login.json, or BEARER_TOKEN_FILE; a launcher's: its launcher.json, or --token-file)",
     )
 
 
 def _expired() -> Rejected:
     return Rejected(
         ProblemCode.UNAUTHENTICATED,
-        "the token has expired: get a new one (a local broker writes one into login.json at each start)",
+        "the token has expired: get a new one (a broker writes them into login.json and launcher.json at each start)",
     )

@@ -8,17 +8,19 @@ from broker.cli import showing
 from broker.cli.acting import Acting, act
 from broker.cli.exits import Exit, tell
 from broker.client.errors import ApiError
-from broker.wire.items import ItemView
+from broker.wire.items import CancelledItem
 from broker.wire.names import ItemRef
 from broker.wire.problems import ProblemCode
-from broker.wire.states import ItemState
 
 _OF_ONE_ITEM = frozenset({ProblemCode.NOT_FOUND, ProblemCode.SETTLED, ProblemCode.FORBIDDEN})
 """Refusals that say nothing of the items after it."""
 
 
 def cancel(
-    items: Annotated[list[str], typer.Argument(metavar="ITEM...", help="JOB/17 or USER/JOB/17; several at once.")],
+    items: Annotated[
+        list[str],
+        typer.Argument(metavar="ITEM...", help="JOB/17 or USER/JOB/17; several at once; a range is not taken."),
+    ],
 ) -> None:
     """Stop items for good: they are not run any more, and a vm that has one is destroyed.
 
@@ -39,16 +41,13 @@ async def _cancel_one(acting: Acting, ref: ItemRef) -> Exit:
     except ApiError as error:
         if error.code not in _OF_ONE_ITEM:
             raise
-        if error.code is ProblemCode.SETTLED and (await acting.researcher.item(ref)).state is ItemState.CANCELLED:
-            showing.stdout().print(f"{ref} is cancelled already")
-            return Exit.DONE
         tell(error.problem.detail)
         return Exit.REFUSED
     showing.stdout().print(f"{view.item} is cancelled{_of_its_vm(view)}")
     return Exit.DONE
 
 
-def _of_its_vm(view: ItemView) -> str:
-    if view.vm is None or view.vm.verdict is not None:
+def _of_its_vm(view: CancelledItem) -> str:
+    if not view.had_vm or view.vm is None or view.vm.verdict is not None:
         return ""
     return f"; its vm on {showing.plain(view.vm.node)} is told so and ends"

@@ -7,7 +7,8 @@ import typer
 
 from broker.cli import showing
 from broker.cli.acting import Acting, act
-from broker.wire.items import ItemView, VmView
+from broker.wire.items import ItemView
+from broker.wire.states import FailureCode
 
 REFUSED_FACT = "refused"
 """The fact of a vm that names what its guest asked its network for in vain."""
@@ -30,7 +31,6 @@ async def _console(acting: Acting, item: str, raw: bool) -> None:
 
 
 async def _why(acting: Acting, item: str) -> None:
-
     view = await acting.researcher.item(acting.item(item))
     showing.stdout().print(showing.plain(reason_of(view)))
 
@@ -38,7 +38,7 @@ async def _why(acting: Acting, item: str) -> None:
 def reason_of(view: ItemView) -> str:
     """Return one sentence: why the item is where it is."""
     vm = view.vm
-    reason = f": {view.reason.sentence}{_refused(vm)}" if view.reason else ""
+    reason = f": {view.reason.sentence}{_refused(view)}" if view.reason else ""
     waits = view.waits.sentence if view.waits else "it waits for a launcher with room for it"
     match view.state.value:
         case "ready" if view.boots == 0:
@@ -57,9 +57,10 @@ def reason_of(view: ItemView) -> str:
     return f"{view.item} is {view.state}{reason}"
 
 
-def _refused(vm: VmView | None) -> str:
-    """Return what the node's network refused the item's last vm: often why its program failed."""
-    refused = vm.facts.get(REFUSED_FACT) if vm is not None else None
+def _refused(view: ItemView) -> str:
+    """Return what the node's network refused the item's last vm, where that may be why its program failed."""
+    has_failed = view.reason is not None and view.reason.code in set(FailureCode)
+    refused = view.vm.facts.get(REFUSED_FACT) if view.vm is not None and has_failed else None
     return f"; the vm's network refused {refused}" if refused else ""
 
 

@@ -6,14 +6,20 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from broker.cli import showing
 from broker.cli.acting import Acting, act
-from broker.wire.launchers import LauncherView
+from broker.wire.kinds import in_full
+from broker.wire.launchers import Health, LauncherView, ListedState
 from broker.wire.states import HealthState
 
 _MIB = 1_048_576
 _NONE = ("-", "-", "-")
+_AMOUNTS = ("vms", "free vcpus", "memory", "disk", "time left", "heard")
+_FEW = ("launcher", "state", "vms", "free vcpus", "memory", "heard")
+"""Columns of a terminal that is too narrow for all."""
+_WIDEST = 10_000
 
 
 class OutputFormat(StrEnum):
@@ -22,7 +28,10 @@ class OutputFormat(StrEnum):
 
 
 def launchers(
-    state: Annotated[HealthState | None, typer.Option(help="Only those whose node is in this state.")] = None,
+    state: Annotated[
+        ListedState | None,
+        typer.Option(help="Only those that are there and whose node is in this state, or `gone` ones."),
+    ] = None,
     output: Annotated[OutputFormat, typer.Option("--output", "-o", help="How to show them.")] = OutputFormat.TABLE,
 ) -> None:
     """Show the launchers of the last day: those that are there first, and why a node is not well.
@@ -32,49 +41,69 @@ def launchers(
     act(lambda acting: _launchers(acting, state, output))
 
 
-async def _launchers(acting: Acting, state: HealthState | None, output: OutputFormat) -> None:
+async def _launchers(acting: Acting, state: ListedState | None, output: OutputFormat) -> None:
     views = [view async for view in acting.researcher.launchers(state)]
     console = showing.stdout()
     match output:
         case OutputFormat.TABLE:
-            _print_table(console, views, state)
+            print_launchers(console, views, state)
         case OutputFormat.JSON:
-            console.file.write(msgspec.json.encode(views).decode() + "\n")
+            console.file.write(msgspec.json.encode([in_full(view) for view in views]).decode() + "\n")
 
 
-def _print_table(console: Console, views: list[LauncherView], state: HealthState | None) -> None:
+def print_launchers(console: Console, views: list[LauncherView], state: ListedState | None = None) -> None:
+    """Show launchers as wide as the terminal allows: all columns, the most telling ones, or a few lines for each."""
     if not views:
         console.print(_nobody(state))
         return
-    amounts = ("vms", "free vcpus", "memory", "disk", "time left", "heard")
-    table = showing.table("launcher", "node", "state", *amounts[:4], "accelerator", *amounts[4:], right=amounts)
-    for view in views:
-        table.add_row(*_row(view))
-    console.print(table)
+    rows = [_row(view) for view in views]
+    for columns in (tuple(rows[0]), _FEW):
+        table = _table(columns, rows)
+        if console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum <= console.width:
+            console.print(table)
+            break
+    else:
+        for row in rows:
+            console.print(f"{row['launcher']}: {row['state']}", soft_wrap=True)
+            console.print(_figures(row), soft_wrap=True)
     for view in views:
         if sentence := _trouble(view):
             console.print(f"{showing.plain(view.launcher)}: {sentence}")
 
 
-def _nobody(state: HealthState | None) -> str:
+def _table(columns: tuple[str, ...], rows: list[dict[str, str]]) -> Table:
+    table = showing.table(*columns, right=_AMOUNTS)
+    for row in rows:
+        table.add_row(*(row[column] for column in columns))
+    return table
+
+
+def _figures(row: dict[str, str]) -> str:
+    return "  " + ", ".join(f"{name} {row[name]}" for name in _FEW[2:])
+
+
+def _nobody(state: ListedState | None) -> str:
     if state is not None:
-        return f"no launcher of the last day that would serve you is {state}"
-    return "no launcher that would serve you was heard of in the last day: start one, `launcher run`"
+        return f"no launcher of the last day that you may see is {state}"
+    return "no launcher that you may see was heard of in the last day: start one, `launcher run`"
 
 
-def _row(view: LauncherView) -> tuple[str, ...]:
+def _row(view: LauncherView) -> dict[str, str]:
     report = view.report
     left_ms = report.total.time_left_ms
-    return (
-        showing.plain(view.launcher),
-        showing.plain(view.node),
-        "gone" if view.is_gone else report.health.state.value,
-        str(report.vms),
-        *_free(view),
-        report.total.accelerator.value,
-        "" if left_ms is None else showing.duration(left_ms),
-        f"{showing.duration(showing.since(view.heard_at))} ago",
-    )
+    free_vcpus, memory, disk = _free(view)
+    return {
+        "launcher": showing.plain(view.launcher),
+        "node": showing.plain(view.node),
+        "state": "gone" if view.is_gone else report.health.state.value,
+        "vms": str(report.vms),
+        "free vcpus": free_vcpus,
+        "memory": memory,
+        "disk": disk,
+        "accelerator": report.total.accelerator.value,
+        "time left": "" if left_ms is None else showing.duration(left_ms),
+        "heard": f"{showing.duration(showing.since(view.heard_at))} ago",
+    }
 
 
 def _free(view: LauncherView) -> tuple[str, str, str]:
@@ -87,12 +116,14 @@ def _free(view: LauncherView) -> tuple[str, str, str]:
 def _trouble(view: LauncherView) -> str:
     """Return why a launcher gets no items, or fewer than it could; '' when all is well."""
     health = view.report.health
+    contact = f"; contact: {showing.plain(view.report.contact)}" if view.report.contact else ""
     if view.is_gone:
-        return f"not heard since {view.heard_at}"
-    if health.state is HealthState.HEALTHY:
-        return ""
+        return f"not heard since {view.heard_at}; it was {_condition(health)}{contact}"
+    return "" if health.state is HealthState.HEALTHY else f"{_condition(health)}{contact}"
+
+
+def _condition(health: Health) -> str:
     code = f" ({health.code})" if health.code is not None else ""
     sentence = f": {showing.plain(health.sentence)}" if health.sentence else ""
     again = f"; it tries again at {showing.plain(health.retry_at)}" if health.retry_at else ""
-    contact = f"; contact: {showing.plain(view.report.contact)}" if view.report.contact else ""
-    return f"{health.state}{code}{sentence}{again}{contact}"
+    return f"{health.state}{code}{sentence}{again}"

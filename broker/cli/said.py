@@ -14,6 +14,7 @@ from broker.client.errors import ApiError
 from broker.wire.items import ItemView, VmView
 from broker.wire.names import ItemRef
 from broker.wire.problems import ProblemCode
+from broker.wire.states import SETTLED
 
 
 class Said(NamedTuple):
@@ -49,7 +50,7 @@ def verdict_of(item: ItemView) -> str:
     """Return one sentence: the verdict on the item's last vm."""
     vm = item.vm
     if vm is None:
-        return "it had no vm yet"
+        return "it had no vm" if item.state in SETTLED else "it had no vm yet"
     if vm.verdict is None:
         return f"its vm on {showing.plain(vm.node)} has no verdict yet"
     return f"{vm.verdict}: {showing.plain(vm.sentence)}"

@@ -21,13 +21,14 @@ class CallError(Exception):
 class ApiError(CallError):
     """The server answered with an error. A foreign server's answer is given a `problem` of the same status.
 
-    `reason` is the phrase of the answer's status line.
+    `reason` is the phrase of the answer's status line; `is_brokers` whether the problem is a broker's own words.
     """
 
-    def __init__(self, problem: Problem, reason: str = "") -> None:
+    def __init__(self, problem: Problem, reason: str = "", *, is_brokers: bool = False) -> None:
         super().__init__(problem.detail)
         self.problem = problem
         self.reason = reason
+        self.is_brokers = is_brokers
 
     @property
     def status(self) -> int:
@@ -66,8 +67,12 @@ def translated(error: aiohttp.ClientError, url: URL) -> CallError:
             )
         case aiohttp.ClientProxyConnectionError():
             return Unreachable(f"the proxy on the way to {shown} cannot be reached: {_reason(error)}")
+        case aiohttp.ClientConnectorCertificateError():
+            return Unreachable(f"the TLS certificate of {shown} is not accepted: {_tls_reason(error)}", is_lasting=True)
         case aiohttp.ClientSSLError():
-            return Unreachable(f"the TLS certificate of {shown} is not accepted: {error}", is_lasting=True)
+            return Unreachable(
+                f"{shown} does not speak TLS as we do: {_tls_reason(error)}; is it an http:// address?", is_lasting=True
+            )
         case aiohttp.InvalidURL() | aiohttp.TooManyRedirects() | aiohttp.NonHttpUrlClientError():
             return Unreachable(f"{shown} cannot be called: {type(error).__name__}", is_lasting=True)
         case aiohttp.ClientConnectorError():
@@ -79,6 +84,13 @@ def translated(error: aiohttp.ClientError, url: URL) -> CallError:
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:
     return error.strerror or str(error.os_error) or type(error.os_error).__name__
+
+
+def _tls_reason(error: aiohttp.ClientSSLError) -> str:
+    """Return OpenSSL's own word, without the name of its source file and of aiohttp's objects."""
+    cause = error.certificate_error if isinstance(error, aiohttp.ClientConnectorCertificateError) else error.os_error
+    told = getattr(cause, "verify_message", None) or getattr(cause, "reason", None)
+    return str(told).lower().replace("_", " ") if told else type(cause).__name__
 
 
 def shown_url(url: URL) -> str:
@@ -114,6 +126,7 @@ async def error_of(response: aiohttp.ClientResponse) -> ApiError:
     retry_after = response.headers.get("Retry-After", "")
     retry_after_s = int(retry_after) if retry_after.isascii() and retry_after.isdigit() else None
     problem = synthetic_problem(response.status, text, request_id, retry_after_s)
+    is_brokers = False
     if response.content_type == MEDIA_TYPE:
         content = await read_bounded(response, MAX_PROBLEM_BYTES)
         with suppress(msgspec.DecodeError):
@@ -123,7 +136,8 @@ async def error_of(response: aiohttp.ClientResponse) -> ApiError:
                 request_id=said.request_id or request_id,
                 retry_after_s=retry_after_s if said.retry_after_s is None else said.retry_after_s,
             )
-    return ApiError(problem, reason)
+            is_brokers = True
+    return ApiError(problem, reason, is_brokers=is_brokers)
 
 
 def synthetic_problem(status: int, detail: str, request_id: str = "", retry_after_s: int | None = None) -> Problem:

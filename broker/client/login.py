@@ -20,6 +20,10 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 """What an `Authorization` header can carry."""
 
 
+_RESEARCHERS = "start one on this machine with `broker serve`, which writes"
+_LAUNCHERS = "bring the broker's own launcher.json to this node, as"
+
+
 class Login(NamedTuple):
     """Where the broker is, and the token to show there."""
 
@@ -37,10 +41,11 @@ class _LoginFile(msgspec.Struct):
 
 
 class _Place(NamedTuple):
-    """The file that keeps a login, and the variable that names a token for another broker."""
+    """The file that keeps a login, the variable that names a token for another broker, and what brings the file."""
 
     file: Path
     variable: str
+    mend: str
 
 
 def find_login(environ: Mapping[str, str] = os.environ) -> Login:
@@ -49,7 +54,7 @@ def find_login(environ: Mapping[str, str] = os.environ) -> Login:
     Raises:
         NoLogin: there is none for that broker.
     """
-    place = _Place(_config_folder(environ) / "login.json", "BEARER_TOKEN_FILE")
+    place = _Place(_config_folder(environ) / "login.json", "BEARER_TOKEN_FILE", _RESEARCHERS)
     token = environ.get("BEARER_TOKEN", "").strip()
     if token:
         return _whole(environ.get("VMBROKER_URL"), _checked(token, "the token of BEARER_TOKEN"), place)
@@ -64,7 +69,7 @@ def find_launcher_login(
     Raises:
         NoLogin: there is none for that broker.
     """
-    place = _Place(_config_folder(environ) / "launcher.json", "VMBROKER_LAUNCHER_TOKEN_FILE")
+    place = _Place(_config_folder(environ) / "launcher.json", "VMBROKER_LAUNCHER_TOKEN_FILE", _LAUNCHERS)
     token = _from_file(token_file or environ.get(place.variable))
     return _whole(url or environ.get("VMBROKER_URL"), token, place)
 
@@ -76,8 +81,7 @@ def _whole(url: str | None, token: str | None, place: _Place) -> Login:
     if kept is None:
         lacking = "no token" if url else "neither an address nor a token"
         raise NoLogin(
-            f"there is {lacking} for a broker: start one on this machine with `broker serve` (it writes {place.file}), "
-            f"or set VMBROKER_URL and {place.variable}"
+            f"there is {lacking} for a broker: {place.mend} {place.file}, or set VMBROKER_URL and {place.variable}"
         )
     if token is None and url and _origin(url) != _origin(kept.url):
         raise NoLogin(f"there is no token for {url}: set {place.variable}; {place.file} keeps one for {kept.url} only")

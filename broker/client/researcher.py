@@ -11,11 +11,11 @@ from broker.client.session import Session
 from broker.wire.accounts import WhoAmI
 from broker.wire.events import Event
 from broker.wire.files import ResultLine
-from broker.wire.items import CHUNK_ITEMS, ItemPage, ItemView, NewItem, Pushed
-from broker.wire.launchers import LauncherPage, LauncherView
+from broker.wire.items import CHUNK_ITEMS, CancelledItem, ItemPage, ItemView, NewItem, Pushed
+from broker.wire.launchers import LauncherPage, LauncherView, ListedState
 from broker.wire.machines import MachineDefinition, MachineReaders, MachineView
 from broker.wire.names import ItemRef, MachineRef, StreamRef
-from broker.wire.states import HealthState, ItemState
+from broker.wire.states import ItemState
 from broker.wire.streams import RevisionView, StreamSpec, StreamView
 
 T = TypeVar("T")
@@ -100,9 +100,9 @@ class Researcher:
     async def item(self, ref: ItemRef) -> ItemView:
         return await self._get(_item_path(ref), ItemView)
 
-    async def cancel(self, ref: ItemRef) -> ItemView:
-        """Stop an item for good, whoever has it. Refused as `settled` when it is done, or was cancelled before."""
-        return await self._session.call("POST", f"{_item_path(ref)}/cancel", answer=ItemView)
+    async def cancel(self, ref: ItemRef) -> CancelledItem:
+        """Stop an item for good, whoever has it; again does no harm. Refused as `settled` when it is done."""
+        return await self._session.call("POST", f"{_item_path(ref)}/cancel", answer=CancelledItem)
 
     async def items(self, ref: StreamRef, state: ItemState | None = None) -> AsyncIterator[ItemView]:
         """Yield a stream's items, or those in one state, page by page."""
@@ -115,7 +115,7 @@ class Researcher:
                 return
             query["cursor"] = page.next_cursor
 
-    async def launchers(self, state: HealthState | None = None) -> AsyncIterator[LauncherView]:
+    async def launchers(self, state: ListedState | None = None) -> AsyncIterator[LauncherView]:
         """Yield the launchers that were heard of in the last day and that the token may see, those there first."""
         query = {"limit": str(_PAGE_ITEMS)} | ({"state": state.value} if state else {})
         while True:

@@ -35,8 +35,9 @@ LIMITS: dict[str, Limit] = {
     "event_log": Limit(100_000, "events", ProblemCode.BAD_REQUEST, "events kept for a stream; older ones are trimmed"),
     "console_bytes": Limit(65_536, "bytes", ProblemCode.TOO_LARGE, "console tail and program log kept with an item"),
     "launchers": Limit(
-        10_000, "launchers", ProblemCode.STORE_UNAVAILABLE, "launchers that were heard of in the last day"
+        2_000, "launchers", ProblemCode.TOO_MANY_LAUNCHERS, "launchers of one token that are there at once"
     ),
+    "report_bytes": Limit(16_384, "bytes", ProblemCode.TOO_LARGE, "what a launcher tells of itself, as it is kept"),
     "waiting_dispatches": Limit(
         10_000, "requests", ProblemCode.STORE_UNAVAILABLE, "launchers parked in one broker process"
     ),

@@ -26,12 +26,14 @@ from broker.wire.dispatches import Room
 from broker.wire.launchers import MAX_USERS
 from broker.wire.names import Digest, ItemRef, MachineRef, StreamRef, UserName, check_digest, check_name, parse_item
 from broker.wire.problems import ProblemCode
+from broker.wire.states import Exchange
 
 T = TypeVar("T")
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 CHUNK_BYTES = 1_048_576
+MAX_EXCHANGES = len(Exchange)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,8 @@ def check_room(room: Room, what: str) -> None:
     for name, size in sizes.items():
         if not 0 < size < 1 << 40:
             raise Rejected(ProblemCode.BAD_REQUEST, f"{what}.{name} is {size}: offer at least 1")
+    if len(room.exchanges) > MAX_EXCHANGES:
+        raise Rejected(ProblemCode.BAD_REQUEST, f"{what}.exchanges names more than there are: name each once")
     if room.time_left_ms is not None and abs(room.time_left_ms) >= 1 << 50:
         raise Rejected(
             ProblemCode.BAD_REQUEST, f"{what}.time_left_ms is {room.time_left_ms}: leave it out when no end is known"

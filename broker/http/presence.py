@@ -16,6 +16,7 @@ from broker.domain.errors import Rejected
 from broker.domain.scopes import Authority, parse_scopes
 from broker.http.call import Call, bounded, check_room, check_users, json_answer, limit, speaker
 from broker.store import KnownLauncher
+from broker.wire.kinds import in_full
 from broker.wire.launchers import (
     MAX_LABEL_CHARS,
     MAX_LABELS,
@@ -24,9 +25,10 @@ from broker.wire.launchers import (
     LauncherReport,
     LauncherTold,
     LauncherView,
+    ListedState,
 )
 from broker.wire.problems import ProblemCode
-from broker.wire.states import HealthState, Instruction
+from broker.wire.states import Instruction
 
 _PAGE_LAUNCHERS = 100
 _READ_LAUNCHERS = 500
@@ -38,6 +40,13 @@ _TIME_CHARS = 40
 async def put_launcher(call: Call) -> web.Response:
     """Note what a launcher tells of itself; it counts as heard."""
     report = _bounded(await call.body(LauncherReport))
+    size_bytes, most_bytes = len(msgspec.json.encode(report)), limit("report_bytes")
+    if size_bytes > most_bytes:
+        raise Rejected(
+            ProblemCode.TOO_LARGE,
+            f"what the launcher tells of itself has {size_bytes} bytes, at most {most_bytes} are kept: give it fewer "
+            "users and labels, or shorter texts",
+        )
     launcher = speaker(call, call.request.match_info["name"])
     await call.services.store.report_launcher(launcher, report, str(call.who.scopes))
     return json_answer(LauncherTold(instruction=Instruction.CONTINUE, next_ms=call.services.deadlines.heartbeat_ms))
@@ -56,22 +65,28 @@ async def list_launchers(call: Call) -> web.Response:
     wanted = query.get("limit", str(_PAGE_LAUNCHERS))
     if not _COUNT.fullmatch(wanted) or not 1 <= int(wanted) <= limit("page_items"):
         raise Rejected(ProblemCode.BAD_REQUEST, f"limit is a number from 1 to {limit('page_items')}")
-    return json_answer(await _page(call, _state(query.get("state")), _after(query.get("cursor")), int(wanted)))
+    page = await _page(call, _state(query.get("state")), _after(query.get("cursor")), int(wanted))
+    cursor = {} if page.cursor is None else {"cursor": page.cursor}
+    return json_answer({"launchers": [in_full(view) for view in page.launchers], **cursor})
 
 
-async def _page(call: Call, state: HealthState | None, after: tuple[bool, str] | None, wanted: int) -> LauncherPage:
+async def _page(call: Call, state: ListedState | None, after: tuple[bool, str] | None, wanted: int) -> LauncherPage:
     store = call.services.store
     heard = [each for each in await store.heard_launchers() if after is None or (each.is_gone, each.launcher) > after]
     shown: list[LauncherView] = []
     for start in range(0, len(heard), _READ_LAUNCHERS):
         for known in await store.known_launchers(heard[start : start + _READ_LAUNCHERS]):
             view = _seen_by(call.who, known)
-            if view is None or state not in {None, view.report.health.state}:
+            if view is None or state not in {None, _listed_as(view)}:
                 continue
             if len(shown) == wanted:
                 return LauncherPage(launchers=shown, cursor=_cursor(shown[-1]))
             shown.append(view)
     return LauncherPage(launchers=shown)
+
+
+def _listed_as(view: LauncherView) -> str:
+    return ListedState.GONE if view.is_gone else view.report.health.state
 
 
 def _check_may_look(who: Principal) -> None:
@@ -81,15 +96,19 @@ def _check_may_look(who: Principal) -> None:
     raise Rejected(ProblemCode.FORBIDDEN, f"the token does not allow this: it would need the scope {wanted}")
 
 
+def serves(known: KnownLauncher, user: str) -> bool:
+    """Tell whether a launcher would serve the user, by its token and by its site's list."""
+    users = known.view.report.users
+    return (not users or user in users) and parse_scopes(known.serves).permit(Authority.DISPATCH, (user,))
+
+
 def _seen_by(who: Principal, known: KnownLauncher) -> LauncherView | None:
     """Return what the asker may see of a launcher, or None."""
     view = known.view
     is_of_own_token = who.scopes.name(Authority.DISPATCH) and view.launcher.startswith(f"{who.subject}/")
     if who.may(Authority.ADMIN) or is_of_own_token:
         return view
-    users = view.report.users
-    is_served = parse_scopes(known.serves).permit(Authority.DISPATCH, (who.subject,))
-    if not who.may(Authority.READ, who.subject) or not is_served or (users and who.subject not in users):
+    if not who.may(Authority.READ, who.subject) or not serves(known, who.subject):
         return None
     health = msgspec.structs.replace(view.report.health, sentence="")
     report = msgspec.structs.replace(view.report, contact="", users=(), health=health)
@@ -129,13 +148,13 @@ def _bounded_health(health: Health) -> Health:
     )
 
 
-def _state(text: str | None) -> HealthState | None:
+def _state(text: str | None) -> ListedState | None:
     if text is None:
         return None
     try:
-        return HealthState(text)
+        return ListedState(text)
     except ValueError as error:
-        raise Rejected(ProblemCode.BAD_REQUEST, f"state is one of {', '.join(HealthState)}") from error
+        raise Rejected(ProblemCode.BAD_REQUEST, f"state is one of {', '.join(ListedState)}") from error
 
 
 def _cursor(last: LauncherView) -> str:

@@ -9,12 +9,24 @@ import asyncio
 from broker.domain import deadlines, placement
 from broker.domain.canary import CANARIES
 from broker.http.call import Services
+from broker.http.presence import serves
 from broker.store import Prospect
 from broker.wire.dispatches import Room
 from broker.wire.items import ItemView, Reason
+from broker.wire.launchers import Health
 from broker.wire.machines import MachineView
 from broker.wire.names import parse_item
+from broker.wire.states import HealthState
 from broker.wire.streams import StreamSpec
+
+MAX_REPORTS = 500
+"""What so many launchers told of themselves is looked at."""
+_WORDS = {
+    HealthState.BACKING_OFF: "backing off",
+    HealthState.EXCLUDED: "excluded",
+    HealthState.DRAINING: "draining",
+}
+"""States in which a launcher asks for nothing."""
 
 
 async def waits_for(services: Services, item: ItemView) -> Reason:
@@ -22,25 +34,60 @@ async def waits_for(services: Services, item: ItemView) -> Reason:
     ref = parse_item(item.item, None).stream
     prospect = await services.store.prospect(ref, item.revision)
     now_s = asyncio.get_running_loop().time()
+    offered = services.waiting.offers()
     known = services.waiting.largest(prospect.launchers)
+    reported = await services.store.reports_of(sorted(prospect.launchers)[:MAX_REPORTS])
+    serving = {name: serves(report, ref.user) for name, report in reported.items()}
+    serving |= {offer.request.launcher: offer.serves(ref.user) for offer in known}
+    parked = {offer.request.launcher for offer in offered}
+    there = {
+        name: reported[name].view.report.health if name in reported and name not in parked else Health()
+        for name in prospect.launchers | parked
+        if serving.get(name, True)
+    }
     waiting, largest = (
-        [offer.as_of(now_s).request.room for offer in offers if offer.serves(ref.user)]
-        for offers in (services.waiting.offers(), known)
+        [offer.as_of(now_s).request.room for offer in offers if offer.serves(ref.user)] for offers in (offered, known)
     )
-    if known and not largest and {offer.request.launcher for offer in known} >= prospect.launchers:
-        there = _launchers(len(known))
-        sentence = f"{there} there, none of which serves {ref.user}: ask its site, or run one, `launcher run`"
+    return reason_of(prospect, waiting, largest, nobody_asks(ref.user, len(prospect.launchers), list(there.values())))
+
+
+def nobody_asks(user: str, present: int, nodes: list[Health]) -> Reason | None:
+    """Return why nobody there asks for the user's items, or None when somebody may.
+
+    Args:
+        user: whose items wait.
+        present: how many launchers are there.
+        nodes: the health of each that serves the user, as far as it is known.
+    """
+    if not present:
+        return None
+    if not nodes:
+        sentence = f"{_launchers(present)} there, none of which serves {user}: ask its site, or run one, `launcher run`"
         return Reason(code="not_served", sentence=sentence)
-    return reason_of(prospect, waiting, largest)
+    away = [health for health in nodes if health.state in _WORDS]
+    if len(away) < len(nodes):
+        return None
+    # Who tries again first, and of those that say no time anyone.
+    next_one = min(away, key=lambda health: (health.retry_at is None, health.retry_at or ""))
+    whose = "its node is" if len(nodes) == 1 else "none of which asks for items now; the node that may be the first is"
+    return Reason(code="nodes_not_well", sentence=f"{_launchers(len(nodes))} there, {whose} {_shown(next_one)}")
 
 
-def reason_of(prospect: Prospect, waiting: list[Room], largest: list[Room]) -> Reason:
+def _shown(health: Health) -> str:
+    code = f" ({health.code.value})" if health.code is not None else ""
+    return f"{_WORDS[health.state]}{code}" + (f" until {health.retry_at}" if health.retry_at else "")
+
+
+def reason_of(
+    prospect: Prospect, waiting: list[Room], largest: list[Room], nobody_asks: Reason | None = None
+) -> Reason:
     """Return what items of the prospect wait for.
 
     Args:
         prospect: what the store knows.
         waiting: the rooms that are offered now.
         largest: the most that each launcher has offered, the busy ones, too.
+        nobody_asks: why no launcher there asks for items of the stream's user, where none does.
     """
     machine = prospect.machine
     if machine is None:
@@ -53,6 +100,8 @@ def reason_of(prospect: Prospect, waiting: list[Room], largest: list[Room]) -> R
         return Reason(code="canaries_out", sentence=sentence)
     if not prospect.launchers:
         return Reason(code="no_launcher", sentence="no launcher has been heard of lately: start one, `launcher run`")
+    if nobody_asks is not None:
+        return nobody_asks
     if any(_unmet(prospect.spec, machine, room) is None for room in waiting):
         return Reason(code="its_turn_comes", sentence="a launcher with room for it waits: its turn comes in a moment")
     faults = [_unmet(prospect.spec, machine, room) for room in largest]

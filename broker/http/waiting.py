@@ -12,6 +12,7 @@ one that has to wait.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -52,11 +53,21 @@ class Offer(NamedTuple):
         return self._replace(request=msgspec.structs.replace(self.request, room=room), came_s=now_s)
 
     def is_covered_by(self, other: "Offer") -> bool:
-        """Tell whether everything that fits here would have fitted there, both as of the later one of them."""
-        latest_s = max(self.came_s, other.came_s)
-        larger, room = other.as_of(latest_s).request, self.as_of(latest_s).request
-        is_for_as_many = not larger.users or (bool(room.users) and set(room.users) <= set(larger.users))
-        return self.scopes == other.scopes and is_for_as_many and _covers(larger.room, room.room)
+        """Tell whether everything that fits here would have fitted there, both as of the later one of them.
+
+        A pass through the room asks it for each pair: what is cheap and tells most comes first.
+        """
+        return (
+            _covers(other.request.room, self.request.room)
+            and self.ends_ms() <= other.ends_ms()
+            and self.scopes == other.scopes
+            and _is_for_as_many(other.request.users, self.request.users)
+        )
+
+    def ends_ms(self) -> float:
+        """Return when its time is over, by the clock of `came_s`."""
+        left_ms = self.request.room.time_left_ms
+        return math.inf if left_ms is None else round(self.came_s * 1_000) + left_ms
 
 
 @dataclass(eq=False)
@@ -189,17 +200,18 @@ class WaitingRoom:
             waiter.given.set_result(found)
 
 
+def _is_for_as_many(more: tuple[str, ...], users: tuple[str, ...]) -> bool:
+    return not more or more == users or (bool(users) and frozenset(users) <= frozenset(more))
+
+
 def _covers(larger: Room, room: Room) -> bool:
-    is_longer = larger.time_left_ms is None or (
-        room.time_left_ms is not None and room.time_left_ms <= larger.time_left_ms
-    )
+    """Tell whether what fits into a room, but for its time, fits into the larger one."""
     return (
-        is_longer
-        and room.vcpus <= larger.vcpus
+        room.vcpus <= larger.vcpus
         and room.memory_mib <= larger.memory_mib
         and room.disk_mib <= larger.disk_mib
         and room.accelerator == larger.accelerator
-        and set(room.exchanges) <= set(larger.exchanges)
+        and all(exchange in larger.exchanges for exchange in room.exchanges)
     )
 
 

@@ -1,6 +1,7 @@
 """What each script is passed beside its keys, one type a script, in the order of its header's ARGV."""
 
-from typing import NamedTuple
+import re
+from typing import NamedTuple, get_args
 
 from broker.wire.names import DispatchId
 
@@ -63,12 +64,14 @@ class Promote(NamedTuple):
 
 class Hear(NamedTuple):
     launcher: str
+    silence_ms: int
 
 
 class ReportLauncher(NamedTuple):
     launcher: str
     report: str
     serves: str
+    silence_ms: int
 
 
 class RemoveLauncher(NamedTuple):
@@ -91,6 +94,7 @@ class Dispatch(NamedTuple):
     boot_ms: int
     first_deadline_ms: int
     time_left_ms: str
+    drain_ms: int
 
 
 class Phase(NamedTuple):
@@ -125,7 +129,7 @@ class Claim(NamedTuple):
     nonce: str
     lease_ms: int
     run_ms: int
-    drain_ms: int
+    grace_ms: int
     guest_os: str
     client: str
 
@@ -150,6 +154,7 @@ class Complete(NamedTuple):
     outputs: str
     exit_code: int
     keep_ms: int
+    said: str
     rest: tuple[str, ...]
 
 
@@ -225,6 +230,8 @@ class End(NamedTuple):
     said: str
     has_console: bool
     state: str
+    over: str
+    silence_ms: int
     counters: str
     counts: str
     to: str
@@ -277,32 +284,9 @@ Arguments = (
 )
 
 SCRIPTS: dict[type[Arguments], str] = {
-    ExpectImage: "expect_image",
-    GrantImage: "grant_image",
-    ReleaseImage: "release_image",
-    PutMachine: "put_machine",
-    DeleteMachine: "delete_machine",
-    ShareMachine: "share_machine",
-    PutStream: "put_stream",
-    Push: "push",
-    Promote: "promote",
-    Hear: "hear",
-    ReportLauncher: "report_launcher",
-    RemoveLauncher: "remove_launcher",
-    Dispatch: "dispatch",
-    Phase: "phase",
-    ExtendDispatch: "extend_dispatch",
-    Claim: "claim",
-    Extend: "extend",
-    Complete: "complete",
-    Cancel: "cancel",
-    Fail: "fail",
-    GiveBack: "give_back",
-    Expire: "expire",
-    End: "end",
-    Forget: "forget",
-    Tick: "tick",
+    kind: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower() for kind in get_args(Arguments)
 }
+"""The script of each type is named like it: `ExpectImage` is what `expect_image.lua` is passed."""
 
 
 def flatten(arguments: Arguments) -> list[str | int]:

@@ -11,7 +11,8 @@ from broker.domain.retry import Cause
 from broker.store import arguments
 from broker.store.answers import Dispatched
 from broker.store.catalogue import Catalogue
-from broker.store.outcomes import Decision, decide, leave_alone
+from broker.store.launchers import too_many_launchers
+from broker.store.outcomes import BROKERS_WORD, Decision, decide, leave_alone
 from broker.store.reading import TRIES, kept_changing
 from broker.store.records import Hash, bounded_facts, bounded_sentence, item_ref
 from broker.store.scripts import Word
@@ -35,18 +36,6 @@ _DROPS = 50
 """How often one request goes on after it dropped a script's fill of stale entries."""
 _BOUNDS_RESTART = frozenset({Phase.PREPARING, Phase.BOOTING})
 _BEFORE_BOOT = frozenset({Phase.PREPARING, Phase.PREPARED})
-_NO_RESULT = "the vm ended as completed, but no result of it was accepted"
-_BROKERS_WORD = {
-    Verdict.COMPLETED: "the result was accepted",
-    Verdict.ITEM_FAILED: "the guest told that its attempt failed",
-    Verdict.RUN_TIMEOUT: "it ran longer than its stream's run limit",
-    Verdict.GUEST_LOST: "its guest was not heard for a whole lease, while its launcher was",
-    Verdict.DRAINED: "its launcher's slot ended while it ran",
-    Verdict.CANCELLED: "its item was cancelled",
-    Verdict.STOPPED_EARLY: _NO_RESULT,
-    Verdict.SUPERSEDED: _NO_RESULT,
-}
-"""The sentence of a verdict that stands against the launcher's."""
 
 
 class _Fit(NamedTuple):
@@ -68,14 +57,22 @@ class Dispatches(Catalogue):
         request within an hour gets the same dispatch, even when it is over by then.
 
         Raises:
+            Conflict: TOO_MANY_LAUNCHERS: as many of its token as may be are there.
             Unavailable: repeat with the same dispatch key.
         """
         key = self._keys.dispatch_key(request.launcher, request.dispatch_key)
         heard = await self._server.act(
-            arguments.Hear(request.launcher), launchers=self._keys.launchers, dispatch_key=key
+            arguments.Hear(request.launcher, self._deadlines.launcher_grace_ms),
+            launchers=self._keys.launchers,
+            launchers_of=self._keys.launchers_of,
+            reports=self._keys.reports,
+            dispatch_key=key,
         )
-        if heard.word == Word.REPEATED:
-            return await self._given(DispatchId(heard.values[0]))
+        match heard.word:
+            case Word.REPEATED:
+                return await self._given(DispatchId(heard.values[0]))
+            case Word.FULL:
+                raise too_many_launchers()
         users = await self._server.command("ZRANGE", self._keys.ring, 0, MAX_USERS - 1)
         for user in filter(serves, users):
             for job in await self._server.command("ZRANGE", self._keys.user_ring(user), 0, MAX_STREAMS - 1):
@@ -162,7 +159,7 @@ class Dispatches(Catalogue):
             if not is_own and "over" not in vm:
                 continue  # it left between the two reads: by which act decides the verdict
             verdict = standing_verdict(end.verdict, is_own=is_own, over=vm.get("over"), code=vm.get("over_code"))
-            said = end.sentence if verdict == end.verdict else _BROKERS_WORD[verdict]
+            said = end.sentence if verdict == end.verdict else BROKERS_WORD[verdict]
             decision = await self._decide_end(ref, item, verdict, said) if is_own else leave_alone(item)
             reply = await self._server.act(
                 arguments.End(
@@ -175,6 +172,8 @@ class Dispatches(Catalogue):
                     said=bounded_sentence(said),
                     has_console=has_console,
                     state=item["state"] if is_own else "",
+                    over=vm.get("over", ""),
+                    silence_ms=self._deadlines.launcher_grace_ms,
                     rest=bounded_facts(end.facts),
                     **decision._asdict(),
                 ),
@@ -278,6 +277,7 @@ def _arguments(
         boot_ms=fit.boot_ms,
         first_deadline_ms=deadlines.FIRST_DEADLINE_MS,
         time_left_ms="" if request.room.time_left_ms is None else str(request.room.time_left_ms),
+        drain_ms=max(0, min(request.room.drain_ms, MAX_STOPS_IN_MS)),
     )
 
 

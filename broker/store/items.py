@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+import msgspec
+
 from broker.domain.errors import Conflict, Rejected
 from broker.domain.limits import LIMITS
 from broker.store.arguments import Cancel, Push
@@ -10,7 +12,7 @@ from broker.store.keys import StreamKeys
 from broker.store.reading import Reading
 from broker.store.records import Hash, encode_item
 from broker.store.scripts import Word
-from broker.wire.items import ItemPage, ItemView, NewItem, Pushed
+from broker.wire.items import CancelledItem, ItemPage, ItemView, NewItem, Pushed
 from broker.wire.names import ItemRef, StreamRef
 from broker.wire.problems import ProblemCode
 from broker.wire.states import ItemState
@@ -78,12 +80,14 @@ class Items(Reading):
         item = await self._item(ref)
         return (await self._views([(ref, item)]))[0] if item else None
 
-    async def cancel(self, ref: ItemRef, by: str) -> ItemView:
+    async def cancel(self, ref: ItemRef, by: str) -> CancelledItem:
         """Stop an item for good, at once, whoever has it; its vm is told at its next extend. Its reason says `by` whom.
+
+        Idempotent.
 
         Raises:
             Rejected: there is no such item.
-            Conflict: SETTLED: it is done, or was cancelled before.
+            Conflict: SETTLED: it is done.
             Unavailable: it may or may not have been done; repeat it.
         """
         revision = await self._server.command("HGET", self._keys.item(ref), "revision")
@@ -103,13 +107,13 @@ class Items(Reading):
         )
         match reply.word:
             case Word.SETTLED:
-                raise Conflict(ProblemCode.SETTLED, f"{ref} is {reply.values[0]} already: there is nothing to cancel")
+                raise Conflict(ProblemCode.SETTLED, f"{ref} is done already: there is nothing to cancel")
             case Word.MISSING:
                 raise no_item(ref)
         view = await self.get_item(ref)
         if view is None:
             raise no_item(ref)
-        return view
+        return CancelledItem(**msgspec.structs.asdict(view), had_vm=reply.values[0] == 1)
 
     async def list_items(self, ref: StreamRef, state: ItemState | None, cursor: str | None, limit: int) -> ItemPage:
         """Return a page of a stream's items; pass `next_cursor` for the next one, until there is none.

@@ -1,8 +1,9 @@
 """Names of everything in the store: the only place that builds one, and the list of what there is and its life.
 
 Every name carries the hash tag `{s0}`, so that an act may touch all it needs in one script. Some names are prefixes:
-a script that learns an item's number, a dispatch's id, a spec's revision or a machine's name on its way appends it to
-`items`, `vms`, `ready_of`, `machines_of` or `machine_streams_of`.
+a script that learns an item's number, a dispatch's id, a spec's revision or the name of a machine, a launcher or its
+token on its way appends it to `items`, `vms`, `ready_of`, `machines_of` or `machine_streams_of`, `reports` or
+`launchers_of`.
 """
 
 import hashlib
@@ -83,6 +84,7 @@ KEY_KINDS = (
     KeyKind("due", "zset", "lasting", "delayed items of all streams by the time at which they become ready"),
     KeyKind("keep", "zset", "lasting", "settled items of all streams by the time until which they are kept"),
     KeyKind("launchers", "zset", "lasting", "launchers by the time at which they were last heard"),
+    KeyKind("launchers:SUBJECT", "zset", "a day", "those of one token, by the same time"),
     KeyKind(
         "launcher:LAUNCHER",
         "hash",
@@ -101,6 +103,7 @@ _VARIABLES = {
     "NUMBER": r"[1-9][0-9]*",
     "REVISION": r"[1-9][0-9]*",
     "LAUNCHER": rf".+/{NAME_PATTERN}",
+    "SUBJECT": r".*",
     "DISPATCH": r"[0-9a-f-]{36}",
     "SHA256": r"[0-9a-f]{64}",
 }
@@ -133,6 +136,8 @@ class StreamKeys(NamedTuple):
     due: str
     keep: str
     launchers: str
+    launchers_of: str
+    reports: str
 
 
 class Keys:
@@ -145,6 +150,8 @@ class Keys:
         self.due = f"{self._head}due"
         self.keep = f"{self._head}keep"
         self.launchers = f"{self._head}launchers"
+        self.launchers_of = f"{self._head}launchers:"
+        self.reports = f"{self._head}launcher:"
         self.clock = f"{self._head}clock"
         self.grants = f"{self._head}grants"
         self.ungranted = f"{self._head}ungranted"
@@ -185,7 +192,7 @@ class Keys:
         return f"{self._head}vm:{dispatch}"
 
     def launcher(self, launcher: str) -> str:
-        return f"{self._head}launcher:{launcher}"
+        return f"{self.reports}{launcher}"
 
     def push_key(self, ref: StreamRef, idempotency_key: str) -> str:
         return f"{self._head}push_key:{_digest(str(ref), idempotency_key)}"
@@ -226,6 +233,8 @@ class Keys:
             due=self.due,
             keep=self.keep,
             launchers=self.launchers,
+            launchers_of=self.launchers_of,
+            reports=self.reports,
         )
 
 

@@ -1,10 +1,12 @@
 """Launchers: what each tells of itself and its node, and which are there. No act on an item is decided by it."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
+import structlog
 
-from broker.domain.errors import Unavailable
+from broker.domain.errors import Conflict
 from broker.domain.limits import LIMITS
 from broker.store.arguments import RemoveLauncher, ReportLauncher
 from broker.store.reading import Reading
@@ -13,7 +15,10 @@ from broker.store.scripts import Word
 from broker.wire.dispatches import Room
 from broker.wire.launchers import LauncherReport, LauncherView
 
-_FULL_RETRY_S = 60
+log = structlog.get_logger(__name__)
+
+MAX_LISTED = 20_000
+"""So many are listed and counted, those first that were heard last."""
 
 
 class KnownLauncher(NamedTuple):
@@ -36,21 +41,22 @@ class Launchers(Reading):
         """Note that a launcher is there and what it tells; the last report stands, for a day at most.
 
         Raises:
-            Unavailable: repeat it; so many were heard of in the last day that another one is not kept.
+            Conflict: TOO_MANY_LAUNCHERS: as many of its token as may be are there.
+            Unavailable: repeat it.
         """
         reply = await self._server.act(
-            ReportLauncher(launcher=launcher, report=encode_json(report), serves=serves),
+            ReportLauncher(
+                launcher=launcher,
+                report=encode_json(report),
+                serves=serves,
+                silence_ms=self._deadlines.launcher_grace_ms,
+            ),
             launchers=self._keys.launchers,
-            record=self._keys.launcher(launcher),
+            launchers_of=self._keys.launchers_of,
+            reports=self._keys.reports,
         )
         if reply.word == Word.FULL:
-            bound = LIMITS["launchers"]
-            raise Unavailable(
-                bound.problem,
-                f"{bound.default} launchers were heard of in the last day, and no more are listed: let those that end "
-                "say so",
-                retry_after_s=_FULL_RETRY_S,
-            )
+            raise too_many_launchers()
 
     async def remove_launcher(self, launcher: str) -> None:
         """Forget a launcher that ends; idempotent. It counts as gone at once: end its vms before.
@@ -61,15 +67,14 @@ class Launchers(Reading):
         await self._server.act(
             RemoveLauncher(launcher=launcher),
             launchers=self._keys.launchers,
-            record=self._keys.launcher(launcher),
+            launchers_of=self._keys.launchers_of,
+            reports=self._keys.reports,
         )
 
     async def heard_launchers(self) -> list[Heard]:
         """Return all that were heard of in the last day, in an order that heartbeats do not change."""
         now_ms = await self._now_ms()
-        flat = await self._server.command(
-            "ZRANGE", self._keys.launchers, 0, LIMITS["launchers"].default - 1, "WITHSCORES"
-        )
+        flat = await self._server.command("ZRANGE", self._keys.launchers, 0, MAX_LISTED - 1, "REV", "WITHSCORES")
         grace_ms = self._deadlines.launcher_grace_ms
         heard = (int(float(score)) for score in flat[1::2])
         return sorted(
@@ -80,11 +85,30 @@ class Launchers(Reading):
         """Return what those told of themselves that told anything, in the same order, in one round trip."""
         now_ms = await self._now_ms()
         records = await self._server.commands([("HGETALL", self._keys.launcher(each.launcher)) for each in heard])
-        return [_known(each, record, now_ms) for each, record in zip(heard, records, strict=True) if record]
+        known = [_known(each, record, now_ms) for each, record in zip(heard, records, strict=True) if record]
+        return [each for each in known if each is not None]
+
+    async def reports_of(self, launchers: Iterable[str]) -> dict[str, KnownLauncher]:
+        """Return what those of these launchers that are there told of themselves, by their names."""
+        now_ms = await self._now_ms()
+        known = await self.known_launchers([Heard(False, launcher, now_ms) for launcher in launchers])
+        return {each.view.launcher: each for each in known}
 
 
-def _known(heard: Heard, record: Hash, now_ms: int) -> KnownLauncher:
-    report = msgspec.json.decode(record["report"], type=LauncherReport)
+def too_many_launchers() -> Conflict:
+    bound = LIMITS["launchers"]
+    return Conflict(
+        bound.problem,
+        f"{bound.default} launchers of this token are there, and no more are taken: give the others another token",
+    )
+
+
+def _known(heard: Heard, record: Hash, now_ms: int) -> KnownLauncher | None:
+    try:
+        report = msgspec.json.decode(record["report"], type=LauncherReport)
+    except msgspec.DecodeError as error:
+        log.warning("report_not_readable", launcher=heard.launcher, reason=str(error))
+        return None
     passed_ms = max(0, now_ms - int(record["told_ms"]))
     report = msgspec.structs.replace(
         report,

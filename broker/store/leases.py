@@ -7,7 +7,7 @@ from broker.domain.lifecycle import Act
 from broker.domain.retry import Cause, is_give_back
 from broker.store import arguments
 from broker.store.answers import Claimed, Lease
-from broker.store.outcomes import SLOT_BOUND, decide, slot_ended
+from broker.store.outcomes import LATE_RESULT, SLOT_BOUND, decide, slot_ended
 from broker.store.reading import TRIES, Reading, kept_changing, lease_lost
 from broker.store.records import MAX_FACT_CHARS, Hash, bounded_facts, encode_json
 from broker.store.scripts import Word
@@ -50,7 +50,7 @@ class Leases(Reading):
                 nonce=nonce_hash,
                 lease_ms=self._deadlines.lease_ms,
                 run_ms=spec.limits.run_ms,
-                drain_ms=self._deadlines.launcher_grace_ms,
+                grace_ms=self._deadlines.launcher_grace_ms,
                 guest_os=guest_os[:MAX_FACT_CHARS],
                 client=client[:MAX_FACT_CHARS],
             ),
@@ -89,7 +89,8 @@ class Leases(Reading):
         deadline_in_ms = max(0, int(float(deadline or 0)) - int(now[0]) * 1000 - int(now[1]) // 1000)
         [view] = await self._views([(lease.item, item)])
         spec = await self._spec(lease.item.stream, view.revision)
-        return Claimed(DispatchId(item["last"]), view, int(item["fence"]), spec, deadline_in_ms, spec.limits.run_ms)
+        run_ms = int(item.get("may_run", spec.limits.run_ms))
+        return Claimed(DispatchId(item["last"]), view, int(item["fence"]), spec, deadline_in_ms, run_ms)
 
     async def is_last(self, lease: Lease) -> bool:
         """Tell whether the item was given to nobody since this lease, which may be over."""
@@ -150,6 +151,7 @@ class Leases(Reading):
                 outputs=encode_json(request.outputs),
                 exit_code=request.exit_code,
                 keep_ms=spec.keep_ms,
+                said=LATE_RESULT,
                 rest=bounded_facts(request.facts),
             ),
             self._keys.of_stream(ref.stream),

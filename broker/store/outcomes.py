@@ -6,10 +6,25 @@ from typing import NamedTuple
 from broker.domain.lifecycle import Act, OverCode
 from broker.domain.retry import Cause, Outcome, after_failure, after_give_back
 from broker.store.records import Hash, bounded_sentence, counters, counters_text
+from broker.wire.states import Verdict
 from broker.wire.streams import StreamSpec
 
 SLOT_BOUND = "slot"
 """What claim.lua notes as `run_bound` when the launcher's slot ends before the run limit."""
+LATE_RESULT = "its result came late, and was accepted"
+"""The sentence of a vm whose verdict was recorded before its guest's result came."""
+_NO_RESULT = "the vm ended as completed, but no result of it was accepted"
+BROKERS_WORD = {
+    Verdict.COMPLETED: "the result was accepted",
+    Verdict.ITEM_FAILED: "the guest told that its attempt failed",
+    Verdict.RUN_TIMEOUT: "it ran longer than its stream's run limit",
+    Verdict.GUEST_LOST: "its guest was not heard for a whole lease, while its launcher was",
+    Verdict.DRAINED: "its launcher's slot ended while it ran",
+    Verdict.CANCELLED: "its item was cancelled",
+    Verdict.STOPPED_EARLY: _NO_RESULT,
+    Verdict.SUPERSEDED: _NO_RESULT,
+}
+"""The sentence of a verdict that stands against the launcher's."""
 _random = secrets.SystemRandom()
 
 

@@ -4,12 +4,10 @@ from typing import NamedTuple
 
 from broker.domain.canary import CANARIES
 from broker.store.catalogue import Catalogue
+from broker.store.launchers import MAX_LISTED
 from broker.wire.machines import MachineView
 from broker.wire.names import DispatchId, StreamRef, parse_owned
 from broker.wire.streams import StreamSpec
-
-MAX_LAUNCHERS = 10_000
-"""So many are looked at."""
 
 
 class Prospect(NamedTuple):
@@ -54,6 +52,6 @@ class Prospects(Catalogue):
         since_ms = await self._now_ms() - self._deadlines.launcher_grace_ms
         return frozenset(
             await self._server.command(
-                "ZRANGE", self._keys.launchers, since_ms, "+inf", "BYSCORE", "LIMIT", 0, MAX_LAUNCHERS
+                "ZRANGE", self._keys.launchers, "+inf", since_ms, "BYSCORE", "REV", "LIMIT", 0, MAX_LISTED
             )
         )

@@ -10,13 +10,18 @@ MAX_BOOTED_XML_BYTES = 262_144
 
 
 class Room(Message, frozen=True, kw_only=True):
-    """What a launcher has free for one vm. `time_left_ms` absent: no end is known."""
+    """What a launcher has free for one vm.
+
+    `time_left_ms`: until it will begin to stop its vms, as its slot ends; absent: no end is known. They may take
+    `drain_ms` longer to stop.
+    """
 
     vcpus: int
     memory_mib: int
     disk_mib: int
     accelerator: Accelerator
     time_left_ms: int | None = None
+    drain_ms: int = 0
     exchanges: tuple[Exchange, ...] = (Exchange.NETWORK,)
 
 

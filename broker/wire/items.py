@@ -86,6 +86,12 @@ class ItemView(Message, frozen=True, kw_only=True):
     """What a ready item waits for; told of an item that is asked for by its number, not in listings."""
 
 
+class CancelledItem(ItemView, frozen=True, kw_only=True):
+    """The answer to a cancel. `had_vm`: a vm had the item, and its guest and launcher are told to end."""
+
+    had_vm: bool = False
+
+
 class ItemPage(Message, frozen=True, kw_only=True):
     items: list[ItemView]
     next_cursor: str | None = None

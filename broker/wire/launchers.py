@@ -1,12 +1,25 @@
 """What a launcher tells of itself, and what operators and sites see of launchers."""
 
+from enum import StrEnum
+
 from broker.wire.dispatches import Room
 from broker.wire.kinds import Message
 from broker.wire.states import HealthCode, HealthState, Instruction
 
 MAX_LABELS = 32
 MAX_LABEL_CHARS = 128
-MAX_USERS = 1_000
+MAX_USERS = 100
+
+
+class ListedState(StrEnum):
+    """What launchers are listed by: the state of a node whose launcher is there, or that its launcher is gone."""
+
+    HEALTHY = "healthy"
+    BACKING_OFF = "backing_off"
+    CANARY = "canary"
+    EXCLUDED = "excluded"
+    DRAINING = "draining"
+    GONE = "gone"
 
 
 class Health(Message, frozen=True, kw_only=True):
@@ -42,7 +55,7 @@ class LauncherReport(Message, frozen=True, kw_only=True):
 
 
 class LauncherTold(Message, frozen=True, kw_only=True):
-    """The answer to a report: when the next is due, and `continue` or `drain`."""
+    """The answer to a report: when the next is due. `instruction` is `continue`: a launcher is ended on its node."""
 
     instruction: Instruction
     next_ms: int
@@ -55,7 +68,7 @@ class LauncherView(Message, frozen=True, kw_only=True):
     node: str
     heard_at: str
     is_gone: bool
-    """Not heard for longer than the launchers' grace."""
+    """Not heard for longer than the launchers' grace; `report` is then what it told last."""
     report: LauncherReport
 
 

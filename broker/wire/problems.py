@@ -23,6 +23,7 @@ class ProblemCode(StrEnum):
     IMAGE_IN_USE = "image_in_use"
     OFFSET_DIFFERS = "offset_differs"
     TOO_MANY_UPLOADS = "too_many_uploads"
+    TOO_MANY_LAUNCHERS = "too_many_launchers"
     SETTLED = "settled"
     LEASE_LOST = "lease_lost"
     TICKET_SPENT = "ticket_spent"
@@ -63,6 +64,7 @@ PROBLEMS: dict[ProblemCode, ProblemKind] = {
     ProblemCode.IMAGE_IN_USE: ProblemKind(409, "A machine names the image still"),
     ProblemCode.OFFSET_DIFFERS: ProblemKind(409, "The upload stands at another offset"),
     ProblemCode.TOO_MANY_UPLOADS: ProblemKind(409, "Too many uploads are unfinished"),
+    ProblemCode.TOO_MANY_LAUNCHERS: ProblemKind(409, "Too many launchers of this token are there"),
     ProblemCode.SETTLED: ProblemKind(409, "The item is settled"),
     ProblemCode.LEASE_LOST: ProblemKind(409, "The item is no longer this vm's"),
     ProblemCode.TICKET_SPENT: ProblemKind(409, "The ticket's dispatch is over"),

@@ -1,6 +1,10 @@
 """The closed vocabularies of an item's and a vm's life, as they are written on the wire and in the store."""
 
+import re
 from enum import StrEnum
+from typing import Self
+
+_LATER_WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 class ItemState(StrEnum):
@@ -74,7 +78,19 @@ class Exchange(StrEnum):
     """By copying into and out of the vm's own disk while the vm is off."""
 
 
-class HealthState(StrEnum):
+class _Growing(StrEnum):
+    """A vocabulary that later launchers add words to: one that is not known here is kept as the text that it is."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str) or not _LATER_WORD.fullmatch(value):
+            return None
+        later = str.__new__(cls, value)
+        later._name_, later._value_ = "LATER", value
+        return later
+
+
+class HealthState(_Growing):
     """What a launcher makes of its node: whether it asks for items, and how many."""
 
     HEALTHY = "healthy"
@@ -88,7 +104,7 @@ class HealthState(StrEnum):
     """It takes nothing more, and ends."""
 
 
-class HealthCode(StrEnum):
+class HealthCode(_Growing):
     """Why a node is not healthy, or what it was that a vm's end says of its node."""
 
     IMAGE_SOURCE_AWAY = "image_source_away"

@@ -26,11 +26,11 @@ _CODES = {
     HealthCode.LIBVIRT_FAILED: "libvirt did not start, or did not do what it was asked",
     HealthCode.QEMU_FAILED: "QEMU did not start, or ended by itself",
     HealthCode.EXCHANGE_FAILED: "a helper that brings files into or out of a vm failed",
-    HealthCode.VM_INTERFERED: "somebody on the node destroyed a vm",
+    HealthCode.VM_INTERFERED: "somebody on the node destroyed a vm, or told its QEMU to end",
     HealthCode.NEVER_CLAIMS: "vms boot here and never claim, while others of the same machine did",
-    HealthCode.NETWORK_CUT: "the node cut a vm's network",
+    HealthCode.NETWORK_CUT: "no answer came from the broker, whosever fault that was",
     HealthCode.SLOT_ENDS: "the slot of the batch system ends",
-    HealthCode.TOLD_TO_DRAIN: "somebody, or the broker, told the launcher to end",
+    HealthCode.TOLD_TO_DRAIN: "somebody told the launcher to end",
     HealthCode.LAUNCHER_FAILED: "a bug of the launcher's; its log has the traceback",
 }
 
@@ -52,7 +52,8 @@ def node_health() -> str:
         f"A pause takes {FIRST_PAUSE_S:g} s at first, and twice as long after each further fault of the node's own, up "
         f"to {LONGEST_PAUSE_S / 60:g} min; a vm that claims and ends without a fault of the node's makes the next one "
         f"short again. {NEVER_CLAIMS_LIMIT} vms in a row that never claim, of machines that did claim, take the node "
-        "out.",
+        "out. What is nobody's fault makes the first pause, each time; so does a QEMU that ended in mid-run, which its "
+        "guest may have had a part in.",
         table(("from", "when", "to"), moves),
         "## Codes",
         table(

@@ -36,8 +36,9 @@ def launcher_settings() -> str:
     return page(
         "Settings of `launcher run`",
         "Command line over environment over TOML (the file that `VMBROKER_SITE` names) over default. "
-        "`launcher check-config` shows what holds, or every fault. In the environment a list is written as JSON: "
-        f"`{_LAUNCHER_PREFIX}TRUSTED_ORIGINS='[\"data.example.org:443\"]'`. "
+        "`launcher check-config` shows what holds, or every fault. In the environment a list is written with commas "
+        f"between, `{_LAUNCHER_PREFIX}USERS=alice,bob`, and labels as JSON. Paths begin with `/`; on the command line "
+        "they need not. "
         "[How to run a launcher](../how-to/run-a-launcher.md).",
         _table(_LAUNCHER_PREFIX, LauncherSettings.model_fields, _FOUND_BY_LAUNCHER),
     )

@@ -27,9 +27,11 @@ from launcher.guest_disk.contents import (
 )
 from launcher.guest_disk.image import compiled
 from launcher.guest_disk.libraries import find_libraries
+from launcher.node_files import IN_BUNDLE, node_files
 
 _OURS: Final = "vmbroker"
 _EXTRA: Final = "launcher"
+_OUR_KINDS: Final = {".lua", ".py", ".service", ".sh", ".typed"}
 _OUR_PACKAGES: Final = ("launcher", "broker.wire", "broker.client")
 
 # Large, and nothing that a server without a screen imports; top-level names of the standard library.
@@ -76,6 +78,7 @@ def list_members(guest_disk: GuestDisk) -> list[Member]:
         *(Member(LIBRARIES / name, file, is_program=name == loader.name) for name, file in files.items()),
         *(Member(path, text) for path, text in notices(names, [interpreter(), *files.values()]).items()),
         *(Member(AUTHORITIES, file) for file in authority_files()[:1]),
+        *_node_files(),
         Member(GUEST_DISK, guest_disk.path),
         Member(VERSION, f"{client_version()}\n".encode()),
         Member(PurePosixPath(MARK), _mark(loader, guest_disk)),
@@ -126,8 +129,28 @@ def _our_packages() -> Iterator[Member]:
         top = Path(spec.submodule_search_locations[0])
         for file in (top / "__init__.py", *sorted(top.parent.joinpath(*package.split(".")).rglob("*"))):
             inner = file.relative_to(top.parent)
-            if file.is_file() and not _TESTS & set(inner.parts):
+            if _is_ours(file, inner):
                 yield Member(SITE / inner.as_posix(), file)
+
+
+def _is_ours(file: Path, inner: Path) -> bool:
+    """Tell whether a file is code of ours: where it is worked on, people and tools leave other things beside it."""
+    is_hidden = any(part.startswith(".") for part in inner.parts)
+    if file.is_symlink() or not file.is_file() or is_hidden or _TESTS & set(inner.parts):
+        return False
+    if file.suffix not in _OUR_KINDS:
+        raise CannotBundle(f"{file} is nothing that a bundle carries: remove it from the package and try again")
+    return True
+
+
+def _node_files() -> Iterator[Member]:
+    """List what a site installs on a node: `launcher doctor` sends its reader there."""
+    top = node_files()
+    files = [file for file in sorted(top.rglob("*")) if file.is_file()]
+    if not files:
+        raise CannotBundle(f"{top} has nothing for a site's administrator: install vmbroker from its wheel or a clone")
+    for file in files:
+        yield Member(PurePosixPath(IN_BUNDLE) / file.relative_to(top).as_posix(), file)
 
 
 def _distribution(name: str) -> Iterator[Member]:

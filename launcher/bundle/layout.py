@@ -6,11 +6,13 @@ The interpreter finds its library by itself, for that is beside its own folder: 
 from pathlib import PurePosixPath
 from typing import Final
 
+from launcher.carried import SITE_FOLDER
+
 LAUNCHER: Final = PurePosixPath("bin/launcher")
 INTERPRETER: Final = PurePosixPath("libexec/python3")
 START: Final = PurePosixPath("libexec/launcher")
 LIBRARIES: Final = PurePosixPath("lib")
-SITE: Final = PurePosixPath("site")
+SITE: Final = PurePosixPath(SITE_FOLDER)
 GUEST_DISK: Final = PurePosixPath("share/guest-disk.img")
 AUTHORITIES: Final = PurePosixPath("share/authorities.pem")
 LICENCES: Final = PurePosixPath("licences")

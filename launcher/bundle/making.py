@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import subprocess
 import tempfile
 from pathlib import Path
@@ -35,7 +36,7 @@ def make_bundle(output: Path, *, force: bool = False) -> Written:
             "this launcher runs from a bundle: copy its archive, or make one where vmbroker is installed"
         )
     _check_output(output, force=force)
-    draft = output.with_name(f".{output.name}.{os.getpid()}.building")
+    draft = output.with_name(f".{output.name}.{secrets.token_hex(8)}.building")
     try:
         with tempfile.TemporaryDirectory(prefix="vmb-bundle-") as name:
             disk = asyncio.run(ensure_guest_disk(Path(name) / "disk"))
@@ -56,6 +57,8 @@ def _top() -> str:
 
 
 def _check_output(output: Path, *, force: bool) -> None:
+    if not output.name.endswith((".tar.gz", ".tgz")) and not output.is_dir():
+        raise CannotBundle(f"{output} would be a gzipped tar, whatever its name: name it .tar.gz")
     if not output.parent.is_dir():
         raise CannotBundle(f"{output.parent} is no folder: make it first")
     if output.is_dir():
@@ -67,7 +70,9 @@ def _check_output(output: Path, *, force: bool) -> None:
 
 
 def _write(draft: Path, disk: GuestDisk) -> Written:
-    with draft.open("wb") as file:
+    # The folder may be one that others write to, as /tmp: neither a file nor a link of theirs is written to.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(draft, flags, 0o666), "wb") as file:
         return write_archive(file, _top(), list_members(disk))
 
 

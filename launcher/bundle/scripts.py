@@ -11,7 +11,8 @@ from launcher.bundle.layout import AUTHORITIES, INTERPRETER, LIBRARIES, SITE, ST
 _LAUNCHER: Final = Template("""\
 #!/bin/sh
 # Starts the launcher of the bundle that this file is in, with the bundle's own interpreter, loader and libraries.
-here=$$(readlink -f -- "$$0") && root=$${here%/bin/*} || exit
+# What started it may have left it no PATH; only the shell's own search is mended, not what the launcher inherits.
+here=$$(PATH=$${PATH:+$$PATH:}/usr/bin:/bin readlink -f -- "$$0") && root=$${here%/bin/*} || exit
 case $$root in
 *[:\\;\\$$]*)
 	echo "launcher: move this bundle to a folder whose path has no ':', ';' and '$$': $$root" >&2

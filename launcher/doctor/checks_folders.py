@@ -1,7 +1,7 @@
 """The cache folder, the scratch folder and what lies under them."""
 
-import asyncio
 import os
+import pwd
 import shutil
 import stat
 import tempfile
@@ -9,16 +9,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from launcher.doctor.access import may
 from launcher.doctor.findings import Finding, fail, ok, warn
 from launcher.doctor.node import Node
-from launcher.hypervisor.account import Account
 from launcher.images import CacheFailed, CacheFolder
 from launcher.node.scratch import MAX_PATH_BYTES, ScratchError, scratch_folder
 
+_OTHER_CACHE: Final = "name another folder: --cache"
+_TRIED_BYTES: Final = 1 << 20
 _LITTLE_MIB: Final = 2_048
 _LITTLE_SHM_MIB: Final = 64
 _SHM: Final = Path("/dev/shm")  # noqa: S108 - looked at, not written to
-_MOUNTS: Final = Path("/proc/self/mounts")
+_MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
 async def cache(node: Node) -> Iterable[Finding]:
@@ -27,18 +29,17 @@ async def cache(node: Node) -> Iterable[Finding]:
     try:
         CacheFolder(folder).prepare()
         with tempfile.NamedTemporaryFile(prefix="doctor-", dir=folder) as file:
+            file.write(bytes(_TRIED_BYTES))
+            file.flush()
             Path(file.name).chmod(0o444)
-            is_reached = await _can(node.account, "-r", Path(file.name))
-    except (CacheFailed, OSError) as error:
-        return [fail(f"{folder} cannot be written: {error}", "name another one: --cache")]
+            is_reached = await may(node.account, os.R_OK, Path(file.name))
+    except CacheFailed as error:
+        return [fail(str(error), _OTHER_CACHE)]
+    except OSError as error:
+        return [fail(f"{folder} cannot be written: {error.strerror or error}", _OTHER_CACHE)]
     if not is_reached:
-        closed = _first_closed(folder)
-        mend = (
-            f"let everybody pass through {closed} (chmod o+x), or name another cache"
-            if closed
-            else "name another cache"
-        )
-        return [fail(f"QEMU's account, uid {node.account.uid}, cannot read files in {folder}", mend)]
+        found = f"QEMU's account, uid {node.account.uid}, cannot read files in {folder}"
+        return [fail(found, _way_to(folder, _OTHER_CACHE))]
     return [_ownership(folder), *_space(folder, "for images")]
 
 
@@ -47,14 +48,13 @@ async def scratch(node: Node) -> Iterable[Finding]:
     parent = node.settings.scratch
     try:
         with scratch_folder(parent) as folder:
-            is_reached = await _can(node.account, "-x", folder)
+            is_reached = await may(node.account, os.X_OK, folder)
     except ScratchError as error:
         mend = f"name another one: --scratch; a path of up to {MAX_PATH_BYTES} bytes, our own part of some 18 included"
         return [fail(str(error), mend)]
     if not is_reached:
-        closed = _first_closed(parent)
-        mend = f"let everybody pass through {closed} (chmod o+x), or name another scratch folder"
-        return [fail(f"QEMU's account, uid {node.account.uid}, cannot enter {parent}", mend)]
+        found = f"QEMU's account, uid {node.account.uid}, cannot enter {parent}"
+        return [fail(found, _way_to(parent, "name another folder: --scratch"))]
     return [*_space(parent, "for what vms write"), *_memory_backed(parent)]
 
 
@@ -96,30 +96,28 @@ def _memory_backed(folder: Path) -> Iterator[Finding]:
 
 
 def _file_system(folder: Path) -> str:
-    """Return the type of the file system that a folder is on: of the mounts with its device, the last."""
-    device, kind = folder.stat().st_dev, ""
+    """Return the type of the file system that a folder is on: of the mounts of its device, the last.
+
+    No mount point is looked at: one whose server is away would never answer. Source: proc(5), mountinfo.
+    """
+    status = folder.stat()
+    device, kind = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}", ""
     for line in _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines():
-        _, point, its_kind, *_ = line.split()
-        try:
-            if Path(point).stat().st_dev == device:
-                kind = its_kind
-        except OSError:
-            continue
+        mount, _, what = line.partition(" - ")
+        if mount.split()[2] == device:
+            kind = what.split()[0]
     return kind
+
+
+def _way_to(folder: Path, otherwise: str) -> str:
+    """Say how to let QEMU's account reach a folder. Nobody's home is to be opened for it."""
+    closed = _first_closed(folder)
+    if closed is None or closed in {Path(entry.pw_dir) for entry in pwd.getpwall()}:
+        return otherwise
+    return f"let everybody pass through {closed} (chmod o+x), or {otherwise}"
 
 
 def _first_closed(folder: Path) -> Path | None:
     """Return the outermost folder of a path that not everybody may pass through."""
     way = [*reversed(folder.absolute().parents), folder.absolute()]
     return next((each for each in way if each.exists() and not each.stat().st_mode & stat.S_IXOTH), None)
-
-
-async def _can(account: Account, what: str, path: Path) -> bool:
-    """Tell whether the account passes test(1)."""
-    process = await asyncio.create_subprocess_exec(
-        *("test", what, str(path)),
-        user=None if account.is_own else account.uid,
-        group=None if account.is_own else account.gid,
-        extra_groups=None if account.is_own else account.groups,
-    )
-    return await process.wait() == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pwd
 import re
 import shutil
 import stat
@@ -10,20 +11,22 @@ from pathlib import Path
 from typing import Final
 
 from broker.wire.states import Accelerator
+from launcher.doctor.access import may
 from launcher.doctor.findings import Finding, fail, ok, warn
 from launcher.doctor.node import Node
-from launcher.doctor.packages import Part, how_to_install
 from launcher.hypervisor.accelerator import KVM_DEVICE, probe_accelerator
 from launcher.hypervisor.account import Account
 from launcher.hypervisor.emulator import find_emulator
 from launcher.hypervisor.errors import HypervisorError
 from launcher.hypervisor.private_daemon import SYSTEM_PATH
+from launcher.node_files import node_files
+from launcher.packages import Part, how_to_install
 
 CPU_INFO: Final = Path("/proc/cpuinfo")
 _VERSION_LIMIT_S: Final = 10.0
 _KVM_RULE: Final = (
     "give it to the group kvm, as udev does on most distributions: chgrp kvm /dev/kvm; chmod 660 /dev/kvm; and "
-    "lasting, deploy/node/udev/65-kvm.rules"
+    f"lasting, {node_files()}/udev/65-kvm.rules"
 )
 
 _PROGRAMS: Final = (
@@ -69,7 +72,7 @@ async def kvm(node: Node) -> Iterable[Finding]:
         if node.settings.libvirt_uri is not None:
             trap = "; libvirtd, as root, sees it and QEMU does not, which costs 44 s for each vm"
         return [warn(f"{mode}: nobody but root may use it{trap}", _KVM_RULE)]
-    if not await _may(node.account, "-r", KVM_DEVICE) or not await _may(node.account, "-w", KVM_DEVICE):
+    if not await may(node.account, os.R_OK | os.W_OK, KVM_DEVICE):
         mend = f"{_KVM_RULE}; then: usermod -aG kvm ACCOUNT" if device.st_gid == 0 else "usermod -aG kvm ACCOUNT"
         return [warn(f"{mode}: uid {node.account.uid}, which runs QEMU, may not use it", mend)]
     return [ok(f"{mode}, and uid {node.account.uid}, which runs QEMU, may use it")]
@@ -78,7 +81,7 @@ async def kvm(node: Node) -> Iterable[Finding]:
 async def accelerator(node: Node) -> Iterable[Finding]:
     """Whether KVM works, tried with a guest that has to get through many instructions."""
     try:
-        probe = await probe_accelerator(node.account, node.cache, qemu=node.emulator)
+        probe = await probe_accelerator(node.account, node.own_cache, qemu=node.emulator)
     except HypervisorError as error:
         return [fail(str(error), "mend what QEMU says; see `programs`")]
     if probe.accelerator is Accelerator.KVM:
@@ -128,9 +131,20 @@ async def account(node: Node) -> Iterable[Finding]:
     try:
         chosen = Account.choose(node.settings.account)
     except HypervisorError as error:
-        return [fail(str(error), "make an account for it, or name one: account = … in the settings")]
+        mend = "see what it says; else make an account for it, or name one: account = … in the settings"
+        return [fail(str(error), mend)]
+    if not chosen.is_own and node.settings.account is None and chosen.uid == _uid_of_nobody():
+        mend = "make an account for vms alone, libvirt-qemu or qemu by name, or name one: account = … in the settings"
+        return [warn("QEMU runs as nobody, and so may programs of others: they could enter the folders of vms", mend)]
     whose = "the launcher's own" if chosen.is_own else "not root's"
     return [ok(f"QEMU runs as uid {chosen.uid}, gid {chosen.gid}, {whose}")]
+
+
+def _uid_of_nobody() -> int | None:
+    try:
+        return pwd.getpwnam("nobody").pw_uid
+    except KeyError:
+        return None
 
 
 async def namespaces(node: Node) -> Iterable[Finding]:
@@ -147,16 +161,5 @@ def _forbidding() -> Iterator[Finding]:
         if file.exists() and not is_right(int(file.read_text())):
             yield fail(
                 f"{name} is {file.read_text().strip()}: ordinary users make no namespaces",
-                f"{mend}; lasting, deploy/node/sysctl",
+                f"{mend}; lasting, {node_files()}/sysctl",
             )
-
-
-async def _may(account: Account, what: str, path: Path) -> bool:
-    """Tell whether the account passes test(1)."""
-    process = await asyncio.create_subprocess_exec(
-        *("test", what, str(path)),
-        user=None if account.is_own else account.uid,
-        group=None if account.is_own else account.gid,
-        extra_groups=None if account.is_own else account.groups,
-    )
-    return await process.wait() == 0

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from launcher.doctor.findings import Finding, fail, ok, warn
 from launcher.doctor.node import Node
-from launcher.node.slot import QEMU_OVERHEAD_MIB
-from launcher.slot import Fact, Given, read_slot
+from launcher.node.slot import LEAST_S, MARGIN_S, QEMU_OVERHEAD_MIB
+from launcher.settings import slot_of
+from launcher.slot import Fact
 
 _CGROUP: Final = Path("/sys/fs/cgroup")
 _LITTLE_PIDS: Final = 200
@@ -18,16 +20,25 @@ _UNLIMITED: Final = 1 << 50
 async def slot(node: Node) -> Iterable[Finding]:
     """The sizes that a launcher would offer, with where each comes from."""
     settings = node.settings
-    given = Given(vcpus=settings.vcpus, memory_mib=settings.memory_mib, disk_mib=settings.disk_mib, end=settings.end)
-    facts = await asyncio.to_thread(read_slot, given, settings.scratch)
+    facts = await asyncio.to_thread(slot_of, settings)
     told = [
         _size(facts.vcpus, "vcpus", "give the job processors"),
         _size(facts.memory_mib, "MiB of memory", "give the job more memory, or free some", least=QEMU_OVERHEAD_MIB + 1),
         _size(facts.disk_mib, "MiB of disk", "give the job more disk, or free some"),
     ]
     if facts.ends_at is not None and facts.end is not None:
-        told.append(ok(f"ends at {facts.ends_at:%Y-%m-%dT%H:%M:%SZ}, from {facts.end.source}"))
+        told.append(_end(facts.ends_at, facts.end.source, settings.drain_s))
     return [*told, *(warn(sentence) for sentence in facts.warnings)]
+
+
+def _end(ends_at: datetime, source: str, drain_s: int) -> Finding:
+    told = f"ends at {ends_at:%Y-%m-%dT%H:%M:%SZ}, from {source}"
+    left_s = (ends_at - datetime.now(UTC)).total_seconds()
+    if left_s <= 0:
+        return fail(f"{told}: that is past, and a launcher takes nothing", "give the job more time, or correct the end")
+    if left_s < drain_s + MARGIN_S + LEAST_S:
+        return warn(f"{told}: too late for any vm", "give the job more time, or take a smaller drain_s")
+    return ok(told)
 
 
 def _size(fact: Fact, unit: str, mend: str, *, least: int = 1) -> Finding:

@@ -27,10 +27,16 @@ def doctor(
     ] = False,
     output: Annotated[Output, typer.Option("--output", "-o", help="text, or json: a list of findings.")] = Output.TEXT,
     broker: Annotated[str | None, typer.Option(help="Address of the broker; default: the login's.")] = None,
-    token_file: Annotated[Path | None, typer.Option(help="File with the launcher's token; default: the login.")] = None,
-    ca_file: Annotated[Path | None, typer.Option(help="PEM file to check the broker's certificate with.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of images.")] = None,
-    scratch: Annotated[Path | None, typer.Option(help="Folder for what dies with the launcher; a short path.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(readable=False, help="File with the launcher's token; default: the login.")
+    ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(readable=False, help="PEM file to check the broker's certificate with.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(readable=False, help="Folder of images.")] = None,
+    scratch: Annotated[
+        Path | None, typer.Option(readable=False, help="Folder for what dies with the launcher; a short path.")
+    ] = None,
     account: Annotated[str | None, typer.Option(help="Account QEMU runs under when the launcher is root.")] = None,
 ) -> None:
     """Look at everything that a launcher needs of this node, and say how to mend what it lacks.

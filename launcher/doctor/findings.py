@@ -66,7 +66,10 @@ def skip(reason: str) -> Finding:
 async def look_at(points: Iterable[Point], node: Node) -> AsyncIterator[PointFinding]:
     """Yield what each point finds, in their order; one that crashes or takes too long is a finding as well."""
     for point in points:
-        for finding in await _look_at_one(point, node):
+        found = list(await _look_at_one(point, node))
+        if any(finding.level is Level.FAIL for finding in found):
+            node.failed.add(point.name)
+        for finding in found:
             yield PointFinding(point=point.name, level=finding.level, found=finding.found, mend=finding.mend)
 
 
@@ -77,7 +80,8 @@ async def _look_at_one(point: Point, node: Node) -> Iterable[Finding]:
         async with asyncio.timeout(point.limit_s):
             return await point.look(node)
     except CannotTell as error:
-        return [skip(str(error))]
+        # Nobody must take for good what was not looked at: it is passed over only for what has been told.
+        return [skip(str(error)) if error.point in node.failed else fail(str(error), "ask once more")]
     except TimeoutError:
         return [fail(f"took longer than {point.limit_s:g} s", "look what keeps this node busy, or its file system")]
     except Exception as error:  # noqa: BLE001 - a check that crashes must not hide what the others find

@@ -8,6 +8,7 @@ from launcher.doctor.findings import Point
 POINTS: Final = (
     Point("settings", checks_broker.settings),
     Point("login", checks_broker.login, is_sites=False),
+    Point("authority", checks_broker.authority),
     Point("broker", checks_broker.broker, is_sites=False),
     Point("processor", checks_machine.processor),
     Point("programs", checks_machine.programs),

@@ -34,6 +34,7 @@ class AllowedPaths:
     `run_folder` is the vm's own. `guest_disk`, `seed_disk`, and whatever lies in `cache_folder`, may be named
     read-only. `data_disks` are the files of the run folder that are opened raw; any other disk there is an overlay.
     `loaders` are the node's firmwares. Without `has_network` there is no interface at all, and with it there is one.
+    `dac_label` is QEMU's account, which the domain has to name then, and must not name otherwise.
     """
 
     run_folder: str
@@ -44,6 +45,7 @@ class AllowedPaths:
     data_disks: Collection[str] = ()
     loaders: Collection[str] = ()
     has_network: bool = True
+    dac_label: str | None = None
 
     def __post_init__(self) -> None:
         named = (self.run_folder, self.cache_folder, self.guest_disk, self.emulator, self.seed_disk)
@@ -110,6 +112,8 @@ def _wrong_paths(root: etree._Element, allowed: AllowedPaths) -> Iterator[str]:
             yield f"os/loader: {loader!r} is no firmware of the node"
     if (root.find("devices/interface") is not None) != allowed.has_network:
         yield f"devices/interface: {'it is missing' if allowed.has_network else 'this vm has no network'}"
+    if (said := _label_of(root)) != allowed.dac_label:
+        yield f"seclabel: QEMU's account is {said or 'left to libvirt'}, and not {allowed.dac_label or 'left to it'}"
     for disk in root.findall("devices/disk"):
         yield from _wrong_source(disk, allowed)
     for filesystem in root.findall("devices/filesystem"):
@@ -120,6 +124,14 @@ def _wrong_paths(root: etree._Element, allowed: AllowedPaths) -> Iterator[str]:
             yield f"{path}: {file!r} is not inside the vm's run folder"
         if path in _SOCKETS and len(file.encode()) > MAX_SOCKET_PATH_BYTES:
             yield f"{path}: a socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes, this has {len(file.encode())}"
+
+
+def _label_of(root: etree._Element) -> str | None:
+    """Return QEMU's account, if the domain names one, and names it so that no file changes its owner."""
+    label = root.find("seclabel")
+    if label is None:
+        return None
+    return label.findtext("label", "") if label.get("relabel") == "no" else "one that files are given to"
 
 
 def _wrong_source(disk: etree._Element, allowed: AllowedPaths) -> Iterator[str]:

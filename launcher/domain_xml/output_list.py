@@ -117,6 +117,11 @@ _OURS: dict[str, str] = {
     "devices/watchdog/@action": "poweroff",
     "devices/video/model": "",
     "devices/video/model/@type": "vga|none",
+    "seclabel": "",
+    "seclabel/@type": "static",
+    "seclabel/@model": "dac",
+    "seclabel/@relabel": "no",
+    "seclabel/label": r"\+[1-9][0-9]{0,9}:\+[0-9]{1,10}",
     "devices/controller/@type": "pci|scsi|ide|sata|fdc|virtio-serial|usb",
     "devices/controller/@model": "[a-z0-9-]+",
 }

@@ -16,6 +16,7 @@ from launcher.domain_xml.examination import examine_tree
 from launcher.domain_xml.firmware import set_boot_order, set_firmware
 from launcher.domain_xml.hardware import set_hardware, set_usb
 from launcher.domain_xml.identity import set_identity
+from launcher.domain_xml.label import set_label
 from launcher.domain_xml.lifecycle import set_lifecycle
 from launcher.domain_xml.network import set_network
 from launcher.domain_xml.parsing import parse
@@ -43,6 +44,7 @@ _STEPS: tuple[Callable[[etree._Element, Build], None], ...] = (
     set_consoles,
     add_channel,
     set_hardware,
+    set_label,
 )
 
 

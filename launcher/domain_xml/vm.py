@@ -24,8 +24,9 @@ class Node:
     """What the node's hypervisor offers: the same for every vm on it.
 
     `machine_types` are those of the emulator's capabilities, aliases (`pc`, `q35`) among them, in any order.
-    `firmwares`, the one to prefer first, matter to machines that bring their own UEFI variables. A libvirt that does not
-    know of the size of a translation cache refuses a machine that names it.
+    `firmwares`, the one to prefer first, matter to machines that bring their own UEFI variables. A libvirt that does
+    not know of the size of a translation cache refuses a machine that names it. `dac_label` names QEMU's account, as
+    `+UID:+GID`, to a libvirt that would otherwise choose one and give it the files that the machine names.
     """
 
     emulator: str
@@ -33,6 +34,7 @@ class Node:
     machine_types: tuple[str, ...]
     firmwares: tuple[Firmware, ...] = ()
     has_translation_cache: bool = True
+    dac_label: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+from launcher.exchange.printable import printable
 from launcher.interpreter import own_python
 
 SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -21,6 +22,8 @@ OUTPUT_LIMIT_BYTES: Final = 8 << 20
 _KEEPER: Final = Path(__file__).with_name("program_keeper.py")
 _NOT_STARTED: Final = 127
 _QUOTED_CHARACTERS: Final = 400
+_ENDS_S: Final = 10.0
+"""Longest that the keeper takes to end what it keeps, before it is killed itself."""
 
 
 class Account(Protocol):
@@ -57,8 +60,9 @@ class Finished(NamedTuple):
     err: bytes
 
     def last_words(self) -> str:
+        """Return the last line of its stderr, which may be a guest's text, fit for a log and a terminal."""
         lines = self.err.decode(errors="replace").strip().splitlines()
-        return lines[-1][:_QUOTED_CHARACTERS] if lines else f"it ended with status {self.status}"
+        return printable(lines[-1], _QUOTED_CHARACTERS) if lines else f"it ended with status {self.status}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,16 +91,12 @@ async def run_program(account: Account, arguments: Sequence[str], bounds: Bounds
     process = await _start(account, arguments, bounds)
     try:
         async with asyncio.timeout(bounds.seconds):
-            out, err, _ = await asyncio.gather(
-                _read(process.stdout, name), _read(process.stderr, name), _write(process.stdin, words)
-            )
+            out, err = await _talk(process, name, words)
             finished = Finished(await process.wait(), out, err)
     except TimeoutError as error:
         raise ProgramFailed(f"{name} did not end within {bounds.seconds:g} s") from error
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        await process.wait()
+        await _end(process)
     if finished.status == _NOT_STARTED:
         raise ProgramFailed(f"{arguments[0]} cannot be started on this node: {finished.last_words()}")
     return finished
@@ -129,6 +129,41 @@ async def _start(account: Account, arguments: Sequence[str], bounds: Bounds) -> 
         )
     except OSError as error:
         raise ProgramFailed(f"{arguments[0]} cannot be started on this node: {error.strerror}") from error
+
+
+async def _talk(process: asyncio.subprocess.Process, name: str, words: bytes) -> tuple[bytes, bytes]:
+    """Return all that it says; when this ends, nobody reads from it any more."""
+    out = asyncio.create_task(_read(process.stdout, name))
+    err = asyncio.create_task(_read(process.stderr, name))
+    told = asyncio.create_task(_write(process.stdin, words))
+    try:
+        await asyncio.gather(out, err, told)
+    finally:
+        for task in (out, err, told):
+            task.cancel()
+        await asyncio.wait((out, err, told))
+    return out.result(), err.result()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(_ENDS_S):
+            await _forget(process)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await _forget(process)
+
+
+async def _forget(process: asyncio.subprocess.Process) -> None:
+    """Wait for its end. What it has still said is thrown away: `wait` does not end while a pipe has anything in it."""
+    for stream in (process.stdout, process.stderr):
+        assert stream is not None
+        while await stream.read(65_536):
+            continue
+    await process.wait()
 
 
 async def _read(stream: asyncio.StreamReader | None, name: str) -> bytes:

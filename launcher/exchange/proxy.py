@@ -26,6 +26,8 @@ from launcher.exchange.relay import Relay
 # A guest program that loads in parallel needs tens; the launcher's file descriptors are shared by all vms of the slot.
 CONNECTIONS_PER_VM: Final = 64
 CONNECTIONS: Final = 448
+# Who has not shown credentials yet could be any of the vms: apart from the others, so that one vm shuts none out.
+STRANGERS: Final = 64
 HEAD_LIMIT_S: Final = 10.0
 IDLE_LIMIT_S: Final = 300.0
 # How long a guest may go on sending what nobody reads, so that it gets to read the answer.
@@ -48,7 +50,8 @@ class Proxy:
         self._trusted = frozenset(trusted_origins)
         self._idle_limit_s = idle_limit_s
         self._grants: dict[str, Grant] = {}
-        self._connections: dict[asyncio.Task[None], Grant | None] = {}
+        self._connections: dict[asyncio.Task[None], Grant] = {}
+        self._strangers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     def admit(self, vm: str, allowed_origins: Iterable[Origin]) -> Grant:
         """Let a vm in, with new credentials; an earlier vm of that name is dismissed.
@@ -66,7 +69,7 @@ class Proxy:
         """Cut a vm off, its open connections included; does nothing if it is not known."""
         grant = self._grants.pop(vm, None)
         for task, owner in self._connections.items():
-            if grant is not None and owner is grant:
+            if owner is grant:
                 task.cancel()
 
     async def serve(self, listener: socket.socket) -> None:
@@ -76,20 +79,27 @@ class Proxy:
             await asyncio.Event().wait()
         finally:
             server.close()
-            for task in self._connections:
+            tasks = [*self._connections, *self._strangers]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._connections, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= CONNECTIONS:
-            writer.transport.abort()
-            return
+        if len(self._strangers) >= STRANGERS:
+            self._drop_oldest_stranger()
         task = asyncio.create_task(self._handle((reader, writer)))
-        self._connections[task] = None
+        self._strangers[task] = writer
         task.add_done_callback(self._forget)
 
+    def _drop_oldest_stranger(self) -> None:
+        task = next(iter(self._strangers))
+        # A task that is cancelled before it began does not close its connection.
+        self._strangers.pop(task).transport.abort()
+        task.cancel()
+
     def _forget(self, task: asyncio.Task[None]) -> None:
-        del self._connections[task]
+        self._connections.pop(task, None)
+        self._strangers.pop(task, None)
         if not task.cancelled() and (error := task.exception()):
             context = {"message": "a proxied connection failed in an unforeseen way", "exception": error}
             task.get_loop().call_exception_handler(context)
@@ -143,8 +153,11 @@ class Proxy:
     def _claim_connection(self, grant: Grant) -> None:
         if sum(owner is grant for owner in self._connections.values()) >= CONNECTIONS_PER_VM:
             raise Refused(503, f"this vm has {CONNECTIONS_PER_VM} connections already, as many as it may")
+        if len(self._connections) >= CONNECTIONS:
+            raise Refused(503, f"the vms of this node have {CONNECTIONS} connections already, as many as they may")
         task = asyncio.current_task()
         assert task is not None
+        del self._strangers[task]
         self._connections[task] = grant
 
     async def _connect(self, grant: Grant, origin: Origin) -> Streams:

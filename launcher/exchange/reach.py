@@ -21,6 +21,11 @@ class Reach:
         self._shut_since_s: float | None = None
         self._last: _Cut | None = None
 
+    @property
+    def is_shut(self) -> bool:
+        """Whether the last try failed."""
+        return self._shut_since_s is not None
+
     def worked(self) -> None:
         """Note that the other end answered, whatever it said."""
         if self._shut_since_s is not None:

@@ -25,6 +25,7 @@ from typing import Final, Self
 from broker.wire.states import Accelerator
 from launcher.hypervisor.account import Account
 from launcher.hypervisor.errors import HypervisorError, Unavailable
+from launcher.packages import Part, lacks
 
 INSTRUCTIONS: Final = 20_000_000
 KVM_LIMIT_S: Final = 1.5
@@ -96,7 +97,7 @@ async def probe_accelerator(
     """
     program = shutil.which(qemu)
     if program is None:
-        raise HypervisorError(f"{qemu} is not installed on this node (Debian: apt-get install qemu-system-x86)")
+        raise HypervisorError(lacks(qemu, Part.QEMU))
     key = _Circumstances.now(program, account)
     memory = cache_folder / MEMORY_FILE
     remembered = _recall(memory, key)

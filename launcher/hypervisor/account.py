@@ -40,6 +40,7 @@ class Account:
                 continue
             if entry.uid == 0:
                 raise HypervisorError(f"QEMU must not run as root: name another account than {candidate}")
+            _check_mapped(candidate, entry)
             return cls(entry.uid, entry.gid, entry.groups)
         raise HypervisorError(
             f"no account to run QEMU as: {name or ', '.join(USUAL_NAMES)} does not exist on this node"
@@ -49,6 +50,11 @@ class Account:
     def is_own(self) -> bool:
         """Whether this is the launcher's own account."""
         return self.uid == os.geteuid()
+
+    @property
+    def dac_label(self) -> str:
+        """Return what libvirt's label calls it."""
+        return f"+{self.uid}:+{self.gid}"
 
     def take(self, path: Path) -> None:
         """Hand a file or folder, not what is in it, to the account; does nothing if it is the launcher's own."""
@@ -64,6 +70,26 @@ def _find(name: str) -> Found | None:
         # It takes a number for a uid.
         return found if found and found.name == name else None
     return Found(name, entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(name, entry.pw_gid)))
+
+
+def _check_mapped(name: str, entry: Found) -> None:
+    """Refuse what root of a user namespace, as in a container without a root of its own, cannot become.
+
+    Source: user_namespaces(7), "User and group ID mappings".
+    """
+    if _is_mapped("uid_map", entry.uid) and all(_is_mapped("gid_map", gid) for gid in (entry.gid, *entry.groups)):
+        return
+    raise HypervisorError(
+        f"this launcher is root of a user namespace without {name} (uid {entry.uid}), which would run QEMU: start it "
+        "as an ordinary user, without --fakeroot or `unshare --map-root-user`, or map the node's accounts into the "
+        "namespace"
+    )
+
+
+def _is_mapped(table: str, number: int) -> bool:
+    lines = Path("/proc/self", table).read_text(encoding="ascii").splitlines()
+    ranges = [(int(first), int(length)) for first, _, length in map(str.split, lines)]
+    return any(first <= number < first + length for first, length in ranges)
 
 
 def _check_known(uid: int) -> None:

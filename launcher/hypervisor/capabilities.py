@@ -23,6 +23,8 @@ class Capabilities:
         firmwares: Values that `<os firmware=…>` can have here, `efi` among them if an OVMF is installed.
         libvirt_version: Such as `9.0.0`.
         qemu_version: Such as `7.2.22`.
+        has_dac: Whether it runs QEMU as an account of its choice, to which it gives the files that a domain names, and
+            afterwards to root, unless the domain's label says otherwise: a system's libvirtd does.
     """
 
     emulator: str
@@ -30,6 +32,7 @@ class Capabilities:
     firmwares: frozenset[str]
     libvirt_version: str
     qemu_version: str
+    has_dac: bool = False
 
     @property
     def has_translation_cache(self) -> bool:
@@ -58,6 +61,7 @@ def read_capabilities(connection: libvirt.virConnect) -> Capabilities:
         firmwares=frozenset(str(value.text) for value in domain.iterfind("os/enum[@name='firmware']/value")),
         libvirt_version=_version(connection.getLibVersion()),
         qemu_version=_version(connection.getVersion()),
+        has_dac=any(model.text == "dac" for model in host.iterfind("host/secmodel/model")),
     )
 
 

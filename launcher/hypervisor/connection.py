@@ -22,8 +22,9 @@ from typing import Final, TypeVar
 
 import libvirt
 
-from launcher.hypervisor.errors import ConnectionLost, Unavailable
-from launcher.hypervisor.libvirt_tables import translate
+from launcher.hypervisor.errors import ConnectionLost, HypervisorError, NotAsked, Unanswered, Unavailable
+from launcher.hypervisor.lanes import QUEUE_LIMIT_S, THREADS, Lane
+from launcher.hypervisor.libvirt_tables import ERRORS, translate
 from launcher.hypervisor.threads import CallThreads
 
 T = TypeVar("T")
@@ -32,8 +33,6 @@ CALL_LIMIT_S: Final = 30.0
 # The event thread answers for us within microseconds; a daemon silent for a minute, on a node that swaps, is lost.
 KEEPALIVE_INTERVAL_S: Final = 10
 KEEPALIVE_COUNT: Final = 6
-# createXML takes half a second, destroy up to two: a few at once, since libvirtd itself serves only so many.
-THREADS: Final = 4
 # A libvirtd that died is back after a tenth of a second; on a node busy with twenty VMs it took two.
 REOPEN_LIMIT_S: Final = 10.0
 REOPEN_POLL_S: Final = 0.1
@@ -115,8 +114,8 @@ class Connection:
         self._on_watchdog = on_watchdog
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._threads = CallThreads(THREADS, "libvirt")
-        self._opening = asyncio.Lock()
+        self._lanes = {lane: CallThreads(count, f"libvirt-{lane.value}") for lane, count in THREADS.items()}
+        self._opening: asyncio.Task[_Opened] | None = None
         self._opened: _Opened | None = None
         self._reopen_until_s = 0.0
 
@@ -124,6 +123,7 @@ class Connection:
         self,
         function: Callable[[libvirt.virConnect], T],
         *,
+        lane: Lane = Lane.LOOK,
         limit_s: float = CALL_LIMIT_S,
         undo: Callable[[libvirt.virConnect, T], None] | None = None,
     ) -> T:
@@ -131,18 +131,21 @@ class Connection:
 
         Args:
             function: Blocks in libvirt.
-            limit_s: After this time the caller goes on; the call itself cannot be interrupted.
+            lane: Which calls it waits for.
+            limit_s: So long after the call began the caller goes on; the call itself cannot be interrupted.
             undo: Called in a thread with the connection and the result, if that arrives when nobody waits any more.
 
         Raises:
             HypervisorError: libvirt's error, translated.
             ConnectionLost: The connection broke meanwhile.
-            Unavailable: No answer in time, or no connection.
+            Unanswered: No answer in time.
+            NotAsked: It did not even begin in time.
+            Unavailable: No connection.
         """
         opened = await self._open_connection()
         undo_here = functools.partial(_undo, opened, undo) if undo else None
         try:
-            return await self._run(functools.partial(opened.use, function), limit_s, undo_here)
+            return await self._run(lane, functools.partial(opened.use, function), limit_s, undo_here)
         except ConnectionLost:
             raise
         except Unavailable as error:
@@ -153,56 +156,92 @@ class Connection:
     async def close(self) -> None:
         """Close the connection."""
         try:
+            if self._opening is not None:
+                self._opening.cancel()
+                await asyncio.wait([self._opening])
             if self._opened is not None:
-                await self._run(self._opened.end, CALL_LIMIT_S)
+                await self._run(Lane.OPEN, self._opened.end, CALL_LIMIT_S)
         finally:
             self._opened = None
-            self._threads.close()
+            for threads in self._lanes.values():
+                threads.close()
 
     async def _open_connection(self) -> _Opened:
-        async with self._opening:
-            if self._opened is not None and not self._opened.is_alive():
-                lost, self._opened = self._opened, None
-                self._reopen_until_s = time.monotonic() + REOPEN_LIMIT_S
-                await self._run(lost.end, CALL_LIMIT_S)
-            while self._opened is None:
-                try:
-                    self._opened = await self._run(self._open, CALL_LIMIT_S, _Opened.end)
-                except Unavailable:
-                    if time.monotonic() > self._reopen_until_s:
-                        raise
-                    await asyncio.sleep(REOPEN_POLL_S)
+        """Return the connection, opened again if it broke: once, however many calls wait for it."""
+        if self._opened is not None and self._opened.is_alive():
             return self._opened
-
-    async def _run(self, function: Callable[[], T], limit_s: float, undo: Callable[[T], None] | None = None) -> T:
-        running = self._threads.submit(function)
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._reopen())
+            self._opening.add_done_callback(self._forget_opening)
         try:
+            return await asyncio.shield(self._opening)
+        except NotAsked as error:
+            raise Unavailable(f"libvirt cannot be reached: {error}") from error
+
+    def _forget_opening(self, opening: asyncio.Task[_Opened]) -> None:
+        self._opening = None
+        if not opening.cancelled():
+            opening.exception()  # somebody else may have waited for it, and been cancelled meanwhile
+
+    async def _reopen(self) -> _Opened:
+        if self._opened is not None:
+            lost, self._opened = self._opened, None
+            self._reopen_until_s = time.monotonic() + REOPEN_LIMIT_S
+            await self._run(Lane.OPEN, lost.end, CALL_LIMIT_S)
+        while self._opened is None:
+            try:
+                self._opened = await self._run(Lane.OPEN, self._open, CALL_LIMIT_S, _Opened.end)
+            except Unavailable:
+                if time.monotonic() > self._reopen_until_s:
+                    raise
+                await asyncio.sleep(REOPEN_POLL_S)
+        return self._opened
+
+    async def _run(
+        self, lane: Lane, function: Callable[[], T], limit_s: float, undo: Callable[[T], None] | None = None
+    ) -> T:
+        began = asyncio.Event()
+
+        def begin() -> T:
+            self._call_soon(began.set)
+            return function()
+
+        running = self._lanes[lane].submit(begin)
+        try:
+            await self._await_begin(running, began, QUEUE_LIMIT_S[lane])
             async with asyncio.timeout(limit_s):
-                return await self._await_result(running, undo)
+                return await asyncio.wrap_future(running)
+        except asyncio.CancelledError:
+            self._give_up(running, undo)
+            raise
         except TimeoutError as error:
-            raise Unavailable(f"libvirt did not answer within {limit_s:g} s") from error
+            self._give_up(running, undo)
+            raise Unanswered(f"libvirt did not answer within {limit_s:g} s") from error
         except libvirt.libvirtError as error:
             raise translate(error) from error
 
-    async def _await_result(self, running: Future[T], undo: Callable[[T], None] | None) -> T:
+    async def _await_begin(self, running: Future[T], began: asyncio.Event, limit_s: float) -> None:
         try:
-            return await asyncio.wrap_future(running)
-        except asyncio.CancelledError:
-            if undo is not None:
-                running.add_done_callback(functools.partial(self._undo_result, undo))
-            raise
+            async with asyncio.timeout(limit_s):
+                await began.wait()
+        except TimeoutError as error:
+            if running.cancel():
+                raise NotAsked(f"libvirt was busy with this launcher's other calls for {limit_s:g} s") from error
+
+    def _give_up(self, running: Future[T], undo: Callable[[T], None] | None) -> None:
+        if not running.cancel() and undo is not None:
+            running.add_done_callback(functools.partial(self._undo_result, undo))
 
     def _undo_result(self, undo: Callable[[T], None], done: Future[T]) -> None:
         if done.cancelled() or done.exception() is not None:
             return
         # RuntimeError: the threads are closed, and with the connection went everything that could be undone.
         with contextlib.suppress(RuntimeError):
-            self._threads.submit(functools.partial(undo, done.result()))
+            self._lanes[Lane.DESTROY].submit(functools.partial(undo, done.result()))
 
     def _open(self) -> _Opened:
         _run_event_loop()
-        connection = libvirt.open(self._uri)
-        connection.setKeepAlive(KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT)
+        connection = _opened_at(self._uri)
         connection.registerCloseCallback(self._hand_over_loss, None)
         for event, hand_over in (
             (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._hand_over_lifecycle),
@@ -230,6 +269,18 @@ class Connection:
 
 def _undo(opened: _Opened, undo: Callable[[libvirt.virConnect, T], None], result: T) -> None:
     opened.use(lambda connection: undo(connection, result))
+
+
+def _opened_at(uri: str) -> libvirt.virConnect:
+    try:
+        connection = libvirt.open(uri)
+        connection.setKeepAlive(KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in ERRORS:
+            raise
+        # Which libvirt to use is the site's to say: one that is of no use is no bug here.
+        raise HypervisorError(f"the libvirt {uri} cannot be used: {error}") from error
+    return connection
 
 
 def _close(connection: libvirt.virConnect) -> None:

@@ -25,5 +25,13 @@ class QemuFailed(Unavailable):
     """QEMU did not start, or died of what libvirt asked of it."""
 
 
+class Unanswered(Unavailable):
+    """libvirtd was asked and did not answer in time; it may do it yet."""
+
+
+class NotAsked(Unavailable):
+    """Too many other calls were before this one, which was never made: it says nothing about libvirtd."""
+
+
 class ConnectionLost(Unavailable):
     """libvirtd went away while it was asked: nobody knows whether it did it."""

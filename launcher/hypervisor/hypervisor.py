@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections import OrderedDict
 from pathlib import Path
 from typing import Final, Self
 
@@ -21,12 +20,15 @@ import libvirt
 import structlog
 from lxml import etree
 
+from launcher.hypervisor import domains
 from launcher.hypervisor.capabilities import Capabilities, read_capabilities
 from launcher.hypervisor.connection import Connection
-from launcher.hypervisor.errors import Conflict, ConnectionLost, NoSuchVm, Unavailable
-from launcher.hypervisor.libvirt_tables import stop_by_event, stop_by_state, stop_by_watchdog
+from launcher.hypervisor.errors import Conflict, ConnectionLost, NoSuchVm, NotAsked, Unanswered, Unavailable
+from launcher.hypervisor.lanes import Lane
 from launcher.hypervisor.qemu_logs import QemuLogs
+from launcher.hypervisor.restarts import Restart, Restarts, Silence
 from launcher.hypervisor.vm import StopReason, Vm
+from launcher.hypervisor.watches import Watches
 
 log = structlog.get_logger()
 
@@ -34,18 +36,13 @@ log = structlog.get_logger()
 START_LIMIT_S: Final = 120.0
 POLL_S: Final = 5.0
 SILENCE_LIMIT_S: Final = 30.0
-# libvirt removes a domain a moment before it sends the event that says why.
-LAST_WORD_S: Final = 1.0
+LOOK_LIMIT_S: Final = 30.0
+DESTROY_LIMIT_S: Final = 30.0
 DESTROY_TRIES: Final = 3
+DESTROY_AGAIN_S: Final = (5.0, 10.0, 20.0, 40.0, 60.0)
 BUTTON_LIMIT_S: Final = 10.0
-# Stops of VMs that nobody waits for (a site's libvirt runs others' too) are forgotten, oldest first.
-REMEMBERED_STOPS: Final = 1024
-
-
-class _Watch:
-    def __init__(self) -> None:
-        self.changed = asyncio.Event()
-        self.reason: StopReason | None = None
+# The event that a VM was destroyed, before another of its UUID is started.
+REPLACED_LIMIT_S: Final = 10.0
 
 
 class Hypervisor:
@@ -56,7 +53,9 @@ class Hypervisor:
         log_folder: A private daemon's; QEMU's logs there are kept small, and removed with their VMs. A site's libvirt
             looks after its own.
         poll_s: How often a running VM is looked at without an event.
-        silence_limit_s: How long a question about a VM may stay unanswered before its watcher is told so.
+        silence_limit_s: How long questions about VMs may stay unanswered before libvirtd is started again, or else
+            their watchers told so.
+        restart: Starts a libvirtd again that does not answer; None if that is nobody's business here.
         autodestroy: Whether libvirt destroys the VMs when the connection ends, and when libvirtd is told to end. A
             private daemon's need neither: they end with it.
     """
@@ -68,16 +67,20 @@ class Hypervisor:
         log_folder: Path | None = None,
         poll_s: float = POLL_S,
         silence_limit_s: float = SILENCE_LIMIT_S,
+        restart: Restart | None = None,
         autodestroy: bool = True,
     ) -> None:
         self._logs = None if log_folder is None else QemuLogs(log_folder)
         self._poll_s = poll_s
         self._silence_limit_s = silence_limit_s
-        self._watches: OrderedDict[str, _Watch] = OrderedDict()
+        self._watches = Watches()
+        self._silence = Silence()
+        self._restarts = Restarts(restart, self._silence)
+        self._destroying: dict[str, asyncio.Task[None]] = {}
         # Not VALIDATE: the schema wants an order of elements that neither libvirt nor older exports keep.
         self._start_flags = libvirt.VIR_DOMAIN_START_AUTODESTROY if autodestroy else libvirt.VIR_DOMAIN_NONE
         self._connection = Connection(
-            uri, on_lifecycle=self._on_lifecycle, on_watchdog=self._on_watchdog, on_lost=self._on_lost
+            uri, on_lifecycle=self._on_lifecycle, on_watchdog=self._on_watchdog, on_lost=self._watches.wake
         )
 
     async def __aenter__(self) -> Self:
@@ -106,7 +109,9 @@ class Hypervisor:
             if uuid is None:
                 raise
             log.warning("start_repeated", dispatch=uuid, reason=str(error))
-            await self._pull_plug(uuid)
+            if await self._pull_plug(uuid):
+                await self._watches.of(uuid).last_word(REPLACED_LIMIT_S)
+            self._watches.forget(uuid)
             return await self._create(xml)
 
     async def press_power_button(self, uuid: str) -> None:
@@ -118,7 +123,8 @@ class Hypervisor:
             Unavailable: libvirt could not be asked within ten seconds.
         """
         with contextlib.suppress(NoSuchVm, Conflict):
-            await self._connection.call(functools.partial(_press_power_button, uuid=uuid), limit_s=BUTTON_LIMIT_S)
+            press = functools.partial(domains.press_power_button, uuid=uuid)
+            await self._connection.call(press, lane=Lane.CHANGE, limit_s=BUTTON_LIMIT_S)
 
     async def destroy(self, uuid: str) -> None:
         """Pull the VM's plug; returns when it is gone, at once if it was already. Takes one or two seconds.
@@ -126,26 +132,64 @@ class Hypervisor:
         To be called for each VM that was to start, however it ended: what is left of it in the log folder goes with it.
 
         Raises:
-            Unavailable: It could not be destroyed, several times over.
+            Unavailable: It may still run: it could not be destroyed several times over, nor after libvirtd, if that can
+                be, was started again. It is tried on, until this is closed.
         """
-        await self._pull_plug(uuid)
+        self._watches.of(uuid).is_to_go = True
+        try:
+            await self._pull_plug(uuid)
+        except Unavailable as error:
+            if uuid not in self._destroying:
+                log.warning("vm_not_destroyed", dispatch=uuid, reason=str(error))
+                self._destroying[uuid] = asyncio.create_task(self._go_on_destroying(uuid))
+            raise
+        await self._remove_log(uuid)
+
+    async def _go_on_destroying(self, uuid: str) -> None:
+        tries = 0
+        while True:
+            await asyncio.sleep(DESTROY_AGAIN_S[min(tries, len(DESTROY_AGAIN_S) - 1)])
+            tries += 1
+            with contextlib.suppress(Unavailable):
+                await self._try_to_pull(uuid)
+                break
+        log.warning("vm_destroyed_at_last", dispatch=uuid, tries=tries)
+        del self._destroying[uuid]
+        await self._remove_log(uuid)
+
+    async def _pull_plug(self, uuid: str) -> bool:
+        """Destroy it, if need be by a libvirtd that is started again for it; returns whether there was one."""
+        restarts = self._restarts.count
+        try:
+            return await self._try_to_pull(uuid)
+        except Unavailable as error:
+            if not await self._restarts.since(restarts, f"a vm could not be destroyed: {error}"):
+                raise
+        return await self._try_to_pull(uuid)
+
+    async def _try_to_pull(self, uuid: str) -> bool:
+        for tries_left in reversed(range(DESTROY_TRIES)):
+            try:
+                destroy = functools.partial(domains.destroy, uuid=uuid)
+                await self._connection.call(destroy, lane=Lane.DESTROY, limit_s=DESTROY_LIMIT_S)
+            except (NoSuchVm, Conflict):
+                return False
+            except Unavailable as error:
+                if isinstance(error, Unanswered) or not tries_left:
+                    raise
+            else:
+                return True
+        raise AssertionError("the last try returns or raises")
+
+    async def _remove_log(self, uuid: str) -> None:
         if self._logs is not None:
             await asyncio.to_thread(self._logs.remove, uuid)
 
-    async def _pull_plug(self, uuid: str) -> None:
-        for tries_left in reversed(range(DESTROY_TRIES)):
-            try:
-                return await self._connection.call(functools.partial(_destroy, uuid=uuid))
-            except (NoSuchVm, Conflict):
-                return None
-            except Unavailable:
-                if not tries_left:
-                    raise
-        return None
-
     async def list_vms(self, metadata_namespace: str | None = None) -> list[Vm]:
         """List the running VMs, or those of them that carry a metadata element of this namespace."""
-        return await self._connection.call(functools.partial(_list, metadata_namespace=metadata_namespace))
+        return await self._connection.call(
+            functools.partial(domains.list_active, metadata_namespace=metadata_namespace)
+        )
 
     async def describe(self, uuid: str) -> str:
         """Return the XML of a running VM.
@@ -153,36 +197,53 @@ class Hypervisor:
         Raises:
             NoSuchVm: It does not run any more.
         """
-        return await self._connection.call(functools.partial(_describe, uuid=uuid))
+        return await self._connection.call(functools.partial(domains.describe, uuid=uuid))
 
     async def wait_stopped(self, uuid: str) -> StopReason:
         """Wait until the VM has stopped or can only be destroyed.
 
         Raises:
-            Unavailable: libvirt could not be asked for `silence_limit_s`.
+            Unavailable: libvirt could not be asked for `silence_limit_s`, and cannot be started again.
         """
-        watch = self._watch(uuid)
-        answered_at_s = time.monotonic()
+        watch = self._watches.of(uuid)
         while True:
             watch.changed.clear()
             if watch.reason is not None:
                 return watch.reason
+            restarts = self._restarts.count
             try:
-                reason = await self._connection.call(functools.partial(_look, uuid=uuid))
-                answered_at_s = time.monotonic()
+                reason = await self._look(uuid)
             except NoSuchVm:
-                return await self._last_word(uuid)
-            except Unavailable:
-                if time.monotonic() - answered_at_s > self._silence_limit_s:
+                return await watch.last_word()
+            except Unavailable as error:
+                if self._silence.lasts_s > self._silence_limit_s and not await self._restarts.since(
+                    restarts, f"nothing was heard of vms for {self._silence.lasts_s:.0f} s: {error}"
+                ):
                     raise
                 reason = None
             if reason is StopReason.GONE:
-                return await self._last_word(uuid)
+                return await watch.last_word()
             if reason is not None:
                 return reason
             if self._logs is not None:
                 await asyncio.to_thread(self._logs.bound, uuid)
             await _wait(watch.changed, self._poll_s)
+
+    async def _look(self, uuid: str) -> StopReason | None:
+        """Ask whether the VM has stopped; what is not answered within the limit of silence counts as silence."""
+        asked_at_s = time.monotonic()
+        limit_s = min(LOOK_LIMIT_S, self._silence_limit_s)
+        try:
+            reason = await self._connection.call(functools.partial(domains.look, uuid=uuid), limit_s=limit_s)
+        except NoSuchVm:
+            self._silence.broken()
+            raise
+        except Unavailable as error:
+            if not isinstance(error, NotAsked):
+                self._silence.noticed(asked_at_s)
+            raise
+        self._silence.broken()
+        return reason
 
     async def capabilities(self) -> Capabilities:
         """Tell what this libvirt and its QEMU offer to x86-64 guests."""
@@ -190,48 +251,28 @@ class Hypervisor:
 
     async def close(self) -> None:
         """Close the connection; with `autodestroy` libvirt then destroys every VM started over it."""
+        for task in self._destroying.values():
+            task.cancel()
+        await asyncio.gather(*self._destroying.values(), return_exceptions=True)
+        await self._restarts.close()
         await self._connection.close()
 
     async def _create(self, xml: str) -> Vm:
-        create = functools.partial(_create, xml=xml, flags=self._start_flags)
-        return await self._connection.call(create, limit_s=START_LIMIT_S, undo=self._undo_start)
+        create = functools.partial(domains.create, xml=xml, flags=self._start_flags)
+        return await self._connection.call(create, lane=Lane.CHANGE, limit_s=START_LIMIT_S, undo=self._undo_start)
 
     def _undo_start(self, connection: libvirt.virConnect, vm: Vm) -> None:
         try:
-            _destroy(connection, vm.uuid)
+            domains.destroy(connection, vm.uuid)
         finally:
             if self._logs is not None:
                 self._logs.remove_named(vm.name)
 
-    async def _last_word(self, uuid: str) -> StopReason:
-        watch = self._watch(uuid)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORD_S):
-                # Not any event will do: one that gives no reason, such as SHUTDOWN, may come before STOPPED.
-                while watch.reason is None:
-                    watch.changed.clear()
-                    await watch.changed.wait()
-        return watch.reason or StopReason.GONE
-
-    def _watch(self, uuid: str) -> _Watch:
-        watch = self._watches.setdefault(uuid, _Watch())
-        while len(self._watches) > REMEMBERED_STOPS:
-            self._watches.popitem(last=False)
-        return watch
-
     def _on_lifecycle(self, uuid: str, event: int, detail: int) -> None:
-        watch = self._watch(uuid)
-        watch.reason = watch.reason or stop_by_event(event, detail)
-        watch.changed.set()
+        self._watches.of(uuid).on_lifecycle(event, detail)
 
     def _on_watchdog(self, uuid: str, action: int) -> None:
-        watch = self._watch(uuid)
-        watch.reason = watch.reason or stop_by_watchdog(action)
-        watch.changed.set()
-
-    def _on_lost(self) -> None:
-        for watch in self._watches.values():
-            watch.changed.set()
+        self._watches.of(uuid).on_watchdog(action)
 
 
 async def _wait(event: asyncio.Event, limit_s: float) -> None:
@@ -242,44 +283,3 @@ async def _wait(event: asyncio.Event, limit_s: float) -> None:
 
 def _uuid_of(xml: str) -> str | None:
     return etree.fromstring(xml.encode(), etree.XMLParser(resolve_entities=False)).findtext("uuid")
-
-
-def _create(connection: libvirt.virConnect, xml: str, flags: int) -> Vm:
-    domain = connection.createXML(xml, flags)
-    return Vm(domain.UUIDString(), domain.name())
-
-
-def _press_power_button(connection: libvirt.virConnect, uuid: str) -> None:
-    connection.lookupByUUIDString(uuid).shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
-
-
-def _destroy(connection: libvirt.virConnect, uuid: str) -> None:
-    connection.lookupByUUIDString(uuid).destroy()
-
-
-def _describe(connection: libvirt.virConnect, uuid: str) -> str:
-    xml: str = connection.lookupByUUIDString(uuid).XMLDesc()
-    return xml
-
-
-def _look(connection: libvirt.virConnect, uuid: str) -> StopReason | None:
-    return stop_by_state(connection.lookupByUUIDString(uuid))
-
-
-def _list(connection: libvirt.virConnect, metadata_namespace: str | None) -> list[Vm]:
-    domains = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
-    return [
-        Vm(domain.UUIDString(), domain.name())
-        for domain in domains
-        if metadata_namespace is None or _has_metadata(domain, metadata_namespace)
-    ]
-
-
-def _has_metadata(domain: libvirt.virDomain, namespace: str) -> bool:
-    try:
-        domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, namespace)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_DOMAIN):
-            return False
-        raise
-    return True

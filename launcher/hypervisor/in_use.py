@@ -31,6 +31,7 @@ class LibvirtInUse:
         listener: Where the launcher's proxy is to listen; a guest on a user-mode interface sees it at 10.0.2.2.
         facts: What keeps vms apart from the node there; none are asked of a private one, for which all hold.
         daemon: The private one's; None for a site's.
+        has_dac: Whether every VM's XML is to name the account; see `Capabilities`.
     """
 
     hypervisor: Hypervisor
@@ -38,6 +39,7 @@ class LibvirtInUse:
     listener: socket.socket
     facts: tuple[IsolationFact, ...] = ()
     daemon: PrivateDaemon | None = None
+    has_dac: bool = False
 
     @property
     def is_private(self) -> bool:
@@ -62,7 +64,7 @@ async def private_libvirt(folder: Path, account: Account, *, show_kvm: bool) -> 
     """Start a libvirtd of the launcher's own; see `private_daemon`, whose errors these are."""
     async with (
         private_daemon(folder, account, show_kvm=show_kvm) as daemon,
-        Hypervisor(daemon.uri, log_folder=daemon.log_folder, autodestroy=False) as hypervisor,
+        Hypervisor(daemon.uri, log_folder=daemon.log_folder, restart=daemon.restart, autodestroy=False) as hypervisor,
     ):
         yield LibvirtInUse(hypervisor, account, daemon.listener, daemon=daemon)
 
@@ -73,16 +75,28 @@ async def site_libvirt(uri: str, account: str | None) -> AsyncIterator[LibvirtIn
 
     Args:
         uri: libvirt's name of it.
-        account: Who the site says QEMU runs as, if it says so.
+        account: Who the site says QEMU runs as, if it says so; a system's libvirt is told in every VM's XML.
 
     Raises:
         HypervisorError: It starts no VM, or its QEMU runs as an account whose files this launcher could not read.
     """
     async with Hypervisor(uri, silence_limit_s=SITES_SILENCE_LIMIT_S) as hypervisor:
-        seen = await see_qemu(hypervisor)
+        has_dac = (await hypervisor.capabilities()).has_dac
+        chosen = _choose(account) if has_dac else None
+        seen = await see_qemu(hypervisor, chosen)
         _check_account(seen.account, account)
         with contextlib.closing(socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)) as listener:
-            yield LibvirtInUse(hypervisor, seen.account, listener, tuple(judge(seen, is_private=False)))
+            facts = tuple(judge(seen, is_private=False))
+            yield LibvirtInUse(hypervisor, seen.account, listener, facts, has_dac=has_dac)
+
+
+def _choose(account: str | None) -> Account:
+    if os.geteuid() != 0:
+        raise HypervisorError(
+            "the site's libvirt is the system's, which makes a vm's sockets and console as root: run this launcher as "
+            "root, name a libvirt_uri of this account's own (qemu:///session), or none"
+        )
+    return Account.choose(account)
 
 
 def _check_account(qemus: Account, named: str | None) -> None:

@@ -9,7 +9,6 @@ Source: proc(5), cgroups(7), network_namespaces(7).
 import asyncio
 import contextlib
 import os
-import secrets
 import shutil
 import stat
 import time
@@ -34,8 +33,10 @@ PROBE_XML: Final = """\
   <vcpu>1</vcpu>
   <os><type arch='x86_64'>hvm</type></os>
   <devices><interface type='user'><model type='virtio'/></interface><memballoon model='none'/></devices>
+  {label}
 </domain>
 """
+ACCOUNT_LABEL: Final = "<seclabel type='static' model='dac' relabel='no'><label>{label}</label></seclabel>"
 # A start takes half a second; libvirt that asks QEMU for its capabilities again at every start takes 44 s.
 SLOW_START_S: Final = 15.0
 
@@ -71,7 +72,7 @@ async def isolation(account: Account, scratch: Path, *, libvirt_uri: str | None 
     """Tell what keeps VMs apart from this node; takes a few seconds, and needs no launcher to run.
 
     Args:
-        account: Who QEMU is to run as; of no effect with a `libvirt_uri`, whose libvirt decides that.
+        account: Who QEMU is to run as; of no effect at a `libvirt_uri` whose libvirt is no system's: it decides itself.
         scratch: A folder for a private libvirtd's files; what is made there is removed.
         libvirt_uri: The site's libvirt, if the launcher is to use one.
 
@@ -79,24 +80,38 @@ async def isolation(account: Account, scratch: Path, *, libvirt_uri: str | None 
         HypervisorError: No VM can be started here at all; the text says what to change.
     """
     async with _hypervisor(account, scratch, libvirt_uri) as hypervisor:
+        label = account if (await hypervisor.capabilities()).has_dac else None
         # libvirt asks a QEMU that is new to it what it can do; whether it asks at every start is seen at the second.
-        await see_qemu(hypervisor)
-        seen = await see_qemu(hypervisor)
+        await see_qemu(hypervisor, label)
+        seen = await see_qemu(hypervisor, label)
     return judge(seen, is_private=libvirt_uri is None)
 
 
-async def see_qemu(hypervisor: Hypervisor) -> QemuSeen:
+def label_of(account: Account | None) -> str:
+    """Return the label that has libvirt run QEMU as this account and give no file to it, none for None."""
+    return "" if account is None else ACCOUNT_LABEL.format(label=account.dac_label)
+
+
+async def see_qemu(hypervisor: Hypervisor, account: Account | None = None) -> QemuSeen:
     """Start a VM of no use, look at its QEMU, and destroy it; takes a second or two.
 
+    Args:
+        hypervisor: Where.
+        account: Who QEMU is to run as, if its libvirt asks.
+
     Raises:
-        HypervisorError: It could not be started, or runs where this process cannot see it.
+        HypervisorError: It could not be started, runs where this process cannot see it, or another process shows its
+            UUID as well.
     """
     identity = str(uuid.uuid4())
     started_at_s = time.monotonic()
     try:
-        await hypervisor.start_vm(PROBE_XML.format(name=f"vmb-probe-{identity[:8]}", uuid=identity))
+        await hypervisor.start_vm(
+            PROBE_XML.format(name=f"vmb-probe-{identity[:8]}", uuid=identity, label=label_of(account))
+        )
         start_s = time.monotonic() - started_at_s
-        return await asyncio.to_thread(_see, identity, start_s)
+        emulator = Path((await hypervisor.capabilities()).emulator)
+        return await asyncio.to_thread(_see, identity, emulator, start_s)
     finally:
         await hypervisor.destroy(identity)
 
@@ -126,14 +141,16 @@ def _in_job(seen: QemuSeen) -> IsolationFact:
 
 
 def _network(seen: QemuSeen, *, is_private: bool) -> IsolationFact:
-    if seen.interfaces == ("lo",) and is_private:
+    only_with_open = 'so the exchange `network` is offered only with network = "open"'
+    if seen.interfaces != ("lo",):
+        sentence = (
+            f"QEMU has the network {', '.join(seen.interfaces)}: a vm with an interface would reach whatever the "
+        )
+        return IsolationFact("network_empty", False, f"{sentence}node reaches, {only_with_open}")
+    if is_private:
         return IsolationFact("network_empty", True, "vms reach nothing but the launcher's proxy")
-    return IsolationFact(
-        "network_empty",
-        False,
-        f"QEMU has the network {', '.join(seen.interfaces)}: a vm with an interface would reach whatever the node "
-        'reaches, so the exchange `network` is offered only with network = "open"',
-    )
+    sentence = "QEMU has the network lo alone: a vm reaches no host, and the launcher's proxy only if that lo is the "
+    return IsolationFact("network_empty", False, f"{sentence}node's own, {only_with_open}")
 
 
 def _unprivileged(seen: QemuSeen) -> IsolationFact:
@@ -177,7 +194,8 @@ async def _hypervisor(account: Account, scratch: Path, libvirt_uri: str | None) 
         async with Hypervisor(libvirt_uri) as hypervisor:
             yield hypervisor
         return
-    folder = scratch / f"isolation-{secrets.token_hex(4)}"
+    # As short as the launcher's own: a longer path might need what a run does not.
+    folder = scratch / "i"
     try:
         async with private_daemon(folder, account, show_kvm=False) as daemon, Hypervisor(daemon.uri) as hypervisor:
             yield hypervisor
@@ -185,16 +203,44 @@ async def _hypervisor(account: Account, scratch: Path, libvirt_uri: str | None) 
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
-def _see(identity: str, start_s: float) -> QemuSeen:
+def _see(identity: str, emulator: Path, start_s: float) -> QemuSeen:
+    """Describe the only process that shows the UUID.
+
+    Anybody may show it who has read it at QEMU, so nobody is believed who is not alone with it, before and after.
+    """
+    found = _showing(identity, emulator)
+    seen = _describe(PROC / str(found[0]), start_s) if len(found) == 1 else None
+    if len(found) > 1 or _showing(identity, emulator) != found:
+        raise HypervisorError(
+            "more than one process shows the UUID of a vm that was started to see its QEMU: try again, and look with "
+            f"ps whose processes do; seen were {', '.join(map(str, found))}"
+        )
+    if seen is None:
+        raise HypervisorError(
+            "libvirt_uri names a libvirt whose QEMU this launcher cannot see: name one of this very node, or none"
+        )
+    return seen
+
+
+def _showing(identity: str, emulator: Path) -> list[int]:
+    """Return the processes with this UUID in their command line: for root, who may look, only those that are QEMU."""
+    found = []
     for folder in PROC.glob("[1-9]*"):
-        try:
-            if f"uuid\0{identity}".encode() in (folder / "cmdline").read_bytes().replace(b"=", b"\0"):
-                return _describe(folder, start_s)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    raise HypervisorError(
-        "libvirt_uri names a libvirt whose QEMU this launcher cannot see: name one of this very node, or none"
-    )
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            words = (folder / "cmdline").read_bytes().replace(b"=", b"\0")
+            if f"uuid\0{identity}".encode() in words and _may_be(folder / "exe", emulator):
+                found.append(int(folder.name))
+    return sorted(found)
+
+
+def _may_be(program: Path, emulator: Path) -> bool:
+    if os.geteuid() != 0:
+        return True
+    try:
+        return program.samefile(emulator)
+    except PermissionError:
+        # Root without CAP_SYS_PTRACE, as in most containers, is not told.
+        return True
 
 
 def _describe(folder: Path, start_s: float) -> QemuSeen:

@@ -2,7 +2,8 @@
 
 It runs as a program of its own (`python -I -S keeper.py JSON`), standard library only, and does four things: it
 unshares the namespaces and forks their pid 1; hides there what the guests must not see; hands the launcher a socket
-that listens *inside*; and starts libvirtd, again when it dies, and reaps whatever is orphaned.
+that listens *inside*; and starts libvirtd, again when it dies or the launcher says that it does not answer, and
+reaps whatever is orphaned.
 
 A libvirtd that died takes no QEMU with it: the next one, in the same namespaces, finds them by what the first one wrote
 of each before it ran. One that dies again and again is given up, and everything with it.
@@ -55,6 +56,7 @@ IFREQ: Final = struct.Struct("16sH22x")
 
 KVM_DEVICE: Final = "/dev/kvm"
 BACKLOG: Final = 128
+MESSAGE_BYTES: Final = 64
 MAX_RESTARTS: Final = 3
 RESTART_WINDOW_S: Final = 600.0
 LOOK_S: Final = 5.0  # a libvirtd that is to end removes its socket first, and may then hang for ever
@@ -71,6 +73,14 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 class Refused(Exception):
     """This node or folder does not allow it: trying again changes nothing."""
+
+
+class LauncherGone(Exception):
+    """Nobody holds the other end of the control socket."""
+
+
+class NotUp(RuntimeError):
+    """A libvirtd that was started does not listen."""
 
 
 def _check(result: int, what: str) -> None:
@@ -188,11 +198,18 @@ def wait_listening(control: socket.socket, daemon_pid: int, path: str, limit_s: 
     while not is_listening(path):
         status = reap(daemon_pid)
         if status is not None:
-            raise RuntimeError(f"libvirtd ended at once with status {os.waitstatus_to_exitcode(status)}")
+            raise NotUp(f"libvirtd ended at once with status {os.waitstatus_to_exitcode(status)}")
         if time.monotonic() > deadline:
-            raise RuntimeError(f"libvirtd did not listen on its socket within {limit_s:g} s")
+            os.kill(daemon_pid, signal.SIGKILL)
+            raise NotUp(f"libvirtd did not listen on its socket within {limit_s:g} s")
         if select.select([control], [], [], POLL_S)[0]:
-            raise RuntimeError("the launcher went away")
+            check_launcher(control)
+
+
+def check_launcher(control: socket.socket) -> None:
+    """Take what the launcher says, which can only be that libvirtd is to be started again; blocks until it speaks."""
+    if not control.recv(MESSAGE_BYTES):
+        raise LauncherGone
 
 
 def end_strays(folder: str) -> None:
@@ -222,19 +239,19 @@ def noted_pids(folder: str) -> set[int]:
 
 
 def watch(control: socket.socket, plan: dict[str, Any], daemon_pid: int) -> str:
-    """Reap, and start libvirtd again, until the launcher is gone or libvirtd dies too often.
+    """Reap, and start libvirtd again, until it dies too often, before or after it listens.
 
     Returns what to tell the launcher.
+
+    Raises:
+        LauncherGone: It is gone.
     """
     wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     restarted_at_s: list[float] = []
+    reason = wait_daemon(control, wake_read, daemon_pid, plan["socket"])
     while True:
-        status = wait_daemon(control, wake_read, daemon_pid, plan["socket"])
-        if status is None:
-            return "the launcher went away"
-        reason = f"libvirtd ended with status {os.waitstatus_to_exitcode(status)}"
         now_s = time.monotonic()
         restarted_at_s = [at_s for at_s in restarted_at_s if at_s > now_s - RESTART_WINDOW_S]
         if len(restarted_at_s) == MAX_RESTARTS:
@@ -242,24 +259,35 @@ def watch(control: socket.socket, plan: dict[str, Any], daemon_pid: int) -> str:
         restarted_at_s.append(now_s)
         end_strays(plan["folder"])
         daemon_pid = start_daemon(plan)
-        wait_listening(control, daemon_pid, plan["socket"], plan["start_limit_s"])
+        try:
+            wait_listening(control, daemon_pid, plan["socket"], plan["start_limit_s"])
+        except NotUp as error:
+            reason = str(error)
+            continue
         tell(control, {"state": "restarted", "reason": reason})
+        reason = wait_daemon(control, wake_read, daemon_pid, plan["socket"])
 
 
-def wait_daemon(control: socket.socket, wake_fd: int, daemon_pid: int, path: str) -> int | None:
-    """Reap until libvirtd has died, and return its wait status; None once the launcher is gone.
+def wait_daemon(control: socket.socket, wake_fd: int, daemon_pid: int, path: str) -> str:
+    """Reap until libvirtd has died, and return why.
 
-    One whose socket is gone for a while is killed.
+    One whose socket is gone for a while is killed, and so is one that the launcher gets no answer from.
+
+    Raises:
+        LauncherGone: There is nobody to keep it for.
     """
     missed = False
+    why = "libvirtd"
     while True:
         status = reap(daemon_pid)
         if status is not None:
-            return status
+            return f"{why} ended with status {os.waitstatus_to_exitcode(status)}"
         ready, _, _ = select.select([control.fileno(), wake_fd], [], [], LOOK_S)
         if control.fileno() in ready:
-            return None
-        if wake_fd in ready:
+            check_launcher(control)
+            why = "libvirtd, which did not answer the launcher and was killed,"
+            os.kill(daemon_pid, signal.SIGKILL)
+        elif wake_fd in ready:
             os.read(wake_fd, 4096)
         elif os.path.exists(path):  # noqa: PTH110 - as above
             missed = False
@@ -291,6 +319,8 @@ def keep(control: socket.socket, plan: dict[str, Any]) -> None:
         tell(control, {"state": "ended", "reason": watch(control, plan, daemon_pid)})
     except Refused as error:
         tell(control, {"state": "refused", "reason": str(error)})
+    except LauncherGone:
+        pass
     except (OSError, RuntimeError) as error:
         tell(control, {"state": "failed", "reason": str(error)})
     finally:

@@ -80,6 +80,11 @@ def stop_by_event(event: int, detail: int) -> StopReason | None:
     return STOPPED.get(detail, StopReason.GONE)
 
 
+def is_shut_down_by_host(event: int, detail: int) -> bool:
+    """Tell whether an event says that a signal from the node, and not the guest, is what ends QEMU."""
+    return (event, detail) == (libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_HOST)
+
+
 def stop_by_watchdog(action: int) -> StopReason | None:
     """Return why a watchdog's action ends the VM, or None if it does not."""
     return StopReason.HUNG if action == libvirt.VIR_DOMAIN_EVENT_WATCHDOG_POWEROFF else None

@@ -21,12 +21,15 @@ import structlog
 from launcher.hypervisor.account import Account
 from launcher.hypervisor.errors import HypervisorError, Unavailable
 from launcher.interpreter import own_python
+from launcher.packages import Part, lacks
 
 log = structlog.get_logger()
 
 PROXY_PORT: Final = 3128
 START_LIMIT_S: Final = 30.0
 CLOSE_LIMIT_S: Final = 10.0
+RESTART_LIMIT_S: Final = 60.0
+RESTART: Final = b"restart"
 MESSAGE_BYTES: Final = 64 * 1024
 LOG_TAIL_BYTES: Final = 600
 
@@ -64,12 +67,14 @@ class PrivateDaemon:
         log_folder: Where libvirt keeps a log for each VM, until somebody removes it; there from the first VM on.
     """
 
-    def __init__(self, folder: Path, listener: socket.socket, ended: asyncio.Task[str]) -> None:
+    def __init__(self, folder: Path, listener: socket.socket, control: socket.socket) -> None:
         self.listener = listener
+        self._control = control
+        self._restarted = asyncio.Event()
         self.socket_folder = folder / "sockets"
         self.log_folder = folder / "cache" / "libvirt" / "qemu" / "log"
         self.uri = f"qemu+unix:///session?socket={quote(str(_libvirt_socket(folder)))}"
-        self._ended = ended
+        self._ended = asyncio.create_task(self._read_end())
 
     async def wait_ended(self) -> str:
         """Wait until libvirtd, and with it every VM, has ended for good; returns why.
@@ -77,6 +82,41 @@ class PrivateDaemon:
         One that dies is started again by its keeper, and its VMs live on, until it dies too often.
         """
         return await asyncio.shield(self._ended)
+
+    async def restart(self, reason: str) -> bool:
+        """Have a libvirtd that does not answer killed and started again; its VMs live on.
+
+        Returns whether another one listens: if not, none was left to be started, or it takes too long.
+        """
+        if self._ended.done():
+            return False
+        log.warning("libvirtd_silent", reason=reason)
+        self._restarted.clear()
+        restarted = asyncio.create_task(self._restarted.wait())
+        try:
+            await asyncio.get_running_loop().sock_sendall(self._control, RESTART)
+            await asyncio.wait({restarted, self._ended}, timeout=RESTART_LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
+        except OSError:  # nobody keeps it any more, as `wait_ended` tells
+            return False
+        finally:
+            restarted.cancel()
+        return self._restarted.is_set() and not self._ended.done()
+
+    async def close(self) -> None:
+        """Listen to the keeper no more."""
+        self._ended.cancel()
+        await asyncio.wait([self._ended])
+
+    async def _read_end(self) -> str:
+        while True:
+            line = await asyncio.get_running_loop().sock_recv(self._control, MESSAGE_BYTES)
+            if not line:
+                return "the private libvirtd's keeper was killed"
+            told = json.loads(line)
+            if told["state"] != "restarted":
+                return str(told["reason"])
+            log.warning("libvirtd_restarted", reason=told["reason"])
+            self._restarted.set()
 
 
 @contextlib.asynccontextmanager
@@ -100,7 +140,7 @@ async def private_daemon(
     """
     program = shutil.which("libvirtd", path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}")
     if program is None:
-        raise HypervisorError("libvirtd is not installed on this node (Debian: apt-get install libvirt-daemon-system)")
+        raise HypervisorError(lacks("libvirtd", Part.LIBVIRTD))
     folder = folder.absolute()
     with _locked(folder), _short_name(folder) as short, contextlib.ExitStack() as sockets:
         await asyncio.to_thread(_prepare, folder, short, account)
@@ -111,12 +151,11 @@ async def private_daemon(
             process = await _start_keeper(plan, folder, far_end)
         try:
             listener = sockets.enter_context(await _wait_ready(control, folder))
-            ended = asyncio.create_task(_read_end(control))
+            daemon = PrivateDaemon(short, listener, control)
             try:
-                yield PrivateDaemon(short, listener, ended)
+                yield daemon
             finally:
-                ended.cancel()
-                await asyncio.wait([ended])
+                await daemon.close()
         finally:
             control.close()
             await _wait_gone(process)
@@ -148,7 +187,13 @@ def _short_name(folder: Path) -> Iterator[Path]:
         yield folder
         return
     link = SHORT_NAMES_FOLDER / f"vmb-{secrets.token_hex(4)}"
-    link.symlink_to(folder)
+    try:
+        link.symlink_to(folder)
+    except OSError as error:
+        raise HypervisorError(
+            f"{folder} is too long for libvirt's sockets, and {SHORT_NAMES_FOLDER} takes no shorter name for it: "
+            f"{error.strerror}; name a scratch folder with a shorter path"
+        ) from error
     try:
         yield link
     finally:
@@ -242,17 +287,6 @@ async def _wait_readable(control: socket.socket) -> None:
         await readable.wait()
     finally:
         loop.remove_reader(control)
-
-
-async def _read_end(control: socket.socket) -> str:
-    while True:
-        line = await asyncio.get_running_loop().sock_recv(control, MESSAGE_BYTES)
-        if not line:
-            return "the private libvirtd's keeper was killed"
-        told = json.loads(line)
-        if told["state"] != "restarted":
-            return str(told["reason"])
-        log.warning("libvirtd_restarted", reason=told["reason"])
 
 
 async def _wait_gone(process: asyncio.subprocess.Process) -> None:

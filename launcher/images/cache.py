@@ -1,7 +1,8 @@
 """The cache: images by digest, each brought once however many vms and launchers want it at a time.
 
-A digest is the only authority over the bytes. A file is used after this account has hashed it as it is now, whoever put
-it there; it is held by a shared lock for as long as a vm's overlay stands on it, and nobody evicts it meanwhile.
+A digest is the only authority over the bytes. A file that only this account or root can write to is used where it is,
+once it was hashed; another account's is copied first, and the copy hashed. What is used is held by a shared lock for as
+long as a vm's overlay stands on it, and nobody evicts it meanwhile.
 """
 
 import asyncio
@@ -16,14 +17,15 @@ import structlog
 
 from launcher.durable import rename_durably
 from launcher.images.errors import BadImage, CacheFailed, cache_failure
-from launcher.images.folder import CacheFolder, is_named, open_regular
+from launcher.images.folder import CacheFolder, is_named, is_safe, open_regular
 from launcher.images.inspect import Limits, RunAsQemu, virtual_size
 from launcher.images.locks import locked, try_lock
 from launcher.images.overlays import Backing, Overlays
 from launcher.images.part import Part, opened_part
 from launcher.images.room import Room
-from launcher.images.source import Address, Image
-from launcher.images.sources import Mirrors, bring_from_owner
+from launcher.images.source import Address, Image, SourceFailed, SourceLied
+from launcher.images.sources import Mirrors, bring_from_owner, copy_file
+from launcher.images.threads import finish_in_thread
 from launcher.images.verified import Identity, Verified, digest_of
 
 log = structlog.get_logger()
@@ -171,6 +173,8 @@ class ImageCache:
             return None
         with ExitStack() as undo:
             undo.callback(os.close, descriptor)
+            if path.is_relative_to(self.folder) and not is_safe(descriptor):
+                return None
             if not await self._is_good(descriptor, path, image):
                 return None
             undo.pop_all()
@@ -190,19 +194,22 @@ class ImageCache:
 
     async def _verify(self, descriptor: int, path: Path, image: Image) -> bool:
         identity = Identity.of(descriptor)
-        is_own = os.fstat(descriptor).st_uid == os.geteuid()
         got = await digest_of(descriptor)
         is_same = Identity.of(descriptor) == identity
         if got == image.digest and is_same:
-            if is_own or identity.is_settled:
-                self._verified.note(image.digest, identity)
+            self._verified.note(image.digest, identity)
             return True
-        log.error("image_tampered", path=str(path), owner_uid=os.fstat(descriptor).st_uid, digest=got)
+        log.error(
+            "image_tampered", path=str(path), owner_uid=os.fstat(descriptor).st_uid, reason=f"its digest is {got}"
+        )
+        if is_same:
+            self._note_wrong(image, identity)
+        return False
+
+    def _note_wrong(self, image: Image, identity: Identity) -> None:
         if len(self._wrong) >= _MOST_REMEMBERED:
             self._wrong.clear()
-        if is_same:
-            self._wrong.add((image.digest, identity))
-        return False
+        self._wrong.add((image.digest, identity))
 
     async def _look_into(self, held: HeldImage) -> int:
         """Return the disk's size, found out once for the same bytes as the same format."""
@@ -222,22 +229,56 @@ class ImageCache:
     async def _bring(self, image: Image, address: Address) -> None:
         path = self._files.part(image)
         async with AsyncExitStack() as stack:
+            theirs = await self._hold_theirs(image, stack)
             async with locked(self.folder / "room.lock"):
-                await asyncio.to_thread(self._room.make, image, path)
+                await finish_in_thread(self._room.make, image, path)
                 # It has the size in its name: whoever makes room next leaves that to us.
                 part = await stack.enter_async_context(opened_part(path, image))
-            await part.take_over()
-            if not await self._mirrors.bring(image, part):
-                await bring_from_owner(address, image, part)
-            await self._install(part, image)
+            is_copy = theirs is not None and await self._copy_theirs(theirs, image, part)
+            if not is_copy:
+                await part.take_over()
+                if not await self._mirrors.bring(image, part):
+                    await bring_from_owner(address, image, part)
+            # Everybody can use root's where it is. Of two others, each would replace the other's without an end.
+            await self._install(part, image, is_for_all=not is_copy or os.geteuid() == 0)
 
-    async def _install(self, part: Part, image: Image) -> None:
+    async def _hold_theirs(self, image: Image, stack: AsyncExitStack) -> int | None:
+        """Open and hold the file of another account that has the image's name, if it may be the image."""
+        shared, _ = self._files.places(image)
+        try:
+            descriptor = open_regular(shared)
+        except OSError:
+            return None
+        stack.callback(os.close, descriptor)
+        identity = Identity.of(descriptor)
+        may_be_it = identity.size_bytes == image.size_bytes and (image.digest, identity) not in self._wrong
+        return descriptor if not is_safe(descriptor) and may_be_it and await _share(descriptor, shared) else None
+
+    async def _copy_theirs(self, descriptor: int, image: Image, part: Part) -> bool:
+        """Fill `part` from another account's file, which that may change at any time; tell whether it is the image."""
+        shared, _ = self._files.places(image)
+        identity, owner_uid = Identity.of(descriptor), os.fstat(descriptor).st_uid
+        try:
+            await copy_file(descriptor, shared, image, part)
+        except SourceFailed as error:
+            log.warning("image_not_usable", path=str(shared), reason=str(error))
+            return False
+        except SourceLied as error:
+            lie = str(error)
+        else:
+            log.info("image_fetched", source=str(shared), image=image.digest, owner_uid=owner_uid)
+            return True
+        log.error("image_tampered", path=str(shared), owner_uid=owner_uid, reason=lie)
+        self._note_wrong(image, identity)
+        return False
+
+    async def _install(self, part: Part, image: Image, *, is_for_all: bool) -> None:
         """Give the whole image its name; this account's own, where another account's file has the shared one."""
         shared, own = self._files.places(image)
         self._files.note_use(image)
         part.seal()
         try:
-            await asyncio.to_thread(rename_durably, part.path, shared)
+            await asyncio.to_thread(rename_durably, part.path, shared if is_for_all else own)
         except (PermissionError, IsADirectoryError):
             await asyncio.to_thread(rename_durably, part.path, own)
         # The name may be another account's by now, the file that we hashed is not.

@@ -22,22 +22,25 @@ _IDLE_S: Final = 60
 """A source that sends nothing for this long is cut off and asked again."""
 _PROGRESS_BYTES: Final = 1 << 20
 """What a try must bring to count as none."""
+_PACE_S: Final = 60.0
+"""How long a source is watched before it is found too slow."""
 _SIGNATURE_OVER: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _LATER: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)\Z", re.IGNORECASE)
 
 
-async def download(address: Address, image: Image, part: Part, *, tries: int = TRIES) -> None:
+async def download(address: Address, image: Image, part: Part, *, tries: int = TRIES, least_bytes_s: int = 0) -> None:
     """Fill `part` from the address until its digest is the image's.
 
-    As long as it gets on, a connection may break any number of times; `tries` without progress end it.
+    As long as it gets on, a connection may break any number of times; `tries` without progress end it, and so does a
+    minute of less than `least_bytes_s`.
 
     Raises:
         SourceFailed: it did not give all of it; what came is kept for the next source.
         SourceLied: it gave something else; nothing of it is kept.
         OSError: the part cannot be written.
     """
-    transfer = _Transfer(address, image, part)
+    transfer = _Transfer(address, image, part, _Pace(least_bytes_s))
     while True:
         await transfer.bring(tries)
         if part.digest == image.digest:
@@ -50,11 +53,31 @@ async def download(address: Address, image: Image, part: Part, *, tries: int = T
             raise SourceLied(f"{transfer.shown} gives bytes whose digest is {got}")
 
 
+class _Pace:
+    """How much a source gives in a while, broken connections and pauses included."""
+
+    def __init__(self, least_bytes_s: int) -> None:
+        self._least_bytes_s = least_bytes_s
+        self._clock = asyncio.get_running_loop().time
+        self._began_s = self._clock()
+        self._bytes = 0
+
+    def check(self, got_bytes: int, shown: str) -> None:
+        self._bytes += got_bytes
+        took_s = self._clock() - self._began_s
+        if took_s < _PACE_S:
+            return
+        if self._bytes < self._least_bytes_s * took_s:
+            raise SourceFailed(f"{shown} gave {self._bytes} bytes in {took_s:.0f} s: too slow")
+        self._began_s, self._bytes = self._clock(), 0
+
+
 class _Transfer:
-    def __init__(self, address: Address, image: Image, part: Part) -> None:
+    def __init__(self, address: Address, image: Image, part: Part, pace: _Pace) -> None:
         self._address = address
         self._image = image
         self._part = part
+        self._pace = pace
         self._url = address.url
         self._etag: str | None = None
         self.shown = shown_address(address.url)
@@ -104,6 +127,7 @@ class _Transfer:
                 if self._part.have_bytes + len(chunk) > self._image.size_bytes:
                     self._lied("more")
                 await self._part.append(chunk, self.shown)
+                self._pace.check(len(chunk), self.shown)
         if self._part.have_bytes < self._image.size_bytes:
             raise Unreachable(f"{self.shown} ended after {self._part.have_bytes} of {self._image.size_bytes} bytes")
 

@@ -29,6 +29,10 @@ class ImageUnavailable(ImageError):
     code = HealthCode.IMAGE_SOURCE_AWAY
 
 
+class ImageUnreadableHere(ImageUnavailable):
+    """This node's QEMU is too old for the image: other nodes may read it, and this one reads others."""
+
+
 class CacheFailed(ImageError):
     """This node cannot keep images, or not look into them."""
 

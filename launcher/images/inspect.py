@@ -18,15 +18,19 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from launcher.images.errors import BadImage, CacheFailed
+from launcher.images.errors import BadImage, CacheFailed, ImageUnreadableHere
 from launcher.images.source import Image
 
 MAX_VIRTUAL_BYTES: Final = 4 << 40
 SECTOR_BYTES: Final = 512
-_HEADER: Final = struct.Struct(">4sIQIIQI24xI8xQ")
-"""Magic, version, backing file's name (place, length), cluster bits, size, encryption, snapshots; features."""
+_HEADER: Final = struct.Struct(">4sIQIIQI24xI8xQ24xB")
+"""Magic, version, backing file (place, length), cluster bits, size, encryption, snapshots, features, compression."""
 _MAGIC: Final = b"QFI\xfb"
 _EXTERNAL_DATA: Final = 1 << 2
+_COMPRESSION: Final = 1 << 3
+_ZSTD: Final = 1
+_NOT_KNOWN: Final = b"compression type"
+"""In the words of a QEMU that was built without it, and of one that is older than the feature."""
 _MOST_SNAPSHOTS: Final = 1_000
 _QUOTED_CHARACTERS: Final = 300
 _SIGNALLED: Final = 128
@@ -72,13 +76,14 @@ async def virtual_size(run: RunAsQemu, descriptor: int, path: Path, image: Image
 
     Raises:
         BadImage: it is not of its format, asks for another file, is encrypted, or takes too much to look at.
+        ImageUnreadableHere: this node's QEMU does not know its compression.
         CacheFailed: this node cannot look into images.
     """
     if image.format == "raw":
         size = -(-image.size_bytes // SECTOR_BYTES) * SECTOR_BYTES
     elif image.format == "qcow2":
-        _check_header(os.pread(descriptor, _HEADER.size, 0), image)
-        size = await _ask_qemu_img(run, path, image)
+        is_zstd = _check_header(os.pread(descriptor, _HEADER.size, 0), image)
+        size = await _ask_qemu_img(run, path, image, is_zstd=is_zstd)
     else:
         raise BadImage(f"image {image.digest} is declared as {image.format}; a node boots raw and qcow2")
     if size > MAX_VIRTUAL_BYTES:
@@ -86,8 +91,10 @@ async def virtual_size(run: RunAsQemu, descriptor: int, path: Path, image: Image
     return size
 
 
-def _check_header(head: bytes, image: Image) -> None:
-    magic, version, backing, _, _, _, encryption, snapshots, features = _HEADER.unpack(head.ljust(_HEADER.size, b"\0"))
+def _check_header(head: bytes, image: Image) -> bool:
+    """Refuse what asks for another file or too much; tell whether its clusters are compressed by zstd."""
+    fields = _HEADER.unpack(head.ljust(_HEADER.size, b"\0"))
+    magic, version, backing, _, _, _, encryption, snapshots, features, compression = fields
     if magic != _MAGIC:
         raise BadImage(f"image {image.digest} is no qcow2 disk image: its first bytes are others")
     if backing:
@@ -100,9 +107,10 @@ def _check_header(head: bytes, image: Image) -> None:
         raise BadImage(f"image {image.digest} is encrypted; a node has no key for it")
     if snapshots > _MOST_SNAPSHOTS:
         raise BadImage(f"image {image.digest} has {snapshots} snapshots inside; a copy by qemu-img convert has none")
+    return bool(version >= 3 and features & _COMPRESSION and compression == _ZSTD)
 
 
-async def _ask_qemu_img(run: RunAsQemu, path: Path, image: Image) -> int:
+async def _ask_qemu_img(run: RunAsQemu, path: Path, image: Image, *, is_zstd: bool) -> int:
     limits = Limits()
     ran = await run(("qemu-img", "info", "--output=json", "-f", image.format, str(path)), limits)
     if ran.status == _KILLED:
@@ -112,6 +120,11 @@ async def _ask_qemu_img(run: RunAsQemu, path: Path, image: Image) -> int:
             f"image {image.digest} cannot be looked into with {limits.memory_bytes >> 20} MiB and {limits.cpu_s} s of "
             f"a processor ({_last_line(ran.err) or f'signal {ran.status - _SIGNALLED}'}): its header is damaged or "
             "made to harm; make it anew with qemu-img convert"
+        )
+    if ran.status != 0 and is_zstd and _NOT_KNOWN in ran.err:
+        raise ImageUnreadableHere(
+            f"this node's QEMU does not know the compression (zstd) of image {image.digest}; "
+            "qemu-img convert -O qcow2 -o compression_type=zlib makes an image that every node reads"
         )
     if ran.status != 0:
         raise BadImage(f"image {image.digest} is no {image.format} disk image: {_last_line(ran.err)}")

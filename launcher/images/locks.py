@@ -1,22 +1,27 @@
 """Locks between launchers, by flock(2): the kernel lets go of them when their holder dies.
 
-They are polled: a thread that blocks in flock cannot be cancelled when its vm is.
+They are polled: a thread that blocks in flock cannot be cancelled when its vm is. Whoever can open a lock can hold it,
+so they are the account's alone where the folder is.
 """
 
 import asyncio
 import fcntl
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from launcher.images.errors import CacheFailed
-from launcher.images.folder import is_named, open_regular
+from launcher.images.folder import OTHERS_WRITE, is_named, open_regular
 
 _POLL_S: Final = 0.1
 _STALLED_S: Final = 900.0
 """A holder under whose hands nothing changes for longer than all tries of one source take has hung."""
+_MAKING_S: Final = 5.0
+"""What a lock's maker may take until every account may open it."""
+_LOCKS: Final = Path("/proc/locks")
 
 
 def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
@@ -43,7 +48,7 @@ async def locked(path: Path, progress: Callable[[], object] = lambda: None) -> A
         if (now := progress()) != seen:
             seen, stalls_at_s = now, clock() + _STALLED_S
         elif clock() > stalls_at_s:
-            raise CacheFailed(f"somebody holds {path} and has got no further for {_STALLED_S:.0f} s: end that process")
+            raise CacheFailed(f"{_holder(path)} holds {path} and got no further for {_STALLED_S:g} s: end that process")
     try:
         yield
     finally:
@@ -51,7 +56,12 @@ async def locked(path: Path, progress: Callable[[], object] = lambda: None) -> A
 
 
 def _try_file(path: Path) -> int | None:
-    descriptor = _open(path)
+    try:
+        descriptor = _open(path)
+    except PermissionError:
+        if abs(time.time() - path.lstat().st_ctime) > _MAKING_S:
+            raise
+        return None
     # An evicting launcher may have removed the file that was opened: then a newcomer would lock another.
     if try_lock(descriptor) and is_named(descriptor, path):
         return descriptor
@@ -70,6 +80,25 @@ def _open(path: Path) -> int:
         descriptor = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     except FileExistsError:
         return open_regular(path)
-    # Whatever the umask: the others must be able to open it.
-    os.fchmod(descriptor, 0o644)
+    folder = path.parent.stat()
+    if folder.st_mode & OTHERS_WRITE:
+        # Whatever the umask: the others must be able to open it.
+        os.fchmod(descriptor, 0o644)
+    elif os.geteuid() == 0:
+        os.fchown(descriptor, folder.st_uid, folder.st_gid)
     return descriptor
+
+
+def _holder(path: Path) -> str:
+    """Return who holds the lock, as far as the kernel tells."""
+    try:
+        status = path.lstat()
+        file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+        for line in _LOCKS.read_text(encoding="ascii").splitlines():
+            fields = line.split()
+            if "->" not in fields and file in fields:
+                pid = fields[fields.index(file) - 1]
+                return f"process {pid} of uid {Path('/proc', pid).stat().st_uid}"
+    except OSError:
+        pass
+    return "somebody"

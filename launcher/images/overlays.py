@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from launcher.images.errors import CacheFailed, cache_failure
+from launcher.packages import Part, lacks
 
 _TIMEOUT_S: Final = 60
 _PAGE_BYTES: Final = 4_096
@@ -72,7 +73,7 @@ def _write(overlay: Path, template: bytes) -> None:
 async def _create(overlay: Path, backing: Backing) -> None:
     program = shutil.which("qemu-img")
     if program is None:
-        raise CacheFailed("qemu-img is not installed on this node (Debian: apt-get install qemu-utils)")
+        raise CacheFailed(lacks("qemu-img", Part.QEMU_IMG))
     process = await asyncio.create_subprocess_exec(
         *(program, "create", "-q", "-u", "-f", "qcow2", "-F", backing.format, "-b", str(backing.path)),
         *(str(overlay), str(backing.virtual_bytes)),

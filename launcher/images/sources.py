@@ -23,6 +23,8 @@ from launcher.images.threads import finish_in_thread
 log = structlog.get_logger()
 
 _MIRROR_TRIES: Final = 2
+_MIRROR_BYTES_S: Final = 64 << 10
+"""A mirror that gives less is no help: there is another source behind it."""
 _CHUNK_BYTES: Final = 4 << 20
 
 
@@ -62,7 +64,7 @@ class Mirrors:
             await _copy(folder / image.file_name, image, part)
         elif self._session is not None:
             address = Address(self._session, f"{mirror}/{image.file_name}")
-            await download(address, image, part, tries=_MIRROR_TRIES)
+            await download(address, image, part, tries=_MIRROR_TRIES, least_bytes_s=_MIRROR_BYTES_S)
 
 
 async def bring_from_owner(address: Address, image: Image, part: Part) -> None:
@@ -99,12 +101,26 @@ def _is_read_only(folder: Path) -> bool:
 
 async def _copy(source: Path, image: Image, part: Part) -> None:
     with _opened(source) as descriptor:
-        size = os.fstat(descriptor).st_size
-        if size != image.size_bytes:
-            raise SourceLied(f"{source} has {size} bytes, not the {image.size_bytes} that were named")
-        part.restart()
-        while part.have_bytes < size and (chunk := await finish_in_thread(_read, descriptor, part.have_bytes, source)):
-            await part.append(chunk, str(source))
+        await copy_file(descriptor, source, image, part)
+
+
+async def copy_file(descriptor: int, source: Path, image: Image, part: Part) -> None:
+    """Fill `part` from an open file, whatever happens to that meanwhile.
+
+    Raises:
+        SourceFailed: it cannot be read to its end.
+        SourceLied: it is not the image; nothing of it is kept.
+        OSError: the part cannot be written.
+    """
+    size = os.fstat(descriptor).st_size
+    if size != image.size_bytes:
+        raise SourceLied(f"{source} has {size} bytes, not the {image.size_bytes} that were named")
+    part.restart()
+    while wanted := min(_CHUNK_BYTES, size - part.have_bytes):
+        chunk = await finish_in_thread(_read, descriptor, wanted, part.have_bytes, source)
+        if not chunk:
+            raise SourceFailed(f"{source} ended after {part.have_bytes} of {size} bytes")
+        await part.append(chunk, str(source))
     if part.digest != image.digest:
         got = part.digest
         part.restart()
@@ -124,8 +140,8 @@ def _opened(source: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _read(descriptor: int, offset: int, source: Path) -> bytes:
+def _read(descriptor: int, size_bytes: int, offset: int, source: Path) -> bytes:
     try:
-        return os.pread(descriptor, _CHUNK_BYTES, offset)
+        return os.pread(descriptor, size_bytes, offset)
     except OSError as error:
         raise SourceFailed(f"{source} cannot be read: {error.strerror}") from error

@@ -1,15 +1,15 @@
 """Which files this account has hashed itself, and found to be what their names say.
 
-In a shared cache the name of a file is another account's word. What this account goes by is the file's identity at the
-time when it hashed it: whoever changes the bytes changes the file's ctime, which no account but root can set. That
-remembers a file as it was; it does not stop its owner from changing it under a vm that runs.
+It is about files that nobody but this account and root can write to, and those on the site's read-only mirrors. A
+file's identity tells that it was replaced, cut short or touched. It is no proof that the bytes are the same: what is
+written through a shared mapping changes the file's times later, and on some file systems never. So nothing of another
+account's is ever judged by it.
 """
 
 import hashlib
 import os
 import socket
 import tempfile
-import time
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -26,12 +26,10 @@ _MOST_FILES: Final = 8
 _MOST_BYTES: Final = 4 << 20
 _SLICE_BYTES: Final = 64 << 20
 _CHUNK_BYTES: Final = 1 << 20
-_SETTLED_NS: Final = 2_000_000_000
-"""Two changes within the clock tick of a file system, NFS's seconds among them, leave the same time behind."""
 
 
 class Identity(NamedTuple):
-    """What changes when a file, or its content, is not the same any more."""
+    """What changes when a file is another one, or somebody has written to it in the usual way."""
 
     device: int
     inode: int
@@ -43,11 +41,6 @@ class Identity(NamedTuple):
     def of(cls, descriptor: int) -> Self:
         status = os.fstat(descriptor)
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether a change from now on would show."""
-        return time.time_ns() - self.ctime_ns > _SETTLED_NS
 
 
 _Memory = dict[str, list[Identity]]

@@ -1,5 +1,6 @@
 """The commands `launcher ps` and `launcher drain`."""
 
+import json
 import sys
 import time
 from collections.abc import Iterable
@@ -13,13 +14,17 @@ import msgspec
 import typer
 
 from launcher.local.launchers import CannotSignal, Found, Process, find_launchers, process_of
-from launcher.local.shown import lines
-from launcher.settings import SettingsError, read_settings
+from launcher.local.shown import lines, plain
+from launcher.settings import SettingsError, read_settings, stand_in
 
 _FAILED, _USAGE = 1, 2
 Folders = Annotated[
     list[Path] | None,
-    typer.Option("--scratch", help="Where launchers keep their scratch folders; repeatable; default: the setting's."),
+    typer.Option(
+        "--scratch",
+        readable=False,
+        help="Where launchers keep their scratch folders; repeatable; default: the setting's.",
+    ),
 ]
 
 
@@ -38,7 +43,8 @@ def ps(
     """
     found = find_launchers(_folders(scratch))
     if output is Output.JSON:
-        typer.echo(msgspec.json.format(msgspec.json.encode([_told(each) for each in found])))
+        # In ASCII: a folder's name may be of any bytes.
+        typer.echo(json.dumps(msgspec.to_builtins([_told(each) for each in found]), indent=2))
         return
     now = datetime.now(UTC)
     for each in found:
@@ -69,10 +75,10 @@ def drain(
                 process = stack.enter_context(process_of(found))
                 process.terminate()
             except CannotSignal as error:
-                typer.echo(f"launcher: {found.name} is not told: {error}", err=True)
+                typer.echo(f"launcher: {plain(found.name)} is not told: {error}", err=True)
                 has_failed = True
             else:
-                typer.echo(f"{found.name} (process {process.pid}) drains")
+                typer.echo(f"{plain(found.name)} (process {process.pid}) drains")
                 told.append((found, process))
         if wait is not None and not _all_gone(told, wait):
             has_failed = True
@@ -83,6 +89,8 @@ def drain(
 def _chosen(alive: list[Found], names: list[str], every: bool) -> list[Found]:
     if every == bool(names):
         _fail("name the launchers to drain, or say --all; `launcher ps` shows them")
+    if every and not alive:
+        _fail("no launcher runs here; --scratch names the folders to look in")
     unknown = set(names) - {found.name for found in alive}
     if unknown:
         _fail(f"no launcher {', '.join(sorted(unknown))} runs here; `launcher ps` shows those that do")
@@ -92,7 +100,7 @@ def _chosen(alive: list[Found], names: list[str], every: bool) -> list[Found]:
 def _all_gone(told: Iterable[tuple[Found, Process]], wait_s: int) -> bool:
     """Wait for all of them together; name those that are still there."""
     ends_s = time.monotonic() + wait_s
-    late = [found.name for found, process in told if not process.wait_gone(max(0.0, ends_s - time.monotonic()))]
+    late = [plain(found.name) for found, process in told if not process.wait_gone(max(0.0, ends_s - time.monotonic()))]
     if late:
         typer.echo(f"launcher: still there after {wait_s} s: {', '.join(late)}", err=True)
     return not late
@@ -104,7 +112,12 @@ def _folders(given: list[Path] | None) -> list[Path]:
     try:
         return [read_settings().scratch]
     except SettingsError as error:
-        _fail(str(error))
+        # Launchers that run must be seen, and can be sent away, whatever became of the settings since.
+        folder = stand_in(error).scratch
+        for fault in error.faults:
+            typer.echo(f"launcher: {fault}", err=True)
+        typer.echo(f"launcher: looks in {folder}, not knowing better; --scratch names other folders", err=True)
+        return [folder]
 
 
 def _told(found: Found) -> dict[str, object]:

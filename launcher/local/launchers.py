@@ -1,8 +1,10 @@
 """Finding launchers by their scratch folders, and sending one of them its signal.
 
 What a state file says is another account's word where root asks. So a launcher lives only if its folder's lock is held,
-and a signal goes to a process only if it began when the file says, belongs to the folder's owner, and is held by a
-descriptor from before that was looked at: a pid that somebody else has since is never hit.
+and a signal goes to a process only if it began when the file says, belongs to the account whose folder, lock and state
+file these are, and is held by a descriptor from before that was looked at: a pid that somebody else has since is never
+hit. A folder is opened once, without following a link, and all of it read below that; what anybody put in its place
+later is not asked.
 
 Source: flock(2), pidfd_open(2), pidfd_send_signal(2).
 """
@@ -11,14 +13,13 @@ import fcntl
 import os
 import select
 import signal
-import stat
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.node.scratch import LOCK_FILE, PREFIX
-from launcher.node.state_file import LauncherState, read_state, started_ticks
+from launcher.node.state_file import LauncherState, open_in, read_state_in, started_ticks
 
 
 class CannotSignal(Exception):
@@ -27,9 +28,13 @@ class CannotSignal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One scratch folder of a launcher's. `state` is None where nothing that can be read was written yet."""
+    """One scratch folder of a launcher's. `state` is None where nothing that can be read was written yet.
+
+    `owner` is the uid of folder, lock and state file alike.
+    """
 
     folder: Path
+    owner: int
     is_alive: bool
     state: LauncherState | None
 
@@ -40,34 +45,38 @@ class Found:
 
 
 def find_launchers(parents: Iterable[Path]) -> list[Found]:
-    """Return the launchers below these folders, as far as this account may look: its own, or all for root."""
+    """Return the launchers below these folders, as far as this account may look: its own, or all for root.
+
+    What has a launcher's name and is nothing that a launcher made is passed over.
+    """
     return [found for parent in parents for folder in sorted(parent.glob(f"{PREFIX}*")) for found in _look(folder)]
 
 
 def _look(folder: Path) -> Iterator[Found]:
-    try:
-        status = folder.lstat()
-        if stat.S_ISDIR(status.st_mode) and os.geteuid() in {0, status.st_uid}:
-            is_alive = _is_held(folder / LOCK_FILE)
-            yield Found(folder, is_alive, read_state(folder))
-    except (FileNotFoundError, PermissionError):
-        # Removed meanwhile, or nothing that a launcher made.
-        return
+    # Removed meanwhile, or nothing that a launcher made.
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            owner = os.fstat(descriptor).st_uid
+            if os.geteuid() in {0, owner}:
+                yield Found(folder, owner, _is_held(descriptor), read_state_in(descriptor))
+        finally:
+            os.close(descriptor)
 
 
-def _is_held(lock: Path) -> bool:
+def _is_held(folder: int) -> bool:
     """Tell whether a launcher holds the lock.
 
     Raises:
-        FileNotFoundError: there is no lock, so it is no launcher's folder.
+        OSError: there is no lock, so it is no launcher's folder.
     """
-    descriptor = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    lock = open_in(folder, LOCK_FILE)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:
-        os.close(descriptor)
+        os.close(lock)
     return False
 
 
@@ -117,7 +126,7 @@ def process_of(found: Found) -> Iterator[Process]:
     except (OSError, OverflowError) as error:
         raise CannotSignal(f"there is no process {pid} here: it runs in a container; ask its batch system") from error
     with closing(Process(descriptor, pid)) as process:
-        if started_ticks(pid) != found.state.started_ticks or _owner(pid) != found.folder.stat().st_uid:
+        if started_ticks(pid) != found.state.started_ticks or _owner(pid) != found.owner:
             raise CannotSignal(f"process {pid} is not the launcher: that runs in a container; ask its batch system")
         yield process
 

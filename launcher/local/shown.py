@@ -18,15 +18,17 @@ def lines(found: Found, now: datetime) -> Iterator[str]:
     """Yield the lines about one launcher."""
     state = found.state
     if not found.is_alive:
-        yield f"{_plain(found.name)}  left over: {found.folder} is removed by the next launcher that starts there"
+        left = plain(str(found.folder))
+        yield f"{plain(found.name)}  left over: {left} is removed by the next launcher that starts there"
     elif state is None:
-        yield f"{_plain(found.name)}  starts"
+        yield f"{plain(found.name)}  starts"
     else:
-        yield f"{_plain(state.name)}  {_health(state, now)}"
-        yield f"  process {state.pid}, for {_age(state.since, now)}, at {_plain(state.broker)}, in {found.folder}"
+        yield f"{plain(state.name)}  {_health(state, now)}"
+        where = f"at {plain(state.broker)}, in {plain(str(found.folder))}"
+        yield f"  process {state.pid}, for {_age(state.since, now)}, {where}"
         yield f"  slot: {_room(state.total)}; free: {_room(state.free)}{_end(state, now)}"
         for size, source in state.sources.items():
-            yield f"    {_plain(size)} from {_plain(source)}"
+            yield f"    {plain(size)} from {plain(source)}"
         for vm in state.vms:
             yield f"  {_vm(vm, now)}"
         if state.vm_count > len(state.vms):
@@ -42,8 +44,8 @@ def _health(state: LauncherState, now: datetime) -> str:
         words.append(f"for {_age(health.since, now)}")
     told = " ".join(words)
     if health.sentence:
-        told += f": {_plain(health.sentence)}"
-    return told + (f"; tries again at {_plain(health.retry_at)}" if health.retry_at else "")
+        told += f": {plain(health.sentence)}"
+    return told + (f"; tries again at {plain(health.retry_at)}" if health.retry_at else "")
 
 
 def _room(room: Room | None) -> str:
@@ -62,7 +64,7 @@ def _end(state: LauncherState, now: datetime) -> str:
 
 def _vm(vm: VmSeen, now: datetime) -> str:
     sizes = f"{vm.vcpus} vcpus, {vm.memory_mib:,} MiB"
-    return f"{vm.dispatch[:8]}  {_plain(vm.item)}  {vm.phase.value}, {_age(vm.since, now)}, {sizes}"
+    return f"{plain(vm.dispatch[:8])}  {plain(vm.item)}  {vm.phase.value} for {_age(vm.since, now)}, {sizes}"
 
 
 def _age(since: str, now: datetime) -> str:
@@ -84,5 +86,6 @@ def _duration(seconds: float) -> str:
     return f"{max(0, int(seconds))} s"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Return text of another account's, fit for a terminal."""
     return printable(text, _MAX_CHARS)

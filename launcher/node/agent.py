@@ -8,10 +8,12 @@ import structlog
 
 from broker.client.session import ApiError, CallError
 from broker.wire.dispatches import DispatchAnswer, DispatchRequest
+from broker.wire.states import HealthCode, Verdict
 from launcher.node.draining import Drain, unless_drained
 from launcher.node.node import Node
 from launcher.node.presence import About
 from launcher.node.standing import Standing
+from launcher.node.verdicts import Ending
 from launcher.node.vm_run import VmRun
 from launcher.node.vms import NotePhase
 
@@ -20,7 +22,7 @@ log = structlog.get_logger()
 _WAIT_MS = 20_000
 _PAUSE_AFTER_ERROR_S = 5.0
 _LASTING = frozenset({400, 401, 403, 404, 422})
-"""Statuses of an offer that asking again does not change."""
+"""Statuses of an offer that asking again does not change, when they are the broker's own and not a proxy's."""
 
 
 class Agent:
@@ -45,6 +47,8 @@ class Agent:
                 except ApiError as error:
                     # The vms that run go on to their ends; what they deliver is the guests' own business.
                     refusal = error
+                    sentence = f"the broker refuses this launcher: {error}"
+                    self._standing.drained(Ending(Verdict.DRAINED, sentence, HealthCode.TOLD_TO_DRAIN))
                     break
                 if answer is not None:
                     share = ExitStack()
@@ -73,7 +77,7 @@ class Agent:
         try:
             return await self._node.dispatches.dispatch(request)
         except CallError as error:
-            if isinstance(error, ApiError) and error.status in _LASTING:
+            if isinstance(error, ApiError) and error.is_brokers and error.status in _LASTING:
                 raise
             log.warning("offer_not_answered", reason=str(error))
             await asyncio.sleep(_PAUSE_AFTER_ERROR_S)

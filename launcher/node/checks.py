@@ -6,6 +6,7 @@ from pathlib import Path
 
 from launcher.hypervisor.account import Account
 from launcher.images import CacheFailed
+from launcher.packages import Part, lacks
 
 _TIMEOUT_S = 10
 
@@ -17,7 +18,7 @@ async def check_images_usable(account: Account, image: Path) -> None:
         CacheFailed: they cannot; the text says what to do.
     """
     if shutil.which("qemu-img") is None:
-        raise CacheFailed("qemu-img is not installed on this node (Debian: apt-get install qemu-utils)")
+        raise CacheFailed(lacks("qemu-img", Part.QEMU_IMG))
     if not await _can_read(account, image):
         raise CacheFailed(
             f"QEMU's account (uid {account.uid}) cannot read {image}: let it pass through every folder of that path, "

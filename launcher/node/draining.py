@@ -14,6 +14,10 @@ from launcher.node.verdicts import TOLD, Ending
 
 T = TypeVar("T")
 
+LAST_WORDS_S = 10.0
+"""After the grace: the time of all that is still to be told to the broker, be it there or not."""
+_LEAST_WORDS_S = 1.0
+
 
 class Drain:
     """The order to give every vm up, and the ending that they get by it.
@@ -23,10 +27,12 @@ class Drain:
 
     Attributes:
         ending: what the vms' items are told; the first order's counts.
+        has_lost_vms: whether the vms are gone already, with their libvirtd.
     """
 
     def __init__(self, grace_s: float = 0.0) -> None:
         self.ending = TOLD[Instruction.DRAIN]
+        self.has_lost_vms = False
         self._grace_s = grace_s
         self._ends_at_s = 0.0
         self._ordered = asyncio.Event()
@@ -48,6 +54,7 @@ class Drain:
     def order_at_once(self, ending: Ending | None = None) -> None:
         """Order it without a grace, or end the grace of an earlier order."""
         self.order(ending)
+        self._ends_at_s = min(self._ends_at_s, asyncio.get_running_loop().time())
         self._hurried.set()
 
     def signalled(self) -> None:
@@ -63,9 +70,13 @@ class Drain:
 
     def left_s(self) -> float:
         """Return what is left of an ordered drain's grace."""
-        if self._hurried.is_set():
-            return 0.0
         return max(0.0, self._ends_at_s - asyncio.get_running_loop().time())
+
+    def words_left_s(self) -> float:
+        """Return for how long the broker may still be spoken to, enough for one word; all of it before the order."""
+        if not self.is_ordered:
+            return LAST_WORDS_S
+        return max(_LEAST_WORDS_S, self._ends_at_s + LAST_WORDS_S - asyncio.get_running_loop().time())
 
     async def wait_over(self) -> None:
         """Wait for the end of the grace."""

@@ -58,6 +58,7 @@ class FolderExchange(ABC):
         self._stand_in = StandIn(node.outside, answer, staged, client=node.client)
         self._fault: ItemFault | None = None
         self._asked: Ending | None = None
+        self._is_over = False
 
     async def stage(self) -> None:
         """Write the item to the IN folder, its input among it."""
@@ -76,30 +77,39 @@ class FolderExchange(ABC):
     async def watch(self) -> Ending | None:
         """Wait for a sign of life, claim, and keep the lease until the work is done, or the run limit is reached."""
         await self._sign_of_life()
-        ending = await self._stand_in.claim()
+        ending = await self._claim()
         if ending is not None:
             return ending
-        self._attendance.greeted.set()
         try:
             async with asyncio.timeout(self._stand_in.left_s()):
                 return await first_of(self._finished(), self._stand_in.keep())
         except TimeoutError:
             self._fault = self._stand_in.run_limit_reached("the vm ran")
             return None
+        finally:
+            self._is_over = True
 
     async def ask_to_stop(self, ending: Ending, in_ms: int) -> None:  # noqa: ARG002 - a button tells no time
-        """Press the power button; what the vm leaves without a good result counts as stopped by this."""
-        self._asked = ending
-        await press_power_button(self._node, self._answer)
+        """Press the power button; what a vm that runs then leaves without a good result counts as stopped by this."""
+        if not self._is_over:
+            self._asked = ending
+            await press_power_button(self._node, self._answer)
 
     async def collect(self, reason: StopReason | None) -> Ending | None:
         """Read what the vm left, and deliver it while the lease is kept."""
+        self._is_over = True
         if reason not in _ITS_OWN_END:
             return None
         if not self._stand_in.has_claimed and not self._counts_as_claimed():
             return None
-        ending = await self._stand_in.claim()
+        ending = await self._claim()
         return ending or await first_of(self._deliver(), self._stand_in.keep())
+
+    async def _claim(self) -> Ending | None:
+        ending = await self._stand_in.claim()
+        if ending is None:
+            self._attendance.claimed()
+        return ending
 
     async def _deliver(self) -> Ending | None:
         if self._fault is not None:
@@ -168,6 +178,8 @@ class SharedExchange(FolderExchange):
 
     async def ask_to_stop(self, ending: Ending, in_ms: int) -> None:
         """Ask our client, where it is there; an image's own start-up script is sent the power button."""
+        if self._is_over or is_there(self._share / "out", RESULT_FILE):
+            return
         self._asked = ending
         if not await self._port.ask_to_stop(ending, in_ms):
             await press_power_button(self._node, self._answer)

@@ -44,7 +44,8 @@ FAULTS: Final[dict[HealthCode, Fault]] = {
     HealthCode.EXCHANGE_FAILED: Fault.NODES,
     HealthCode.VM_INTERFERED: Fault.NODES,
     HealthCode.NEVER_CLAIMS: Fault.NODES,
-    HealthCode.NETWORK_CUT: Fault.NODES,
+    # Whose outage it was, the node's or the broker's, no launcher can tell.
+    HealthCode.NETWORK_CUT: Fault.NOBODYS,
     HealthCode.SLOT_ENDS: Fault.NONE,
     HealthCode.TOLD_TO_DRAIN: Fault.NONE,
     HealthCode.LAUNCHER_FAILED: Fault.NODES,
@@ -129,8 +130,10 @@ class NodeHealth:
 
     def wait_s(self, now_s: float) -> float | None:
         """Return the seconds until `admits` may change by time alone; None when only an event changes it."""
-        if self._retry_s is None or self._canary is not None or now_s >= self._retry_s:
+        if self._retry_s is None or self._canary is not None:
             return None
+        if now_s >= self._retry_s:
+            return 0.0 if self.state is HealthState.BACKING_OFF else None
         return self._retry_s - now_s
 
     def taken(self, vm: str, now_s: float) -> None:
@@ -157,7 +160,8 @@ class NodeHealth:
         self._note_end(ending, now_s, has_claimed=has_claimed, machine_claimed=machine_claimed)
         if was_canary:
             self._canary = None
-            if self.state is HealthState.EXCLUDED:
+            has_shown = machine_claimed if ending.verdict is Verdict.NEVER_CLAIMED else _fault(ending) is not Fault.NONE
+            if self.state is HealthState.EXCLUDED and has_shown:
                 self._retry_s = now_s + EXCLUDED_PAUSE_S
 
     def drained(self, ending: Ending, now_s: float) -> None:
@@ -232,6 +236,9 @@ class NodeHealth:
 
 
 def _fault(ending: Ending) -> Fault:
+    if ending.code is HealthCode.QEMU_FAILED and ending.verdict is Verdict.VM_CRASHED:
+        # Its guest may have had a part in it, the node short of memory another.
+        return Fault.NOBODYS
     if ending.code is not None:
         return FAULTS[ending.code]
     return Fault.NODES if ending.verdict is Verdict.HOST_ERROR else Fault.NONE

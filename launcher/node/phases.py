@@ -1,4 +1,7 @@
-"""A vm's phases on their way to the broker: in order, each once, and beside the vm's own way, which waits for none."""
+"""A vm's phases on their way to the broker: in order, and beside the vm's own way, which waits for none.
+
+One whose telling is cut short is told again by `tell_rest`: to the broker a phase told twice is told once.
+"""
 
 import asyncio
 from collections import deque
@@ -7,7 +10,8 @@ from typing import Final
 
 import structlog
 
-from broker.client.session import CallError, Patience
+from broker.client.repetition import answered
+from broker.client.session import ONCE, CallError, Patience
 from broker.wire.dispatches import DispatchAnswer, VmEvent
 from broker.wire.states import Instruction, Phase
 from launcher.node.node import Node
@@ -48,17 +52,18 @@ class Phases:
             self._news.clear()
             await self._news.wait()
 
-    async def tell_rest(self) -> None:
-        """Tell what was not told yet, as far as that goes quickly: the vm is over."""
+    async def tell_rest(self, limit_s: float) -> None:
+        """Tell what was not told yet, as far as that goes quickly, and within `limit_s`: the vm is over."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(_REST_S):
+            async with asyncio.timeout(min(_REST_S, limit_s)):
                 while self._waiting:
                     await self._tell_next()
 
     async def _tell_next(self) -> Instruction:
         event = self._waiting[0]
         try:
-            told = (await self._node.dispatches.report(self._dispatch, event, patience=_PATIENCE)).instruction
+            report = self._node.dispatches.report
+            told = (await answered(lambda: report(self._dispatch, event, patience=ONCE), _PATIENCE)).instruction
         except CallError as error:
             # A vm goes on without: the presence at its dispatch, and its guest's claim, are what counts.
             self._log.warning("phase_not_delivered", phase=event.phase.value, reason=str(error))

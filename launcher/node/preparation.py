@@ -82,12 +82,14 @@ def _domain_xml(
         nvram=str(folder / _NVRAM),
         nvram_bytes=None if answer.nvram is None else answer.nvram.size_bytes,
     )
+    dac_label = node.account.dac_label if node.capabilities.has_dac else None
     host = DomainNode(
         emulator=node.capabilities.emulator,
         accelerator=node.slot.accelerator,
         machine_types=tuple(node.capabilities.machines),
         firmwares=read_firmwares(),
         has_translation_cache=node.capabilities.has_translation_cache,
+        dac_label=dac_label,
     )
     xml = transform(answer.domain_xml.encode(), vm, host)
     allowed = AllowedPaths(
@@ -99,6 +101,7 @@ def _domain_xml(
         has_network=attachments.has_network,
         emulator=node.capabilities.emulator,
         loaders=[firmware.loader for firmware in host.firmwares],
+        dac_label=dac_label,
     )
     check_output(xml, allowed)
     return xml

@@ -19,11 +19,8 @@ from broker.client.dispatch import DispatchClient
 from broker.client.session import ONCE, ApiError, CallError, Patience
 from broker.wire.dispatches import Room
 from broker.wire.launchers import LauncherReport
-from broker.wire.states import HealthCode, Instruction, Verdict
-from launcher.node.draining import Drain
 from launcher.node.standing import Standing
 from launcher.node.state_file import MAX_VMS, LauncherState, started_ticks, write_state
-from launcher.node.verdicts import Ending
 
 log = structlog.get_logger()
 
@@ -34,8 +31,6 @@ _LONGEST_S: Final = 300.0
 _FILE_S: Final = 60.0
 """The file is written anew so often without any change."""
 _LEAVING = Patience(attempts=3, total_s=5.0, max_delay_s=1.0)
-
-BROKER_DRAINS: Final = Ending(Verdict.DRAINED, "the broker told the launcher to end", HealthCode.TOLD_TO_DRAIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +57,11 @@ class Presence:
         self._about = about
         self._is_heard = True
 
-    async def keep(self, drain: Drain) -> NoReturn:
-        """Report at every heartbeat of the broker's and at each change; a broker that says so has the drain ordered."""
+    async def keep(self) -> NoReturn:
+        """Report at every heartbeat of the broker's and at each change."""
+        await _tell_changes(self._standing, self.report_once)
 
-        async def report() -> float:
-            return await self.report_once(drain)
-
-        await _tell_changes(self._standing, report)
-
-    async def report_once(self, drain: Drain) -> float:
+    async def report_once(self) -> float:
         """Report; return the seconds until the next is due."""
         try:
             told = await self._dispatches.tell(self._about.name, _report(self._standing, self._about), patience=ONCE)
@@ -80,8 +71,6 @@ class Presence:
             self._is_heard = False
             return _AFTER_FAILURE_S
         self._is_heard = True
-        if told.instruction is Instruction.DRAIN:
-            drain.order(BROKER_DRAINS)
         return min(_LONGEST_S, told.next_ms / 1000)
 
     async def leave(self) -> None:

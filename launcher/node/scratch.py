@@ -1,7 +1,8 @@
 """The launcher's scratch folder: everything that dies with it.
 
 One folder for each launcher process, held by a lock while the process lives. What a killed launcher left behind is
-known by the lock that nobody holds, and removed by the next launcher on the same parent folder.
+known by the lock that nobody holds, and removed by the next launcher on the same parent folder. The folder itself is
+locked as well: what clears old files out of /tmp may take the lock file away, and leaves a locked folder alone.
 
 Only that lock file, with our words in it, makes a folder ours to remove: the parent may be /tmp, where people keep
 folders of any name. The file gets its name when it is held and written, and is the last thing to go, so a launcher that
@@ -13,7 +14,7 @@ import fcntl
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(parent)
-        folder, lock = _make_held_folder(parent)
+        folder, locks = _make_held_folder(parent)
     except OSError as error:
         raise ScratchError(f"no scratch folder can be made in {parent}: {error.strerror}; name another one") from error
     try:
@@ -51,7 +52,13 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         yield folder
     finally:
         _remove(folder)
-        os.close(lock)
+        _let_go(locks)
+
+
+def renew(folder: Path) -> None:
+    """Set the times of the lock anew, so that nothing takes it for an old file."""
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(folder / LOCK_FILE, follow_symlinks=False)
 
 
 def remove_leftovers(parent: Path) -> list[Path]:
@@ -71,7 +78,8 @@ def mark_of(folder: Path) -> str:
 def is_gone(mark: str) -> bool:
     """Say whether the launcher with a scratch folder of this mark is surely gone.
 
-    Not, if the folder is out of this process's sight: its launcher may live in a container with a /tmp of its own.
+    Not, if the folder is out of this process's sight: its launcher may live in a container with a /tmp of its own. And
+    not, as long as folder or lock file is held, one of them missing or not.
     """
     device, _, rest = mark.partition(":")
     inode, _, path = rest.partition(":")
@@ -80,21 +88,39 @@ def is_gone(mark: str) -> bool:
         parent = folder.parent.stat()
         if (str(parent.st_dev), str(parent.st_ino)) != (device, inode):
             return False
-        lock = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return not _is_held(folder)
     except FileNotFoundError:
         return folder.parent.is_dir()
     except OSError:
         return False
+
+
+def _is_held(folder: Path) -> bool:
+    """Tell whether a launcher holds the folder or its lock file.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if _is_locked(folder, os.O_DIRECTORY):
+        return True
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+        return _is_locked(folder / LOCK_FILE)
+    except FileNotFoundError:
         return False
+
+
+def _is_locked(path: Path, flags: int = 0) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
     finally:
-        os.close(lock)
-    return True
+        os.close(descriptor)
+    return False
 
 
-def _make_held_folder(parent: Path) -> tuple[Path, int]:
+def _make_held_folder(parent: Path) -> tuple[Path, list[int]]:
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     try:
         return folder, _hold(folder)
@@ -103,17 +129,25 @@ def _make_held_folder(parent: Path) -> tuple[Path, int]:
         raise
 
 
-def _hold(folder: Path) -> int:
+def _hold(folder: Path) -> list[int]:
+    """Lock the folder and its lock file; return what holds them while it is open."""
     draft = folder / f"{LOCK_FILE}.new"
-    lock = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    held = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.write(lock, _MAGIC)
+        held.append(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        for descriptor in held:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(held[-1], _MAGIC)
         draft.rename(folder / LOCK_FILE)
     except BaseException:
-        os.close(lock)
+        _let_go(held)
         raise
-    return lock
+    return held
+
+
+def _let_go(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _remove_if_left(folder: Path) -> bool:

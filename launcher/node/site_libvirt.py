@@ -19,11 +19,13 @@ from launcher.exchange.programs import ProgramFailed
 from launcher.exchange.virtiofs import virtiofsd
 from launcher.hypervisor.errors import HypervisorError, NoSuchVm
 from launcher.hypervisor.in_use import LibvirtInUse
+from launcher.hypervisor.isolation import label_of
 from launcher.node.scratch import is_gone
 
 log = structlog.get_logger()
 
 _CONNECT_LIMIT_S: Final = 10.0
+_IMAGE_BYTES: Final = 64 * 1024
 _PROBE_XML: Final = """\
 <domain type='qemu'>
   <name>{name}</name>
@@ -33,6 +35,9 @@ _PROBE_XML: Final = """\
   <vcpu>1</vcpu>
   <os><type arch='x86_64'>hvm</type></os>
   <devices>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw'/><source file='{folder}/image'/><target dev='vda' bus='virtio'/><readonly/>
+    </disk>
     <serial type='file'><source path='{folder}/console.log' append='on'/><target port='0'/></serial>
     <channel type='unix'>
       <source mode='bind' path='{folder}/port.sock'/><target type='virtio' name='org.vmbroker.probe'/>
@@ -40,6 +45,7 @@ _PROBE_XML: Final = """\
     {share}
     <memballoon model='none'/>
   </devices>
+  {label}
 </domain>
 """
 _SHARED_MEMORY: Final = "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>"
@@ -47,6 +53,16 @@ _SHARE: Final = """\
 <filesystem type='mount'>
       <driver type='virtiofs'/><source socket='{folder}/vfs.sock'/><target dir='probe'/>
     </filesystem>"""
+
+
+class OwnersChanged(HypervisorError):
+    """The site's libvirt gives away what a vm reads, and the node's images are shared."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the site's libvirt changes the owner of the images that a vm reads, which other vms share: set "
+            "dynamic_ownership = 0 in its qemu.conf, or leave libvirt_uri out"
+        )
 
 
 async def destroy_leftovers(libvirt: LibvirtInUse) -> list[str]:
@@ -75,10 +91,13 @@ async def check_files(libvirt: LibvirtInUse, scratch: Path) -> str | None:
     Returns why a share by virtiofs does not work, None if it does.
 
     Raises:
-        HypervisorError: Consoles or ports in the scratch folder do not work; the text says what to change.
+        HypervisorError: Consoles or ports in the scratch folder do not work, or images change their owner there; the
+            text says what to change.
     """
     try:
         await _try_vm(libvirt, scratch, has_share=False)
+    except OwnersChanged:
+        raise
     except (HypervisorError, OSError, TimeoutError) as error:
         raise HypervisorError(
             f"the site's libvirt cannot use the scratch folder {scratch.parent}: {error}; name a folder that QEMU's "
@@ -91,21 +110,31 @@ async def check_files(libvirt: LibvirtInUse, scratch: Path) -> str | None:
     return None
 
 
+def _owner(path: Path) -> tuple[int, int]:
+    status = path.lstat()
+    return status.st_uid, status.st_gid
+
+
 async def _try_vm(libvirt: LibvirtInUse, scratch: Path, *, has_share: bool) -> None:
     identity = str(uuid.uuid4())
     folder = scratch / f"try-{secrets.token_hex(4)}"
     folder.mkdir(mode=0o700)
     share = folder / "share"
     share.mkdir(mode=0o700)
-    for path in (share, folder):
-        libvirt.account.take(path)
+    libvirt.account.take(share)
     xml = _PROBE_XML.format(
         name=f"vmb-probe-{identity[:8]}",
         uuid=identity,
         folder=folder,
         memory=_SHARED_MEMORY if has_share else "",
         share=_SHARE.format(folder=folder) if has_share else "",
+        label=label_of(libvirt.account if libvirt.has_dac else None),
     )
+    image = folder / "image"
+    image.write_bytes(bytes(_IMAGE_BYTES))
+    image.chmod(0o444)
+    libvirt.account.take(folder)
+    owner = _owner(image)
     try:
         async with AsyncExitStack() as stack:
             if has_share:
@@ -117,5 +146,9 @@ async def _try_vm(libvirt: LibvirtInUse, scratch: Path, *, has_share: bool) -> N
                 writer.transport.abort()
             with (folder / "console.log").open("rb") as console:
                 await asyncio.to_thread(console.read, 1)
+            owners = {_owner(image)}
+        owners.add(_owner(image))
+        if owners != {owner}:
+            raise OwnersChanged
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

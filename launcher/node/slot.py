@@ -91,6 +91,7 @@ class Slot:
             accelerator=self.accelerator,
             exchanges=self.exchanges,
             time_left_ms=None if left_s is None else int(left_s * 1000),
+            drain_ms=0 if left_s is None else int(self._drain_s * 1000),
         )
 
     def told(self) -> dict[str, str | int]:

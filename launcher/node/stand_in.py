@@ -64,9 +64,15 @@ class StandIn:
     def has_claimed(self) -> bool:
         return self._claimed is not None
 
+    @property
+    def _run_s(self) -> float:
+        """The run limit as the broker told it with the claim: less than the stream's where the slot ends before."""
+        limits = self._answer.limits if self._claimed is None else self._claimed.limits
+        return limits.run_ms / 1000
+
     def left_s(self) -> float:
         """Return what is left of the run limit; a little less than the broker's, so that it learns why."""
-        run_s = self._answer.limits.run_ms / 1000
+        run_s = self._run_s
         grace_s = min(_MAX_GRACE_S, run_s / 20)
         return self._claimed_at_s + run_s - 2 * grace_s - time.monotonic()
 
@@ -149,8 +155,7 @@ class StandIn:
         return Ending(Verdict.COMPLETED, "the result was accepted")
 
     def run_limit_reached(self, while_what: str) -> ItemFault:
-        seconds = self._answer.limits.run_ms / 1000
-        return ItemFault(FailureCode.RUN_TIMEOUT, f"the run limit of {seconds:g} s was reached while {while_what}")
+        return ItemFault(FailureCode.RUN_TIMEOUT, f"the run limit of {self._run_s:g} s was reached while {while_what}")
 
     async def fail(self, fault: ItemFault, harvest: Harvest | None = None) -> Ending:
         """Tell the broker that this attempt failed; claims the item first where that has not been done."""

@@ -91,7 +91,7 @@ class Standing:
         self._note_change()
 
     def _note_phase(self, dispatch: str, phase: Phase) -> None:
-        self.vms.note(dispatch, phase)
+        self.vms.note(dispatch, phase, datetime.now(UTC))
         if phase is Phase.CLAIMED:
             self._health.claimed(dispatch, _now_s())
         self._note_change()

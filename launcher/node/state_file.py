@@ -4,8 +4,11 @@ It is no more than what its log says, and only its own account may read it. Who 
 may be another account's. Whether the launcher lives is told by the lock of its scratch folder alone.
 """
 
+import errno
 import os
 import secrets
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +17,7 @@ import msgspec
 from broker.wire.dispatches import Room
 from broker.wire.kinds import Message
 from broker.wire.launchers import Health
+from launcher.node.scratch import renew
 from launcher.node.vms import VmSeen
 
 STATE_FILE: Final = "state.json"
@@ -46,7 +50,7 @@ class LauncherState(Message, frozen=True, kw_only=True):
 
 
 def write_state(scratch: Path, state: LauncherState) -> None:
-    """Put the state in place of the last one, as a whole or not at all.
+    """Put the state in place of the last one, as a whole or not at all, and keep the folder from looking old.
 
     Raises:
         OSError: the scratch folder cannot be written.
@@ -57,6 +61,7 @@ def write_state(scratch: Path, state: LauncherState) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(msgspec.json.encode(state))
         draft.replace(scratch / STATE_FILE)
+        renew(scratch)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
@@ -66,20 +71,38 @@ def read_state(scratch: Path) -> LauncherState | None:
     """Return what the launcher of this folder wrote; None when it is not there, or is nothing that a launcher writes.
 
     Raises:
-        PermissionError: the folder is another account's.
+        OSError: the folder is not there, a link, or another account's.
     """
+    folder = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        descriptor = os.open(scratch / STATE_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except PermissionError:
-        raise
+        return read_state_in(folder)
+    finally:
+        os.close(folder)
+
+
+def read_state_in(folder: int) -> LauncherState | None:
+    """Do as `read_state`, of a folder that is open."""
+    try:
+        descriptor = open_in(folder, STATE_FILE)
     except OSError:
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        content = file.read(MAX_STATE_BYTES)
-    try:
-        return msgspec.json.decode(content, type=LauncherState)
-    except msgspec.DecodeError:
-        return None
+    with os.fdopen(descriptor, "rb") as file, suppress(OSError, ValueError, RecursionError):
+        return msgspec.json.decode(file.read(MAX_STATE_BYTES), type=LauncherState)
+    return None
+
+
+def open_in(folder: int, name: str) -> int:
+    """Open a regular file of the account that an open folder belongs to, for reading, and wait for nothing.
+
+    Raises:
+        OSError: it is not there, may not be opened, or is anything else: a link, a pipe, another account's.
+    """
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.fstat(folder).st_uid:
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file of the folder's owner", name)
+    return descriptor
 
 
 def started_ticks(pid: int) -> int | None:

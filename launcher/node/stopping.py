@@ -14,17 +14,22 @@ import structlog
 from broker.client.session import CallError, Patience
 from broker.wire.dispatches import DispatchAnswer, DispatchExtend
 from broker.wire.states import Verdict
+from launcher.hypervisor.vm import StopReason
 from launcher.node.attendance import Attendance
 from launcher.node.draining import Drain, first_of
 from launcher.node.exchanges import Exchange
 from launcher.node.node import Node
-from launcher.node.verdicts import Ending
+from launcher.node.verdicts import STOPPED, Ending
 
 log = structlog.get_logger()
 
 _TELL_PATIENCE = Patience(attempts=5, total_s=10.0, max_delay_s=2.0)
 
 _ON_REQUEST = frozenset({Verdict.STOPPED_EARLY, Verdict.SUPERSEDED})
+_WITH_THE_LAUNCHER = frozenset(
+    STOPPED[reason] for reason in (StopReason.GONE, StopReason.FAILED, StopReason.GUEST_SHUTDOWN, StopReason.DESTROYED)
+)
+"""How a vm looks whose QEMU was sent the launcher's own signal: some batch systems signal every process of a job."""
 
 
 class Stopping:
@@ -60,8 +65,14 @@ class Stopping:
         return self._drain.ending
 
     def judged(self, ending: Ending) -> Ending:
-        """Return the ending of a vm: one that gave its item back, or just stopped, when it was asked, was drained."""
+        """Return the ending of a vm.
+
+        One that gave its item back, or just stopped, when it was asked, was drained; so was one that fell with the
+        launcher.
+        """
         if self.was_asked and ending.verdict in _ON_REQUEST:
+            return self._drain.ending
+        if self._drain.is_ordered and ending in _WITH_THE_LAUNCHER:
             return self._drain.ending
         return ending
 

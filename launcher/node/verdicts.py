@@ -32,9 +32,13 @@ STOPPED: Final[dict[StopReason, Ending]] = {
         Verdict.STOPPED_EARLY, "the vm powered itself off, or rebooted, before a result was accepted"
     ),
     StopReason.CRASHED: Ending(Verdict.VM_CRASHED, "the guest's kernel panicked"),
-    StopReason.FAILED: Ending(Verdict.VM_CRASHED, "QEMU ended abnormally: killed, or out of the slot's memory"),
+    StopReason.FAILED: Ending(
+        Verdict.VM_CRASHED, "QEMU ended abnormally: killed, or out of the slot's memory", HealthCode.QEMU_FAILED
+    ),
     StopReason.HUNG: Ending(Verdict.GUEST_LOST, "the guest hung: it stopped feeding its own watchdog"),
-    StopReason.DESTROYED: Ending(Verdict.HOST_ERROR, "somebody on the node destroyed the vm", HealthCode.VM_INTERFERED),
+    StopReason.DESTROYED: Ending(
+        Verdict.HOST_ERROR, "somebody on the node destroyed the vm, or told its QEMU to end", HealthCode.VM_INTERFERED
+    ),
     StopReason.OUT_OF_SPACE: Ending(
         Verdict.HOST_ERROR, "the node's scratch folder is full: the vm could not write", HealthCode.DISK_FULL
     ),
@@ -49,7 +53,7 @@ NO_RESULT: Final = Ending(Verdict.STOPPED_EARLY, "the vm was done, and left no r
 
 TOLD: Final[dict[Instruction, Ending]] = {
     Instruction.CANCEL: Ending(Verdict.CANCELLED, "the item was cancelled"),
-    Instruction.DRAIN: Ending(Verdict.DRAINED, "the launcher was asked to give its vms up"),
+    Instruction.DRAIN: Ending(Verdict.DRAINED, "the launcher was asked to give its vms up", HealthCode.TOLD_TO_DRAIN),
     Instruction.SUPERSEDED: Ending(Verdict.SUPERSEDED, "the item is settled or was given to somebody else"),
 }
 

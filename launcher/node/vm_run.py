@@ -1,8 +1,9 @@
 """The way of one vm on this node: prepare, boot, watch, one verdict, and nothing of it left.
 
 The domain is destroyed first, then the verdict is reported, so that an item is never given to somebody else while its
-old vm still runs. What the guest delivered before counts whatever is reported here: the first verdict stands, and the
-broker wrote it when it accepted the completion.
+old vm still runs: one that cannot be destroyed keeps its share of the slot and its item, and is tried again. What the
+guest delivered before counts whatever is reported here: the first verdict stands, and the broker wrote it when it
+accepted the completion.
 """
 
 import asyncio
@@ -12,12 +13,14 @@ from pathlib import Path
 
 import structlog
 
-from broker.client.session import ApiError, Patience, Unreachable
+from broker.client.repetition import answered
+from broker.client.session import ONCE, ApiError, Patience, Unreachable
 from broker.wire.dispatches import MAX_BOOTED_XML_BYTES, MAX_CONSOLE_BYTES, DispatchAnswer, EndVm, VmEnded
 from broker.wire.states import HealthCode, Phase, Verdict
 from launcher.exchange.folder import ItemFault
 from launcher.exchange.grants import Grant
 from launcher.exchange.origins import Origin
+from launcher.hypervisor.errors import HypervisorError, Unavailable
 from launcher.hypervisor.vm import StopReason
 from launcher.node.attendance import Attendance
 from launcher.node.budget import Budget
@@ -36,13 +39,17 @@ from launcher.node.vms import NotePhase, Outcome, ignore_phase
 log = structlog.get_logger()
 
 _COMPLETION_GRACE_S = 2.0
-"""After a vm powered itself off: time for a completion that is still on its way to be accepted."""
+"""After a vm powered itself off, or was destroyed: time for a completion that is still on its way to be accepted."""
+_BY_THE_LAUNCHER = frozenset({Verdict.DRAINED, Verdict.DISK_EXCEEDED})
+"""Verdicts of a vm whose item the broker has not settled yet."""
 _REPORT_PATIENCE = Patience(attempts=1_000, total_s=900.0, max_delay_s=15.0)
 """A broker that is away for a quarter of an hour still learns the verdict; later, the item's deadline has passed."""
 _TOLD_REFUSALS = 3
 _TOLD_ORIGINS = 8
 _FORBIDDEN = 403
-_DRAIN_PATIENCE = Patience(attempts=20, total_s=15.0, max_delay_s=2.0)
+_DRAIN_PATIENCE = Patience(attempts=10_000, total_s=86_400.0, max_delay_s=2.0)
+"""What is left of the drain bounds it."""
+_DESTROY_AGAIN_S = 10.0
 
 
 class VmRun:
@@ -56,6 +63,7 @@ class VmRun:
         self._grant: Grant | None = None
         self._console_tail = b""
         self._booted_xml = ""
+        self._may_run = False
         self._log = log.bind(dispatch=answer.dispatch, item=answer.item)
 
     async def run(self, drain: Drain) -> Outcome:
@@ -69,10 +77,12 @@ class VmRun:
             ending = await self._live(drain)
         except Exception as error:  # noqa: BLE001 - a bug met by one vm must not end the others of this launcher
             ending = self._failed(error)
-        await self._phases.tell_rest()
-        end = self._end_of(ending)
-        if not await unless_drained(drain, self._report_end(end, _REPORT_PATIENCE)) and drain.is_ordered:
-            await self._report_end(end, _DRAIN_PATIENCE)
+        await self._phases.tell_rest(drain.words_left_s())
+        if self._may_run:
+            # It ends with the launcher, whose silence then tells the broker.
+            self._log.error("vm_left_running", verdict=ending.verdict.value)
+        else:
+            await self._report(self._end_of(ending), drain)
         return Outcome(ending, self._ended)
 
     async def _live(self, drain: Drain) -> Ending:
@@ -84,13 +94,18 @@ class VmRun:
                 attendance = Attendance(self._node, self._answer, self._phases.tell, guests)
                 stopping = Stopping(self._node, self._answer, drain, attendance)
                 try:
-                    way = self._way(folder, budget, attendance, stopping)
+                    way = self._way(folder, budget, attendance, stopping, drain)
                     told = (attendance.until_told(), self._until_told(attendance), stopping.until_over())
-                    return stopping.judged(await first_of(way, *told))
+                    ending = await first_of(way, *told)
+                    if attendance.was_claimed and ending.verdict in _BY_THE_LAUNCHER:
+                        await attendance.until_settled(min(_COMPLETION_GRACE_S, drain.words_left_s()))
+                    return stopping.judged(ending)
                 finally:
                     self._console_tail = await asyncio.to_thread(console.tail, MAX_CONSOLE_BYTES)
 
-    async def _way(self, folder: Path, budget: Budget, attendance: Attendance, stopping: Stopping) -> Ending:
+    async def _way(
+        self, folder: Path, budget: Budget, attendance: Attendance, stopping: Stopping, drain: Drain
+    ) -> Ending:
         """Prepare, boot and watch; return what ended it, whatever that was."""
         try:
             self._phases.tell(Phase.PREPARING)
@@ -102,7 +117,7 @@ class VmRun:
                     return await exchange.refuse(fault)
                 self._phases.tell(Phase.PREPARED)
                 with stopping.reaching(exchange):
-                    return await self._boot_and_watch(xml, exchange, budget, attendance)
+                    return await self._boot_and_watch(xml, exchange, budget, attendance, drain)
         except Exception as error:  # noqa: BLE001 - every error has its ending, an unforeseen one too
             return self._failed(error)
 
@@ -122,9 +137,11 @@ class VmRun:
         assert self._grant is not None, "a vm runs with its grant"
         return NetworkExchange(self._node, self._answer, folder, self._grant, attendance)
 
-    async def _boot_and_watch(self, xml: str, exchange: Exchange, budget: Budget, attendance: Attendance) -> Ending:
+    async def _boot_and_watch(
+        self, xml: str, exchange: Exchange, budget: Budget, attendance: Attendance, drain: Drain
+    ) -> Ending:
         """Boot and watch the vm; once it is gone, collect what it left."""
-        ended = await self._until_gone(xml, exchange, budget, attendance)
+        ended = await self._until_gone(xml, exchange, budget, attendance, drain)
         if isinstance(ended, Ending):
             return ended
         ending = await exchange.collect(ended)
@@ -135,7 +152,7 @@ class VmRun:
         return await attendance.cut_off() or (STOPPED[ended] if ended is not None else NO_RESULT)
 
     async def _until_gone(
-        self, xml: str, exchange: Exchange, budget: Budget, attendance: Attendance
+        self, xml: str, exchange: Exchange, budget: Budget, attendance: Attendance, drain: Drain
     ) -> StopReason | Ending | None:
         """Return why the vm stopped, None when its exchange was done with it; it is destroyed in any case."""
         hypervisor = self._node.hypervisor
@@ -148,7 +165,29 @@ class VmRun:
             stopped = hypervisor.wait_stopped(self._answer.dispatch)
             return await first_of(stopped, exchange.watch(), self._over_budget(budget))
         finally:
-            await hypervisor.destroy(self._answer.dispatch)
+            await self._destroy(attendance, drain)
+
+    async def _destroy(self, attendance: Attendance, drain: Drain) -> None:
+        """Destroy the vm, however long that takes.
+
+        Raises:
+            Unavailable: The launcher ends, and the vm may still run.
+        """
+        is_gone = await first_of(self._destroyed(attendance), _out_of_time(drain))
+        if not is_gone:
+            self._may_run = True
+            raise Unavailable("the vm could not be destroyed while the launcher was there")
+
+    async def _destroyed(self, attendance: Attendance) -> bool:
+        while True:
+            try:
+                await self._node.hypervisor.destroy(self._answer.dispatch)
+            except HypervisorError as error:
+                self._log.warning("vm_not_destroyed", reason=str(error))
+            else:
+                return True
+            await attendance.show()
+            await asyncio.sleep(min(_DESTROY_AGAIN_S, self._answer.limits.heartbeat_ms / 1000))
 
     async def _over_budget(self, budget: Budget) -> Ending:
         with self._node.budgets.watching(budget):
@@ -188,10 +227,20 @@ class VmRun:
             return ending.sentence
         return f"{ending.sentence}; {'its console tells more' if self._console_tail else 'its console is empty'}"
 
+    async def _report(self, end: EndVm, drain: Drain) -> None:
+        if await unless_drained(drain, self._report_end(end, _REPORT_PATIENCE)) or not drain.is_ordered:
+            return
+        try:
+            async with asyncio.timeout(drain.words_left_s()):
+                await self._report_end(end, _DRAIN_PATIENCE)
+        except TimeoutError:
+            self._log.warning("verdict_not_delivered", verdict=end.verdict.value, reason="the launcher ends")
+
     async def _report_end(self, end: EndVm, patience: Patience) -> bool:
         """Report the verdict; tell whether the broker took note of the vm's end, one way or the other."""
+        tell = self._node.dispatches.end
         try:
-            ended = await self._node.dispatches.end(self._answer.dispatch, end, patience=patience)
+            ended = await answered(lambda: tell(self._answer.dispatch, end, patience=ONCE), patience)
             self._ended = ended
         except ApiError as error:
             self._log.warning("verdict_refused", verdict=end.verdict.value, reason=str(error))
@@ -204,6 +253,14 @@ class VmRun:
         else:
             self._log.info("vm_ended", verdict=ended.verdict.value, item_is=ended.state)
         return True
+
+
+async def _out_of_time(drain: Drain) -> bool:
+    """Return when the launcher ends; whether all vms are gone then."""
+    await drain.wait_over()
+    if not drain.has_lost_vms:
+        await asyncio.sleep(drain.words_left_s())
+    return drain.has_lost_vms
 
 
 def _facts(grant: Grant | None) -> dict[str, str]:

@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
 
 class VmSeen(Message, frozen=True, kw_only=True):
-    """One vm, as the state file keeps it. `since` is RFC 3339: when it was taken."""
+    """One vm, as the state file keeps it. `since` is RFC 3339: when its phase began."""
 
     dispatch: str
     item: str
@@ -68,14 +68,16 @@ class Vms:
             memory_mib=answer.memory_mib,
         )
 
-    def note(self, dispatch: str, phase: Phase) -> None:
-        """Note a vm's phase."""
+    def note(self, dispatch: str, phase: Phase, now: datetime) -> None:
+        """Note a vm's phase, which begins now unless it was noted already."""
         seen = self._seen[dispatch]
+        if seen.phase is phase:
+            return
         self._seen[dispatch] = VmSeen(
             dispatch=seen.dispatch,
             item=seen.item,
             phase=phase,
-            since=seen.since,
+            since=now.isoformat(timespec="seconds"),
             vcpus=seen.vcpus,
             memory_mib=seen.memory_mib,
         )

@@ -45,6 +45,11 @@ def _value(around: Surroundings, variable: str, name: str, quantity: Quantity, *
         if name in {"shutdowntime", "shutdowntime_job"}:
             yield Fault(f"{variable} is an address, {folder[:80]}: only folders are read")
         return
+    if not around.is_folder(folder):
+        # Told once, and not for each value.
+        if name in {"shutdowntime", "shutdowntime_job"}:
+            yield Fault(f"{variable} names {folder[:80]}, which is no folder")
+        return
     try:
         text = around.read(f"{folder}/{name}")
     except OSError as error:

@@ -7,14 +7,20 @@ import os
 from pathlib import Path
 from typing import Final
 
-from launcher.slot.words import KIB, Fact, Fault, Quantity, Surroundings, Word, Words
+from launcher.slot.words import KIB, MIB, Fact, Fault, Quantity, Surroundings, Word, Words
 
 RESERVED_MIB: Final = 512
 """Left to the node itself."""
 
 
-def host(around: Surroundings, scratch: Path) -> Words:
-    """Yield the memory that is available, less what the node keeps, and the space that an ordinary account has."""
+def host(around: Surroundings, scratch: Path, cache_mib: int = 0) -> Words:
+    """Yield the memory that is available, less what the node keeps, and the space that an ordinary account has.
+
+    Args:
+        around: Where to look.
+        scratch: Where vms write.
+        cache_mib: How much of its space the image cache may yet take.
+    """
     for line in (around.read("/proc/meminfo") or "").splitlines():
         name, _, value = line.partition(":")
         if name == "MemAvailable":
@@ -25,4 +31,6 @@ def host(around: Surroundings, scratch: Path) -> Words:
     except OSError as error:
         yield Fault(f"the space of {scratch} cannot be found out: {error.strerror}")
         return
-    yield Word(Quantity.DISK_MIB, Fact(status.f_bavail * status.f_frsize >> 20, f"what is free in {scratch}"))
+    free_mib = status.f_bavail * status.f_frsize // MIB
+    less = f", less {cache_mib} for the image cache on the same disk" if cache_mib else ""
+    yield Word(Quantity.DISK_MIB, Fact(max(0, free_mib - cache_mib), f"what is free in {scratch}{less}"))

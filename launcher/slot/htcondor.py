@@ -14,11 +14,12 @@ from typing import Final
 from launcher.slot.words import KIB, Fact, Fault, Quantity, Surroundings, Word, Words, words_of
 
 _ATTRIBUTE: Final = re.compile(r"^\s*([A-Za-z_]\w*)\s*=\s*(.*?)\s*$")
+_START: Final = "JobCurrentStartDate"
 _LIMITS: Final = (
-    ("AllowedJobDuration", ("JobCurrentStartDate",)),
-    ("AllowedExecuteDuration", ("JobCurrentStartExecutingDate", "JobCurrentStartDate")),
+    ("AllowedJobDuration", (_START,)),
+    ("AllowedExecuteDuration", (_START, "JobCurrentStartExecutingDate")),
 )
-"""With what they count from; the first that is there."""
+"""With what they count from, the latest: the ad of a job that runs again may have its former run's executing date."""
 
 Ad = dict[str, str]
 
@@ -47,7 +48,10 @@ def _read(around: Surroundings, variable: str) -> Generator[Fault, None, Ad]:
     if text is None:
         yield Fault(f"{variable} names {path}, which is not there")
         return {}
-    return parse_ad(text)
+    ad = parse_ad(text)
+    if not ad:
+        yield Fault(f"{variable} names {path}, which has no line of the form Attribute = value")
+    return ad
 
 
 def parse_ad(text: str) -> Ad:
@@ -61,14 +65,16 @@ def parse_ad(text: str) -> Ad:
 
 def _end(job: Ad, limit: str, starts: tuple[str, ...]) -> Words:
     allowed = job.get(limit.lower())
-    start = next((name for name in starts if name.lower() in job), None)
-    if allowed is None or start is None or allowed.lower() == "undefined":
+    if allowed is None or allowed.lower() == "undefined" or _START.lower() not in job:
         return
-    source = f"HTCondor's job ad, {limit} from {start}"
-    for told in words_of(Quantity.END_S, allowed, f"HTCondor's job ad, {limit}"):
-        for began in words_of(Quantity.END_S, job[start.lower()], f"HTCondor's job ad, {start}"):
-            match told, began:
-                case Word(_, Fact(allowed_s)), Word(_, Fact(began_s)):
-                    yield Word(Quantity.END_S, Fact(began_s + allowed_s, source))
-                case (Fault() as fault, _) | (_, Fault() as fault):
-                    yield fault
+    limits = list(words_of(Quantity.END_S, allowed, f"HTCondor's job ad, {limit}"))
+    begins = [
+        word
+        for start in starts
+        for word in words_of(Quantity.END_S, job.get(start.lower()), f"HTCondor's job ad, {start}")
+    ]
+    yield from (word for word in (*limits, *begins) if isinstance(word, Fault))
+    began = max((word.fact for word in begins if isinstance(word, Word)), default=None)
+    for told in limits:
+        if isinstance(told, Word) and began is not None:
+            yield Word(Quantity.END_S, Fact(began.value + told.fact.value, f"{told.fact.source} from {began.source}"))

@@ -9,11 +9,12 @@ Memory that a batch system or the kernel counts has the launcher's own in it, wh
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from launcher.slot.cache_share import CacheShare, share_of_cache
 from launcher.slot.features import feature_ends, features
 from launcher.slot.host import host
 from launcher.slot.htcondor import htcondor
@@ -38,6 +39,7 @@ class Given:
     vcpus: int | None = None
     memory_mib: int | None = None
     disk_mib: int | None = None
+    cache_mib: int | None = None
     end: datetime | None = None
 
 
@@ -45,13 +47,15 @@ class Given:
 class SlotFacts:
     """The slot, with where each of its values comes from; `end` in seconds since 1970, None when nobody tells one.
 
-    `warnings` are sentences about what was there and could not be used.
+    `cache_mib` is the most that the image cache may take, None where its own bound holds. `warnings` are sentences
+    about what was there and could not be used.
     """
 
     vcpus: Fact
     memory_mib: Fact
     disk_mib: Fact
     end: Fact | None
+    cache_mib: int | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -66,17 +70,22 @@ class SlotFacts:
         return None if self.end is None else datetime.fromtimestamp(self.end.value, UTC)
 
 
-def read_slot(given: Given, scratch: Path, around: Surroundings | None = None) -> SlotFacts:
+def read_slot(given: Given, scratch: Path, around: Surroundings | None = None, cache: Path | None = None) -> SlotFacts:
     """Find out what this launcher may use. Reads small files; changes nothing.
 
     Args:
         given: What a person says.
         scratch: Where vms write, or the next folder above that is there.
         around: Where to look, for tests; by default this process's surroundings.
+        cache: Where images are, or are to be; what they may take of the same disk is not the slot's.
     """
     around = around or Surroundings(os.environ)
     batch = [word for system in _BATCH_SYSTEMS for word in system(around)]
-    return judge(given, batch, list(kernel(around)), list(host(around, _existing(scratch))))
+    share = CacheShare(given.cache_mib, 0)
+    if cache is not None:
+        share = share_of_cache(_existing(cache), _existing(scratch), cache_mib=given.cache_mib, disk_mib=given.disk_mib)
+    present = list(host(around, _existing(scratch), share.growth_mib))
+    return replace(judge(given, batch, list(kernel(around)), present), cache_mib=share.limit_mib)
 
 
 def read_late_end(around: Surroundings | None = None) -> Fact | None:

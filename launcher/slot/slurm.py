@@ -34,30 +34,50 @@ def _vcpus(environ: Mapping[str, str]) -> Words:
         if name in environ:
             yield from words_of(Quantity.VCPUS, environ[name], name)
             return
-    listed = environ.get("SLURM_JOB_CPUS_PER_NODE")
-    if listed is not None:
-        yield _nth(listed, environ.get("SLURM_NODEID", "0"))
+    name = "SLURM_JOB_CPUS_PER_NODE"
+    if name in environ:
+        count = _nth(environ, name, "processors")
+        yield count if isinstance(count, Fault) else Word(Quantity.VCPUS, count)
     else:
         yield from words_of(Quantity.VCPUS, environ.get("SLURM_CPUS_PER_TASK"), "SLURM_CPUS_PER_TASK")
 
 
-def _nth(listed: str, node: str) -> Word | Fault:
+def _nth(environ: Mapping[str, str], name: str, what: str) -> Fact | Fault:
     """Return this node's of a list such as `72(x2),36`."""
+    listed, node = environ[name], environ.get("SLURM_NODEID", "0")
     counts: list[int] = []
     for part in listed.split(","):
         group = _GROUP.fullmatch(part.strip())
         if group is None or len(counts) > 1_000_000:
-            return Fault(f"SLURM_JOB_CPUS_PER_NODE is {listed[:80]!a}, which is no list of processors")
+            return Fault(f"{name} is {listed[:80]!a}, which is no list of {what}")
         counts += [int(group[1])] * min(int(group[2] or 1), 1_000_000)
     if not node.isdigit() or int(node) >= len(counts) or counts[int(node)] < 1:
-        return Fault(f"SLURM_JOB_CPUS_PER_NODE is {listed[:80]!a}, and this is node {node[:20]!a} of it")
-    return Word(Quantity.VCPUS, Fact(counts[int(node)], "SLURM_JOB_CPUS_PER_NODE"))
+        return Fault(f"{name} is {listed[:80]!a}, and this is node {node[:20]!a} of it")
+    return Fact(counts[int(node)], name)
 
 
 def _memory(environ: Mapping[str, str], vcpus: Fact | None) -> Words:
     per_node, per_cpu = environ.get("SLURM_MEM_PER_NODE"), environ.get("SLURM_MEM_PER_CPU")
+    tasks = _tasks(environ)
+    if isinstance(tasks, Fault):
+        yield tasks
+        return
+    part = "" if tasks.value == 1 else f", divided by {tasks.source}"
     if per_node not in (None, _EVERYTHING):
-        yield from words_of(Quantity.MEMORY_MIB, per_node, "SLURM_MEM_PER_NODE")
+        yield from words_of(Quantity.MEMORY_MIB, per_node, f"SLURM_MEM_PER_NODE{part}", per=tasks.value)
     elif per_cpu not in (None, _EVERYTHING) and vcpus is not None:
         source = f"SLURM_MEM_PER_CPU times {vcpus.source}"
         yield from words_of(Quantity.MEMORY_MIB, per_cpu, source, times=vcpus.value)
+
+
+def _tasks(environ: Mapping[str, str]) -> Fact | Fault:
+    """Return between how many tasks of srun this node's memory is divided; one, in a batch script."""
+    if "SLURM_STEP_ID" not in environ:
+        return Fact(1, "")
+    if "SLURM_STEP_TASKS_PER_NODE" in environ:
+        return _nth(environ, "SLURM_STEP_TASKS_PER_NODE", "tasks")
+    name = "SLURM_NTASKS_PER_NODE"
+    text = environ.get(name, "1")
+    if not text.isdigit() or int(text) < 1:
+        return Fault(f"{name} is {text[:80]!a}, which is no number of tasks")
+    return Fact(int(text), name)

@@ -48,6 +48,13 @@ class Surroundings:
     root: Path = Path("/")
     pid: int | str = "self"
 
+    def is_folder(self, path: str) -> bool:
+        """Tell whether there is such a folder, of which this account may know."""
+        try:
+            return (self.root / path.lstrip("/")).is_dir()
+        except OSError:
+            return False
+
     def read(self, path: str | Path) -> str | None:
         """Return a file's text, None when there is no such file.
 

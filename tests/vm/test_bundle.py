@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.bundle, pytest.mark.timeout(300)]
 
 BUNDLE_LIMIT_S = 240
 ITEM_LIMIT_S = 150
+DOCTOR_LIMIT_S = 180
 PLACE = "a site's tools"
 """Where each node has the bundle: a folder whose name a careless script would take apart."""
 ROOTS = {"root-debian11": ("7.", "5."), "root-debian12": ("9.", "7."), "root-debian13": ("11.", "10.")}
@@ -115,5 +116,8 @@ def test_runs_an_item_on_a_node_with_its_own_libvirt_and_qemu(node: Node, grid: 
     assert not processes_naming(str(node.launcher.parent))
 
 
-def test_says_its_version_without_any_environment(node: Node) -> None:
+def test_says_its_version_and_that_a_launcher_runs_here_without_any_environment(node: Node) -> None:
     assert run_in_root(node.root, node.folder, node.launcher, "--version").startswith("launcher ")
+    folders = ("--scratch", SHARED / "n", "--cache", SHARED / "c")
+    doctor = (node.launcher, "doctor", "--site", *folders)
+    assert "a launcher runs here" in run_in_root(node.root, node.folder, *doctor, timeout_s=DOCTOR_LIMIT_S)

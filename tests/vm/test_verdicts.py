@@ -79,6 +79,7 @@ ROWS = (
     Row("liar", Verdict.IMAGE_ERROR, "a raw disk declared as qcow2", "is no qcow2 disk image", boots=False),
     Row("crowd", Verdict.XML_REFUSED, "300 vcpus, more than the machine type has", "libvirt", boots=False),
     Row("full", Verdict.HOST_ERROR, "the node's scratch file system is full", "scratch folder is full"),
+    Row("told", Verdict.HOST_ERROR, "QEMU ended by a signal from the node (SIGTERM)", "somebody on the node"),
     Row("away", Verdict.HOST_ERROR, "the image's server is away", "could not be downloaded", boots=False),
     Row("cut", Verdict.NETWORK_CUT, "launcher and guest cannot reach the broker", "no way led to the broker"),
     Row("drained", Verdict.DRAINED, "the launcher is told to stop (SIGTERM)", "asked to give its vms up"),
@@ -119,6 +120,10 @@ class Stage:
 
     def booted(self, stream: str) -> dict[str, Any]:
         return self.wait(stream, "is booted", lambda item: "started" in item.get("vm", {}).get("phases", {}))
+
+    def signal_qemu(self, stream: str, number: int) -> None:
+        dispatch = self.booted(stream)["vm"]["dispatch"]
+        os.kill(pid_of("qemu-system", lambda argument: dispatch in argument), number)
 
     def keep(self, *streams: str) -> None:
         """Wait until the items are settled and their vms have ended; keep what is told of them, consoles included."""
@@ -169,7 +174,6 @@ def play_sound_node(stage: Stage) -> None:
         stage.push("frozen", "minimal", FREEZE_CLIENT)
         stage.push("endless", "minimal", "sleep 1000", limits={"run_ms": 8_000})
         stage.push("cancelled", "idle")
-        stage.push("shot", "idle")
         for sector in ("panic", "hung"):
             stage.push(sector, sector)
         stage.push("filler", "filler", needs={"vcpus": 3, "disk_mib": 8})
@@ -181,12 +185,14 @@ def play_sound_node(stage: Stage) -> None:
         stage.push("completed", "minimal")
         stage.booted("cancelled")
         stage.call("POST", "/streams/alice/cancelled/items/1/cancel")
-        dispatch = stage.booted("shot")["vm"]["dispatch"]
-        os.kill(pid_of("qemu-system", lambda argument: dispatch in argument), signal.SIGKILL)
+        stage.keep("cancelled", "panic", "hung", "filler", "idle", "liar", "crowd")
         stage.push("drained", "idle")
-        stage.keep("cancelled", "shot", "panic", "hung", "filler", "idle", "liar", "crowd")
+        stage.push("shot", "idle")
         stage.keep("completed", "poweroff", "failing", "endless", "frozen")
         stage.booted("drained")
+        # The last: the node pauses after a QEMU that was killed.
+        stage.signal_qemu("shot", signal.SIGKILL)
+        stage.keep("shot")
     stage.keep("drained")
 
 
@@ -202,9 +208,13 @@ def play_small_node(stage: Stage) -> None:
         finally:
             launcher.send_signal(signal.SIGCONT)
         stage.keep("stopped")
+        stage.push("told", "idle", needs=needs)
+        stage.booted("told")
         stage.push("full", "filler", needs=needs)
         stage.push("away", "away", needs=needs)
         stage.keep("full", "away")
+        stage.signal_qemu("told", signal.SIGTERM)
+        stage.keep("told")
 
 
 def play_trouble(stage: Stage, way: CuttableWay, minimal_image: Path) -> None:
@@ -238,7 +248,7 @@ def small_node(stage: Stage) -> Iterator["subprocess.Popen[bytes]"]:
     scratch = made(folder / "n")
     whose = () if os.geteuid() == 0 else ("--user", "--map-current-user", "--keep-caps")
     mounted = f'mount -t tmpfs -o size={SMALL_MIB}m,mode=711 none "{scratch}" && exec "$@"'
-    room = ("--vcpus", "2", "--memory-mib", "8000", "--disk-mib", "1000", "--trusted-origin", NOBODY)
+    room = ("--vcpus", "2", "--memory-mib", "11000", "--disk-mib", "1000", "--trusted-origin", NOBODY)
     folders = ("--scratch", str(scratch), "--cache", str(stage.cache))
     launcher = str(Path(sys.executable).with_name("launcher"))
     command = ("/usr/bin/unshare", *whose, "--mount", "sh", "-c", mounted, "sh", launcher, "run", *folders, *room)

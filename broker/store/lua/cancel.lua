@@ -8,13 +8,21 @@
 --          code      text
 --          sentence  text
 --          keep_ms   ms
--- RETURN   done settled missing
+-- RETURN   done repeated settled missing
 -- MOVES    delayed -> cancelled, ready -> cancelled, dispatched -> cancelled, running -> cancelled, held -> cancelled
 -- EMITS    item.cancelled
 -- COST     O(log items in the item's state)
--- Answers  done; settled and the state, which is done or cancelled; or missing.
+-- Answers  done, or repeated when it was cancelled before, and 1 when that ended a vm's dispatch, else 0; settled when it
+--          is done; or missing. Why the item had failed before is kept in its sentence.
 if not is.state then return {'missing'} end
-if is.state == 'done' or is.state == 'cancelled' then return {'settled', is.state} end
+if is.state == 'done' then return {'settled'} end
+if is.state == 'cancelled' then
+  local over = is.last and redis.call('HGET', vms .. is.last, 'over')
+  return {'repeated', over == 'cancel' and 1 or 0}
+end
+
+local before = redis.call('HGET', item, 'sentence')
+if before then sentence = sentence .. '; before: ' .. before end
 
 if is.dispatch then
   leave_dispatch('cancel', 'cancelled', code)
@@ -37,4 +45,4 @@ redis.call('HINCRBY', stream, 'cancelled', 1)
 settle()
 emit('item.cancelled', number, {state = 'cancelled', code = code, sentence = sentence, dispatch = is.dispatch,
   fence = fence, was = is.state})
-return {'done'}
+return {'done', is.dispatch and 1 or 0}

@@ -10,7 +10,7 @@
 --          nonce      hex
 --          lease_ms   ms
 --          run_ms     ms
---          drain_ms   ms
+--          grace_ms   ms
 --          guest_os   text
 --          client     text
 -- RETURN   done repeated replayed spent
@@ -20,7 +20,7 @@
 -- Answers  done or repeated, the fence, the milliseconds to the deadline, and those from the claim in which the item
 --          may run: `run_ms`, or less when its launcher's slot ends before. replayed: the ticket came with another
 --          claim key; Python then takes the item back. At its slot's end a launcher lets its vms stop in their own
---          time: the broker itself ends the lease not before `drain_ms` later.
+--          time: the broker itself ends the lease not before that is over, and `grace_ms` later.
 local vm = vms .. dispatch
 if is.dispatch == dispatch and is.state == 'running' then
   if is.claim_key ~= claim_key then
@@ -31,7 +31,8 @@ if is.dispatch == dispatch and is.state == 'running' then
   end
   if not is.extended then
     local left_ms = math.max(0, redis.call('ZSCORE', deadlines, ref) - now)
-    return {'repeated', tonumber(is.fence), left_ms, tonumber(redis.call('HGET', item, 'may_run'))}
+    -- Claimed at an earlier broker, it has no `may_run`.
+    return {'repeated', tonumber(is.fence), left_ms, tonumber(redis.call('HGET', item, 'may_run')) or run_ms}
   end
 end
 if is.dispatch ~= dispatch or is.state ~= 'dispatched' then
@@ -41,11 +42,12 @@ if is.dispatch ~= dispatch or is.state ~= 'dispatched' then
   return {'spent'}
 end
 
-local slot_ends_ms = tonumber(redis.call('HGET', vm, 'slot_ends_ms'))
+local slot = redis.call('HMGET', vm, 'slot_ends_ms', 'slot_over_ms')
+local slot_ends_ms, slot_over_ms = tonumber(slot[1]), tonumber(slot[2] or slot[1])
 local may_run, run_until_ms, run_bound = run_ms, now + run_ms, 'limit'
 if slot_ends_ms and slot_ends_ms < run_until_ms then
   may_run, run_bound = math.max(0, slot_ends_ms - now), 'slot'
-  run_until_ms = math.min(run_until_ms, slot_ends_ms + drain_ms)
+  run_until_ms = math.min(run_until_ms, slot_over_ms + grace_ms)
 end
 local deadline = math.min(now + lease_ms, run_until_ms)
 redis.call('HSET', item, 'state', 'running', 'nonce', nonce, 'claim_key', claim_key, 'claimed_ms', now,

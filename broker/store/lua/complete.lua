@@ -11,12 +11,14 @@
 --          outputs    json
 --          exit_code  int
 --          keep_ms    ms
+--          said       text
 --          rest       text...
 -- RETURN   done repeated differs lost
 -- MOVES    running -> done, ready -> done, delayed -> done
 -- EMITS    item.completed
 -- COST     O(log running)
--- An item that expired and that nobody was given since may still be settled, late. `rest`: names, values of facts.
+-- An item that expired and that nobody was given since may still be settled, late. `said`: the
+-- sentence of a vm's verdict `completed`. `rest`: names, values of facts.
 if tonumber(is.fence) ~= fence or (is.nonce ~= nonce and is.closed ~= nonce) then return {'lost'} end
 if is.nonce ~= nonce and is.closed_act == 'complete' then return {is.result == result and 'repeated' or 'differs'} end
 local is_late = is.nonce ~= nonce and is.closed_act == 'expire'
@@ -43,7 +45,9 @@ redis.call('ZADD', done, now, number)
 redis.call('HINCRBY', stream, 'done', 1)
 settle()
 if redis.call('EXISTS', vm) == 1 then
-  redis.call('HSET', vm, 'over', 'complete', 'over_ms', now)
+  redis.call('HSET', vm, 'over', 'complete', 'over_code', '', 'over_ms', now)
+  -- What its launcher said of the vm before the late result came holds no longer.
+  if redis.call('HEXISTS', vm, 'verdict') == 1 then redis.call('HSET', vm, 'verdict', 'completed', 'sentence', said) end
   for index = rest, #ARGV, 2 do redis.call('HSET', vm, 'fact:' .. ARGV[index], ARGV[index + 1]) end
 end
 emit('item.completed', number, {state = 'done', dispatch = is.last, fence = fence, exit_code = exit_code,

@@ -17,6 +17,7 @@
 --          boot_ms            ms
 --          first_deadline_ms  ms
 --          time_left_ms       text
+--          drain_ms           ms
 -- RETURN   done repeated canary again empty
 -- MOVES    ready -> dispatched
 -- EMITS    item.dispatched
@@ -24,6 +25,7 @@
 -- Answers  done, the number and the fence; repeated and the dispatch that the key was given; canary when the revision's
 --          items wait for one that is out to claim; again when only stale entries were met so far; empty when the
 --          revision has no more ready items. `time_left_ms`: until the launcher's slot ends; '' when no end is known.
+--          `drain_ms`: how long its vms may take to stop then.
 local known = redis.call('GET', dispatch_key)
 if known then return {'repeated', known} end
 
@@ -63,7 +65,10 @@ redis.call('HSET', vm, 'item', ref, 'fence', fence, 'launcher', launcher, 'node'
   'boot_ms', boot_ms, 'dispatched_ms', now)
 -- From the last vm back to the first: who removes the item finds them all.
 if is[3] then redis.call('HSET', vm, 'before', is[3]) end
-if time_left_ms ~= '' then redis.call('HSET', vm, 'slot_ends_ms', now + tonumber(time_left_ms)) end
+if time_left_ms ~= '' then
+  local slot_ends_ms = now + tonumber(time_left_ms)
+  redis.call('HSET', vm, 'slot_ends_ms', slot_ends_ms, 'slot_over_ms', slot_ends_ms + drain_ms)
+end
 redis.call('ZADD', dispatched, now, number)
 redis.call('ZADD', deadlines, now + first_deadline_ms, ref)
 redis.call('HINCRBY', stream, 'ready', -1)

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- PURPOSE  Record a vm's verdict, the first one, and do to an item that is still its own what the verdict means.
--- USES     time event ring queue ready item leave settle back canary
+-- USES     time event ring queue ready item leave settle back canary heard
 -- KEYS     items vms stream ready ready_of delayed dispatched running held due keep deadlines events bell
 --          ring user_ring fair account
---          launchers
+--          launchers launchers_of reports
 -- ARGV     user         text
 --          job          text
 --          number       text
@@ -13,6 +13,8 @@
 --          said         text
 --          has_console  flag
 --          state        text
+--          over         text
+--          silence_ms   ms
 --          counters     text
 --          counts       text
 --          to           text
@@ -30,16 +32,18 @@
 -- COST     O(log running)
 -- Answers  done or repeated, the verdict that stands, the item's state, and 1 when a vm of its spec's and its
 --          machine's revision has claimed, else 0. `state` is the item's when Python decided
---          over its own item, '' when it is not; `to` is '' when the item stays. `said`: the launcher's sentence.
+--          over its own item, '' when it is not; `over` the act by which it had left its vm, '' for none; `to`
+--          is '' when the item stays. `said`: the launcher's sentence.
 local vm = vms .. dispatch
-local told = redis.call('HMGET', vm, 'launcher', 'verdict', 'fence', 'machine_revision')
+local told = redis.call('HMGET', vm, 'launcher', 'verdict', 'fence', 'machine_revision', 'over')
 if told[1] ~= launcher then return {'missing'} end
 local has_claimed = is_proven(redis.call('HGET', item, 'revision'), tonumber(told[4])) and 1 or 0
 if told[2] then return {'repeated', told[2], is.state, has_claimed} end
 local is_own = is.dispatch == dispatch
-if is_own ~= (state ~= '') or (is_own and (is.state ~= state or not still_decided())) then return {'changed'} end
+if is_own ~= (state ~= '') or (told[5] or '') ~= over then return {'changed'} end
+if is_own and (is.state ~= state or not still_decided()) then return {'changed'} end
 
-redis.call('ZADD', launchers, now, launcher)
+note_heard()
 redis.call('HSETNX', vm, 'phase:ended', now)
 redis.call('HSET', vm, 'verdict', verdict, 'sentence', said, 'has_console', has_console)
 for index = rest, #ARGV, 2 do redis.call('HSET', vm, 'fact:' .. ARGV[index], ARGV[index + 1]) end

@@ -1,7 +1,7 @@
 #!lua
 -- PURPOSE  Show that a launcher attends to its vm; while dispatched it moves the deadline.
--- USES     time item closing
--- KEYS     items vms deadlines launchers
+-- USES     time item closing heard
+-- KEYS     items vms deadlines launchers launchers_of reports
 -- ARGV     user         text
 --          job          text
 --          number       text
@@ -19,7 +19,7 @@
 local told = redis.call('HMGET', vms .. dispatch, 'launcher', 'over', 'over_ms')
 if told[1] ~= launcher then return {'missing'} end
 
-redis.call('ZADD', launchers, now, launcher)
+note_heard()
 if is.dispatch ~= dispatch then return {closing(told[2], told[3])} end
 if stops_in_ms ~= '' then redis.call('HSET', vms .. dispatch, 'stops_ms', now + tonumber(stops_in_ms)) end
 if is.state == 'dispatched' and is.boot_until_ms then

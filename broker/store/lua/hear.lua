@@ -1,15 +1,15 @@
 #!lua
 -- PURPOSE  Note that a launcher is there, and find what its dispatch key was given before.
--- USES     time
--- KEYS     launchers dispatch_key
--- ARGV     launcher  text
--- RETURN   repeated empty
+-- USES     time heard
+-- KEYS     launchers launchers_of reports dispatch_key
+-- ARGV     launcher    text
+--          silence_ms  ms
+-- RETURN   repeated empty full
 -- MOVES    none
 -- EMITS    none
 -- COST     O(log launchers)
--- Answers  repeated and the dispatch, or empty.
-redis.call('ZADD', launchers, now, launcher)
-redis.call('ZREMRANGEBYSCORE', launchers, '-inf', now - LAUNCHER_KEEP_MS)
+-- Answers  repeated and the dispatch, or empty; or full when as many launchers of its token as may be are there.
+if not note_heard() then return {'full'} end
 local known = redis.call('GET', dispatch_key)
 if known then return {'repeated', known} end
 return {'empty'}

@@ -1,7 +1,7 @@
 #!lua
 -- PURPOSE  Record a phase that a launcher reports of its vm, once each.
--- USES     time event item closing
--- KEYS     items vms stream deadlines launchers events bell
+-- USES     time event item closing heard
+-- KEYS     items vms stream deadlines launchers launchers_of reports events bell
 -- ARGV     user        text
 --          job         text
 --          number      text
@@ -16,13 +16,14 @@
 -- MOVES    dispatched -> dispatched, running -> running
 -- EMITS    vm.preparing vm.prepared vm.booting vm.started vm.claimed
 -- COST     O(log deadlines)
--- Answers  own, or closing, cancelled or over. A phase that `restarts` begins a new bound: `bound_ms` from now; between bounds a
---          dispatched item's deadline is `silence_ms` after its launcher was last heard. `rest`: names, values of facts.
+-- Answers  own, or closing, cancelled or over. A phase that `restarts` begins a new bound: `bound_ms` from now;
+--          between bounds a dispatched item's deadline is `silence_ms` after its launcher was last heard.
+--          `rest`: names, values of facts.
 local vm = vms .. dispatch
 local told = redis.call('HMGET', vm, 'launcher', 'over', 'over_ms')
 if told[1] ~= launcher then return {'missing'} end
 
-redis.call('ZADD', launchers, now, launcher)
+note_heard()
 local is_first = redis.call('HSETNX', vm, 'phase:' .. phase, now) == 1
 if is_first then
   for index = rest, #ARGV, 2 do redis.call('HSET', vm, 'fact:' .. ARGV[index], ARGV[index + 1]) end

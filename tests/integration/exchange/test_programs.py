@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.exchange.programs import Bounds, ProgramFailed, run_program
+from launcher.exchange.programs import Bounds, ProgramFailed, SaysTooMuch, run_program
 from launcher.hypervisor.account import Account
 from tests.integration.hypervisor.processes import descendants, named, wait_gone
 from tests.integration.hypervisor.test_private_daemon import ACCOUNTS, REPOSITORY
@@ -41,6 +41,11 @@ async def both_run(pid: int) -> None:
         return len(named(descendants(pid), "sleep")) == 2
 
     await until(seen, "the helper and its own", timeout_s=LIMIT_S)
+
+
+async def test_last_words_move_no_cursor(account: Account) -> None:
+    ended = await run_program(account, ("sh", "-c", r"printf 'one\ntwo \033[2J\r' >&2; exit 1"), BOUNDS)
+    assert ended.last_words() == r"two \x1b[2J"
 
 
 @pytest.mark.parametrize("kind", ["net", "ipc", "pid"])
@@ -91,3 +96,10 @@ async def test_a_launcher_that_is_killed_leaves_no_helper_running(becomes: list[
         launcher.kill()
         await launcher.wait()
     await wait_gone(helpers, LIMIT_S)
+
+
+async def test_a_program_that_never_stops_talking_is_ended(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.exchange.programs.OUTPUT_LIMIT_BYTES", 70_000)
+    async with asyncio.timeout(20):
+        with pytest.raises(SaysTooMuch, match="sh says more than 70000 bytes"):
+            await run_program(account, ("sh", "-c", "yes >&2 & yes"), Bounds(seconds=60))

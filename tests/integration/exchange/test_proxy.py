@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import hashlib
 import io
 import socket
@@ -248,6 +249,24 @@ async def test_a_vm_has_only_so_many_connections(bench: Bench, monkeypatch: pyte
     for _, (_, writer) in opened:
         writer.transport.abort()
     assert [head.split()[1] for head, _ in opened] == [b"200", b"200", b"503"]
+
+
+async def test_connections_that_show_no_credentials_shut_nobody_out(
+    bench: Bench, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy_module, "CONNECTIONS", 2)
+    monkeypatch.setattr(proxy_module, "STRANGERS", 4)
+    silent = [await asyncio.open_connection("127.0.0.1", bench.port) for _ in range(10)]
+    async with client.head(bench.url("echo"), proxy=bench.proxy_url()) as response:
+        assert response.status == 200
+    async with asyncio.timeout(LIMIT_S):
+        # The oldest are dropped for whoever comes; a reset is as good as an end.
+        for reader, _ in silent[:6]:
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+    assert not silent[-1][0].at_eof()
+    for _, writer in silent:
+        writer.transport.abort()
 
 
 async def test_a_head_without_end_is_refused(bench: Bench) -> None:

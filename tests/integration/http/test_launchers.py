@@ -8,8 +8,9 @@ import msgspec
 from broker.client.dispatch import DispatchClient
 from broker.client.researcher import Researcher
 from broker.client.session import Session
+from broker.store.launchers import Heard, Launchers
 from broker.wire.dispatches import Room
-from broker.wire.launchers import Health, LauncherReport
+from broker.wire.launchers import Health, LauncherReport, ListedState
 from broker.wire.states import Accelerator, HealthCode, HealthState, Instruction
 from tests.support.api import Api, add_stream, offer
 
@@ -34,8 +35,8 @@ async def test_what_a_launcher_tells_is_seen_whole_by_the_operator_and_its_site(
         told = await DispatchClient(session).tell("node1", report(vms=2, health=SICK, labels={"site": "a"}))
         [own] = [each async for each in Researcher(session).launchers()]
     async with Session(user.url, token=user.token) as session:
-        [seen] = [each async for each in Researcher(session).launchers(HealthState.BACKING_OFF)]
-        assert [each async for each in Researcher(session).launchers(HealthState.HEALTHY)] == []
+        [seen] = [each async for each in Researcher(session).launchers(ListedState.BACKING_OFF)]
+        assert [each async for each in Researcher(session).launchers(ListedState.HEALTHY)] == []
 
     assert (told.instruction, told.next_ms) == (Instruction.CONTINUE, 20_000)
     for view in (seen, own):
@@ -57,8 +58,7 @@ async def test_a_user_sees_those_that_would_serve_them_without_the_sites_own_wor
 
     assert seen["launcher"] == "local/everybodys"
     assert seen["report"]["health"]["code"] == "disk_full"
-    assert "sentence" not in seen["report"]["health"]
-    assert "contact" not in seen["report"]
+    assert (seen["report"]["health"]["sentence"], seen["report"]["contact"]) == ("", "")
     names = {each["launcher"] for each in (await user.ok("GET", "/v1/launchers"))["launchers"]}
     assert names == {"local/everybodys", "local/alices", "site/hers"}
     of_site = await user.bearing(issue("site", "queue.dispatch:/alice")).ok("GET", "/v1/launchers")
@@ -149,3 +149,68 @@ async def _told(launcher: Api, name: str, report: LauncherReport) -> Any:
 async def _tell(launcher: Api, name: str, report: LauncherReport) -> None:
     answer = await _told(launcher, name, report)
     assert answer.status == 200, answer
+
+
+async def test_a_report_of_a_later_launcher_is_kept_with_words_not_known_here(user: Api, launcher: Api) -> None:
+    body = msgspec.to_builtins(report()) | {"health": {"state": "hibernating", "code": "power_saved"}}
+    await launcher.ok("PUT", "/v1/launchers/later", json=body)
+
+    [seen] = (await user.ok("GET", "/v1/launchers"))["launchers"]
+
+    assert (seen["report"]["health"]["state"], seen["report"]["health"]["code"]) == ("hibernating", "power_saved")
+
+
+async def test_a_report_and_an_offer_are_bounded_in_size(user: Api, launcher: Api) -> None:
+    often = {**msgspec.to_builtins(ROOM), "exchanges": ["network"] * 5}
+    many_words = report(labels={f"{number:03}" + "ü" * 125: "ü" * 128 for number in range(32)}, users=("u" * 60,) * 100)
+
+    assert (await launcher.call("PUT", "/v1/launchers/n", json={"node": "n", "total": often})).code == "bad_request"
+    assert (await launcher.call("POST", "/v1/dispatch", json={**offer(), "room": often})).code == "bad_request"
+    refused = await _told(launcher, "n", many_words)
+    assert (refused.code, "at most 16384 are kept" in refused.json["detail"]) == ("too_large", True)
+    assert (await _told(launcher, "n", report(users=("u",) * 101))).code == "bad_request"
+    assert await user.ok("GET", "/v1/launchers") == {"launchers": []}
+
+
+async def test_who_is_gone_is_listed_as_that_alone(user: Api, launcher: Api, monkeypatch: Any) -> None:
+    await _tell(launcher, "node1", report())
+    monkeypatch.setattr(Launchers, "heard_launchers", _all_gone)
+
+    assert (await user.ok("GET", "/v1/launchers?state=healthy"))["launchers"] == []
+    [gone] = (await user.ok("GET", "/v1/launchers?state=gone"))["launchers"]
+    assert (gone["launcher"], gone["report"]["health"]["state"], gone["report"]["vms"]) == ("local/node1", "healthy", 0)
+
+
+async def _all_gone(_: Launchers) -> list[Heard]:
+    return [Heard(True, "local/node1", 1_000)]
+
+
+async def test_an_item_whose_launchers_ask_for_nothing_says_why(user: Api, launcher: Api) -> None:
+    stream = await add_stream(user)
+    await user.ok("POST", f"{stream}/items", json=[{}])
+
+    async def waits() -> tuple[str, str]:
+        told = (await user.ok("GET", f"{stream}/items/1"))["waits"]
+        return told["code"], told["sentence"]
+
+    await _tell(launcher, "others", report(users=("bob",)))
+    assert await waits() == (
+        "not_served",
+        "1 launcher is there, none of which serves alice: ask its site, or run one, `launcher run`",
+    )
+    await _tell(launcher, "sick", report(health=SICK))
+    assert await waits() == (
+        "nodes_not_well",
+        "1 launcher is there, its node is backing off (disk_full) until 2026-11-22T12:00:00Z",
+    )
+    for name, health in {
+        "excluded": Health(state=HealthState.EXCLUDED, code=HealthCode.NEVER_CLAIMS, retry_at="2026-11-22T11:00:00Z"),
+        "ends": Health(state=HealthState.DRAINING, code=HealthCode.SLOT_ENDS),
+    }.items():
+        await _tell(launcher, name, report(health=health))
+    assert (await waits())[1] == (
+        "3 launchers are there, none of which asks for items now; the node that may be the first is excluded "
+        "(never_claims) until 2026-11-22T11:00:00Z"
+    )
+    await _tell(launcher, "well", report())
+    assert (await waits())[0] == "launchers_busy"

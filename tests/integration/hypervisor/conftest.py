@@ -40,7 +40,12 @@ async def daemon(scratch: Path, account: Account) -> AsyncIterator[PrivateDaemon
 @pytest.fixture
 async def hypervisor(daemon: PrivateDaemon) -> AsyncIterator[Hypervisor]:
     async with Hypervisor(
-        daemon.uri, log_folder=daemon.log_folder, poll_s=0.5, silence_limit_s=2.0, autodestroy=False
+        daemon.uri,
+        log_folder=daemon.log_folder,
+        poll_s=0.5,
+        silence_limit_s=5.0,
+        restart=daemon.restart,
+        autodestroy=False,
     ) as hypervisor:
         yield hypervisor
 

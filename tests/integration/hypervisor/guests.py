@@ -13,6 +13,9 @@ HALT = b"\xfb\xf4\xeb\xfd"
 IDLE = HALT
 # mov dx, 0x604; mov ax, 0x2000; out dx, ax: ACPI's soft off, by PIIX4's PM1a control register.
 POWER_OFF = b"\xba\x04\x06\xb8\x00\x20\xef" + HALT
+# Enable ACPI's power button in PIIX4's PM1a_EN, await it in PM1a_STS, and power off:
+# mov dx, 0x602; mov ax, 0x100; out dx, ax; mov dx, 0x600; again: in ax, dx; test ah, 1; jz again
+HEED_BUTTON = b"\xba\x02\x06\xb8\x00\x01\xef" + b"\xba\x00\x06\xed\xf6\xc4\x01\x74\xfa" + POWER_OFF
 # mov dx, 0x505; mov al, 1; out dx, al: pvpanic's "the kernel panicked".
 PANIC = b"\xba\x05\x05\xb0\x01\xee" + HALT
 # mov dx, 0x443; mov al, 0x0f; out dx, al: iBASE 700's watchdog, to bite after no time at all (QEMU: wdt_ib700.c).

@@ -126,7 +126,7 @@ async def test_an_event_that_gives_no_reason_does_not_end_the_wait_for_the_one_t
     hypervisor: Hypervisor,
 ) -> None:
     uuid = Guest(IDLE).uuid
-    waiting = asyncio.create_task(hypervisor._last_word(uuid))
+    waiting = asyncio.create_task(hypervisor._watches.of(uuid).last_word())
     for event, detail in (
         (libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_FINISHED),
         (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN),

@@ -1,17 +1,21 @@
 """A server of one image with the habits, good and bad, that servers have; and the images themselves."""
 
+import asyncio
 import hashlib
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from broker.client.session import Session
 from launcher.images import Image
+
+_PIECE_BYTES: Final = 1 << 16
 
 
 @dataclass
@@ -28,6 +32,8 @@ class ImageServer:
     refuses: dict[str, int] = field(default_factory=dict)
     """Status by path."""
     refuses_after_cut: int | None = None
+    drips: bool = False
+    """Sends a byte at a time, for ever so long."""
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     """Path and Range of each request."""
 
@@ -55,7 +61,10 @@ class ImageServer:
         await response.prepare(request)
         if self.cuts:
             self.cuts -= 1
-            await response.write(body[: self.cut_bytes])
+            # In pieces: a client loses what it has not read when the connection breaks, and is to have read most.
+            for start_of_piece in range(0, min(self.cut_bytes, len(body)), _PIECE_BYTES):
+                await response.write(body[start_of_piece : min(start_of_piece + _PIECE_BYTES, self.cut_bytes)])
+                await asyncio.sleep(0)
             assert request.transport is not None
             # A closed connection delivers what was written; an aborted one may not.
             request.transport.close()
@@ -63,6 +72,12 @@ class ImageServer:
                 self.refuses[request.path] = self.refuses_after_cut
             if self.next_content is not None:
                 self.content, self.etag = self.next_content
+            return response
+        if self.drips:
+            with suppress(ConnectionError):
+                for byte in body:
+                    await response.write(bytes([byte]))
+                    await asyncio.sleep(0.01)
             return response
         await response.write(body)
         return response

@@ -2,12 +2,15 @@
 
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from launcher.images import Address, BadImage, ImageCache
-from launcher.images.inspect import Limits
+from broker.wire.states import HealthCode, Verdict
+from launcher.exchange.programs import Finished
+from launcher.images import Address, BadImage, ImageCache, ImageError, ImageUnreadableHere, Limits
+from launcher.node.verdicts import failed
 from tests.integration.images.hostile import header, with_bitmaps, with_data_file
 from tests.integration.images.servers import ImageServer, image_of, qcow2, qemu_img, serving
 
@@ -85,6 +88,46 @@ async def test_an_image_that_makes_qemu_img_talk_too_much_is_refused(
     monkeypatch.setattr("launcher.exchange.programs.OUTPUT_LIMIT_BYTES", 100_000)
     wordy = with_bitmaps(2_000, size=1 << 20, granularity_bits=16, is_loaded=False)
     assert "qemu-img says more than 100000 bytes" in await _refusal(cache, wordy)
+
+
+@pytest.mark.parametrize(
+    ("compression", "error", "verdict", "code"),
+    [
+        (1, ImageUnreadableHere, Verdict.HOST_ERROR, HealthCode.IMAGE_SOURCE_AWAY),
+        (7, BadImage, Verdict.IMAGE_ERROR, None),
+    ],
+    ids=["zstd", "none that there is"],
+)
+async def test_an_image_whose_compression_only_this_node_does_not_know_is_not_at_fault(
+    open_path: Path, compression: int, error: type[ImageError], verdict: Verdict, code: HealthCode | None
+) -> None:
+    content = bytearray(header(incompatible=1 << 3))
+    content[104] = compression
+
+    async def run_old_qemu_img(arguments: Sequence[str], limits: Limits) -> Finished:
+        """Answer as qemu-img 5.2 does that was built without zstd, which this node's was not."""
+        del limits
+        words = f"qemu-img: Could not open '{arguments[-1]}': qcow2: unknown compression type: {compression}\n"
+        return Finished(1, b"", words.encode())
+
+    cache = ImageCache(open_path / "cache", run_old_qemu_img)
+    cache.prepare()
+    async with serving(ImageServer(bytes(content))) as (session, url):
+        with pytest.raises(error, match=r"compression") as caught:
+            await cache.fetch(image_of(bytes(content)), Address(session, url))
+    assert ("qemu-img convert -O qcow2 -o compression_type=zlib makes" in str(caught.value)) is (compression == 1)
+    assert failed(caught.value)[::2] == (verdict, code)
+
+
+async def test_an_image_that_is_compressed_by_zstd_is_used_where_it_is_known(cache: ImageCache, tmp_path: Path) -> None:
+    (tmp_path / "plain.raw").write_bytes(b"words " * 100_000)
+    path = tmp_path / "compressed.qcow2"
+    qemu_img(*("convert", "-c", "-f", "raw", "-O", "qcow2", "-o", "compression_type=zstd"), str(tmp_path / "plain.raw"),
+             str(path))  # fmt: skip
+    content = path.read_bytes()
+    async with serving(ImageServer(content)) as (session, url):
+        with await cache.fetch(image_of(content), Address(session, url)) as held:
+            assert held.virtual_bytes == 600_064
 
 
 async def test_bytes_that_are_harmless_raw_are_refused_to_a_machine_that_has_them_read_another_file(

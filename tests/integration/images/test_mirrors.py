@@ -1,5 +1,6 @@
 """The site's mirrors: asked first, believed never."""
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,16 @@ async def test_what_a_mirror_of_two_brought_before_it_broke_is_not_asked_for_aga
             assert held.path.read_bytes() == CONTENT
     (asked,) = broker.ranges
     assert asked is not None
+
+
+async def test_a_mirror_that_drips_is_passed_over(make_cache: MakeCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.images.download._PACE_S", 0.2)
+    mirror, broker = ImageServer(CONTENT, drips=True), ImageServer(CONTENT)
+    async with serving(mirror) as (session, mirrors_url), serving(broker) as (brokers, url), asyncio.timeout(20):
+        cache = make_cache(mirrors=Mirrors([mirrors_url.removesuffix("image")], session))
+        with await cache.fetch(IMAGE, Address(brokers, url)) as held:
+            assert held.path.read_bytes() == CONTENT
+    assert len(mirror.asked) == len(broker.asked) == 1
 
 
 @pytest.mark.parametrize(("content", "is_used"), [(CONTENT, True), (WRONG, False), (CONTENT[:-1], False)])

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from launcher.images import Address, CacheFailed, Image, ImageCache
+from launcher.images.locks import _MAKING_S, locked
 from launcher.images.verified import Identity, Verified
 from tests.integration.images.conftest import MakeCache
 from tests.integration.images.servers import ImageServer, image_of, qcow2, serving
+from tests.support.waiting import until
 
-OTHER_UID = 65_534
+OTHER_UID, THIRD_UID = 65_534, 65_533
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as a second account")
 
 
@@ -33,14 +36,14 @@ def content(tmp_path: Path) -> bytes:
 
 
 @asynccontextmanager
-async def another_account(folder: Path, url: str, image: Image) -> AsyncIterator[str]:
+async def another_account(folder: Path, url: str, image: Image, uid: int = OTHER_UID) -> AsyncIterator[str]:
     """Fetch the image as the other account and hold it; give the path or the error that it tells."""
-    memory = folder.parent / "others-memory"
+    memory = folder.parent / f"memory-of-{uid}"
     memory.mkdir(exist_ok=True)
     if os.geteuid() == 0:
-        os.chown(memory, OTHER_UID, OTHER_UID)
+        os.chown(memory, uid, uid)
     launcher = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.integration.images.one_launcher", str(OTHER_UID), str(folder), str(memory)),
+        *(sys.executable, "-m", "tests.integration.images.one_launcher", str(uid), str(folder), str(memory)),
         *(url, image.digest, str(image.size_bytes)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -58,36 +61,58 @@ async def another_account(folder: Path, url: str, image: Image) -> AsyncIterator
 
 
 @needs_root
-async def test_accounts_share_one_copy_and_each_hashes_what_is_not_its_own(
+async def test_accounts_share_one_download_and_each_copies_what_another_could_change(
+    shared: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = ImageServer(content)
+    image = image_of(content)
+    async with serving(server) as (_, url), another_account(shared, url, image) as path:
+        assert path == str(shared / image.file_name)
+        copy = shared / f"own-{THIRD_UID}" / image.file_name
+        for _ in range(2):
+            async with another_account(shared, url, image, THIRD_UID) as own_path:
+                assert own_path == str(copy)
+        # Its owner may now do with it what it likes.
+        Path(path).chmod(0o644)
+        Path(path).write_bytes(b"/etc/passwd as a backing file")
+        assert copy.read_bytes() == content
+        assert copy.stat().st_uid == THIRD_UID
+    assert server.ranges == [None]
+    assert "image_tampered" not in capsys.readouterr().out
+
+
+@needs_root
+async def test_what_root_has_verified_is_used_by_every_account_where_it_is(
     shared: Path, content: bytes, make_cache: MakeCache
 ) -> None:
     server = ImageServer(content)
     image = image_of(content)
-    async with serving(server) as (session, url), another_account(shared, url, image) as path:
-        assert path == str(shared / image.file_name)
-        assert Path(path).stat().st_uid == OTHER_UID
+    async with serving(server) as (session, url), another_account(shared, url, image):
         with await make_cache().fetch(image, Address(session, url)) as held:
-            assert str(held.path) == path
+            assert held.path == shared / image.file_name
+            assert held.path.stat().st_uid == 0
+        async with another_account(shared, url, image, THIRD_UID) as path:
+            assert path == str(shared / image.file_name)
     assert server.ranges == [None]
 
 
 @needs_root
-async def test_what_another_account_changed_is_not_used(
-    shared: Path, content: bytes, make_cache: MakeCache, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("uid", "mode"), [(OTHER_UID, 0o644), (0, 0o666)])
+async def test_what_another_account_could_have_changed_is_hashed_as_it_is_copied(
+    shared: Path, content: bytes, make_cache: MakeCache, capsys: pytest.CaptureFixture[str], uid: int, mode: int
 ) -> None:
     server = ImageServer(content)
     image = image_of(content)
     async with serving(server) as (session, url):
         with await make_cache().fetch(image, Address(session, url)) as held:
             path = held.path
-        os.chown(path, OTHER_UID, OTHER_UID)
-        path.chmod(0o644)
-        before = path.stat()
+        os.chown(path, uid, uid)
+        path.chmod(mode)
+        # The memory knows it as it is: what is written by way of a mapping leaves the file's times alone for a while.
         with path.open("r+b") as file:
             file.seek(len(content) // 2)
             file.write(b"tampered")
-        # Its owner can set the time back, and cannot hide that it did.
-        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+            Verified(make_cache().folder.parent / "memory").note(image.digest, Identity.of(file.fileno()))
         with await make_cache().fetch(image, Address(session, url)) as held:
             assert held.path.read_bytes() == content
     assert "image_tampered" in capsys.readouterr().out
@@ -181,3 +206,110 @@ async def test_an_image_that_another_accounts_vm_uses_stays(
             assert (shared / image.file_name).exists()
         with await cache.fetch(image_of(large, "raw"), Address(session, larges_url)):
             assert not (shared / image.file_name).exists()
+
+
+@needs_root
+@pytest.mark.parametrize(("mode", "lock_mode"), [(0o755, 0o600), (0o1777, 0o644)])
+async def test_nobody_else_can_hold_the_locks_of_a_folder_that_is_not_shared(
+    shared: Path, content: bytes, make_cache: MakeCache, mode: int, lock_mode: int
+) -> None:
+    shared.chmod(mode)
+    os.chown(shared, OTHER_UID, OTHER_UID)
+    async with serving(ImageServer(content)) as (session, url):
+        with await make_cache().fetch(image_of(content), Address(session, url)):
+            statuses = [path.stat() for path in shared.glob("*.lock")]
+    assert len(statuses) == 2
+    assert {status.st_mode & 0o777 for status in statuses} == {lock_mode}
+    # Root must not lock the folder's own account out.
+    assert {status.st_uid for status in statuses} == {0 if mode & 0o022 else OTHER_UID}
+
+
+async def test_who_keeps_a_lock_for_ever_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.images.locks._STALLED_S", 0.1)
+    path = tmp_path / "room.lock"
+    holder = f"process {os.getpid()} of uid {os.geteuid()}"
+    async with locked(path):
+        with pytest.raises(CacheFailed, match=f"{holder} holds {path} and got no further for 0.1 s: end that process"):
+            async with locked(path):
+                pass
+
+
+@needs_root
+async def test_a_lock_that_another_account_is_just_making_is_waited_for(shared: Path, content: bytes) -> None:
+    image = image_of(content)
+    lock = shared / "room.lock"
+    lock.touch(0o600)
+    async with serving(ImageServer(content)) as (_, url):
+
+        async def refused() -> bool:
+            return (shared / f"own-{OTHER_UID}").exists() and (shared / f"{image.file_name}.lock").exists()
+
+        async def let_in() -> None:
+            await until(refused, "the other account at its locks")
+            lock.chmod(0o644)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(let_in())
+            async with another_account(shared, url, image) as path:
+                assert path == str(shared / image.file_name)
+        # One that has not been opened for all for a while never will be.
+        (shared / image.file_name).unlink()
+        lock.chmod(0o600)
+        await until(lambda: _is_old(lock), "the lock's age")
+        async with another_account(shared, url, image) as error:
+            assert error.endswith("cannot be used: Permission denied")
+
+
+async def _is_old(path: Path) -> bool:
+    return time.time() - path.stat().st_ctime > _MAKING_S
+
+
+@needs_root
+def test_a_folder_that_is_exchanged_while_it_is_cleared_leads_nowhere_else(
+    shared: Path, open_path: Path, make_cache: MakeCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, theirs, outside = make_cache(), shared / f"own-{OTHER_UID}", open_path / "roots"
+    name = f"sha256-{'0' * 64}.9.part"
+    for folder in (theirs, outside):
+        folder.mkdir()
+        (folder / name).touch()
+        os.utime(folder / name, (0, 0))
+    os.chown(theirs, OTHER_UID, OTHER_UID)
+    listed = os.listdir
+
+    def exchange_once_listed(folder: int) -> list[str]:
+        names = listed(folder)
+        if name in names:
+            theirs.rename(shared / "moved")
+            theirs.symlink_to(outside)
+        return names
+
+    monkeypatch.setattr(os, "listdir", exchange_once_listed)
+    cache.prepare()
+    assert theirs.is_symlink()
+    assert (outside / name).exists()
+    assert not (shared / "moved" / name).exists()
+
+
+@needs_root
+async def test_a_download_that_another_account_only_claims_takes_no_room(
+    shared: Path, content: bytes, make_cache: MakeCache
+) -> None:
+    theirs = shared / f"own-{OTHER_UID}"
+    theirs.mkdir()
+    claim = theirs / f"sha256-{'0' * 64}.{10**16 - 1}.part"
+    claim.write_bytes(b"a byte")
+    for path in (theirs, claim):
+        os.chown(path, OTHER_UID, OTHER_UID)
+    async with serving(ImageServer(content)) as (session, url):
+        with await make_cache(limit_mib=8).fetch(image_of(content), Address(session, url)):
+            pass
+
+
+@pytest.mark.parametrize("place", ["cache", "cache/own-{uid}"])
+def test_a_folder_that_is_a_link_to_nothing_is_told(open_path: Path, make_cache: MakeCache, place: str) -> None:
+    link = open_path / place.format(uid=os.geteuid())
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(open_path / "nothing")
+    with pytest.raises(CacheFailed, match=f"{link} is a link to nothing: have it removed, or name another --cache"):
+        make_cache()

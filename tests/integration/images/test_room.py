@@ -1,11 +1,15 @@
 """Room in the cache: what goes, what stays, and what is said when nothing can."""
 
+import asyncio
 import os
+import threading
 import time
 
 import pytest
 
 from launcher.images import Address, CacheFailed, HeldImage, Image, ImageCache
+from launcher.images.locks import try_lock
+from launcher.images.room import Room
 from tests.integration.images.conftest import MakeCache
 from tests.integration.images.servers import ImageServer, image_of, serving
 
@@ -83,7 +87,11 @@ async def test_a_download_that_somebody_else_has_begun_keeps_its_room(make_cache
 
 async def test_downloads_that_nobody_went_on_with_for_a_day_are_removed(make_cache: MakeCache) -> None:
     own = make_cache().folder / f"own-{os.geteuid()}"
-    old, young, gone = own / f"sha256-{'0' * 64}.9.part", own / f"sha256-{'1' * 64}.9.part", own / "sha256-2.used"
+    old, young, gone = (
+        own / f"sha256-{'0' * 64}.9.part",
+        own / f"sha256-{'1' * 64}.9.part",
+        own / f"sha256-{'2' * 64}.used",
+    )
     for path in (old, young, gone):
         path.touch()
     two_days_ago = time.time() - 2 * 86_400
@@ -91,6 +99,48 @@ async def test_downloads_that_nobody_went_on_with_for_a_day_are_removed(make_cac
         os.utime(path, (two_days_ago, two_days_ago))
     make_cache()
     assert [path.name for path in own.iterdir()] == [young.name]
+
+
+def test_files_that_are_not_the_caches_own_stay_however_old_they_are(make_cache: MakeCache) -> None:
+    folder = make_cache().folder
+    own = folder / f"own-{os.geteuid()}"
+    named = f"sha256-{'0' * 64}"
+    foreign = [
+        folder / name for name in ("thesis.mkv.part", "poetry.lock", "x.used", f"{named}.9.part", "sha256-1.lock")
+    ]
+    foreign += [own / name for name in ("film.zip.part", f"{named}.lock", "sha256-1.9.part", f"{named}.x.part")]
+    (folder / "own-7").mkdir()
+    foreign.append(folder / "own-7" / f"{named}.9.part")
+    stale = [folder / f"{named}.lock", own / f"{named}.used", own / f"{named}.9.part"]
+    two_days_ago = time.time() - 2 * 86_400
+    for path in (*foreign, *stale):
+        path.touch()
+        os.utime(path, (two_days_ago, two_days_ago))
+    make_cache()
+    assert [path for path in foreign if not path.exists()] == []
+    assert [path for path in stale if path.exists()] == []
+
+
+async def test_making_room_is_ended_before_another_launcher_makes_some(
+    make_cache: MakeCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, begun, ends = make_cache(), threading.Event(), threading.Event()
+
+    def make_slowly(*_: object) -> None:
+        begun.set()
+        assert ends.wait(10)
+
+    monkeypatch.setattr(Room, "make", make_slowly)
+    fetching = asyncio.create_task(_fetched(cache, os.urandom(MIB)))
+    await asyncio.to_thread(begun.wait, 10)
+    fetching.cancel()
+    await asyncio.wait([fetching], timeout=0.2)
+    with (cache.folder / "room.lock").open() as lock:
+        assert not try_lock(lock.fileno())
+        ends.set()
+        with pytest.raises(asyncio.CancelledError):
+            await fetching
+        assert try_lock(lock.fileno())
 
 
 async def test_a_full_disk_is_told_from_a_broken_one(make_cache: MakeCache, monkeypatch: pytest.MonkeyPatch) -> None:

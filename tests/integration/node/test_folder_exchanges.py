@@ -15,8 +15,9 @@ import pytest
 
 from broker.client.session import Session
 from broker.wire.dispatches import DispatchAnswer
-from broker.wire.states import Verdict
+from broker.wire.states import Phase, Verdict
 from launcher.hypervisor.account import Account
+from launcher.hypervisor.vm import StopReason
 from launcher.node import folder_exchanges
 from launcher.node.abilities import Abilities
 from launcher.node.attendance import Attendance
@@ -51,7 +52,11 @@ async def dispatched(user: Api, launcher: Api, exchange: str, **limits: int) -> 
 
 @asynccontextmanager
 async def staged(
-    user: Api, answer: DispatchAnswer, folder: Path, pressed: list[str] | None = None
+    user: Api,
+    answer: DispatchAnswer,
+    folder: Path,
+    pressed: list[str] | None = None,
+    attendance: Attendance | None = None,
 ) -> AsyncIterator[Exchange]:
     async with Session(user.url) as session, AsyncExitStack() as stack:
         able = Abilities(has_9p=True, has_disks=True)
@@ -65,7 +70,7 @@ async def staged(
         }
         # What else a node has, no exchange by folders looks at.
         node = cast("Node", SimpleNamespace(**parts))
-        exchange = folder_exchange(node, answer, folder, Attendance(node, answer), stack)
+        exchange = folder_exchange(node, answer, folder, attendance or Attendance(node, answer), stack)
         assert exchange is not None
         await exchange.stage()
         yield exchange
@@ -175,6 +180,43 @@ async def test_what_a_guest_leaves_that_was_asked_to_stop_counts_when_it_is_a_su
     assert pressed == [answer.dispatch], "a guest that never said hello has no client of ours"
     assert ending is not None
     assert ending.verdict is verdict
+
+
+async def test_a_failure_that_was_written_before_the_guest_was_asked_to_stop_is_its_own(
+    user: Api, launcher: Api, tmp_path: Path
+) -> None:
+    answer = await dispatched(user, launcher, "shared")
+    out = tmp_path / "share" / "out"
+    pressed: list[str] = []
+    async with staged(user, answer, tmp_path, pressed) as exchange:
+        (out / "output").mkdir()
+        (out / "started").touch()
+        (out / "result.json").write_text('{"exit_code": 3}')
+        async with watched(exchange) as watch, asyncio.timeout(10):
+            await exchange.ask_to_stop(STOPPED, 60_000)
+            await watch
+        ending = await exchange.collect(None)
+
+    assert pressed == []
+    assert ending is not None
+    assert ending.verdict is Verdict.ITEM_FAILED
+
+
+async def test_an_item_that_is_claimed_when_its_vm_is_gone_already_is_known_to_be(
+    user: Api, launcher: Api, tmp_path: Path
+) -> None:
+    answer = await dispatched(user, launcher, "shared")
+    out = tmp_path / "share" / "out"
+    phases: list[Phase] = []
+    attendance = Attendance(cast("Node", SimpleNamespace(name="l1")), answer, phases.append)
+    async with staged(user, answer, tmp_path, attendance=attendance) as exchange:
+        (out / "output").mkdir()
+        (out / "result.json").write_text('{"exit_code": 0}')
+        ending = await exchange.collect(StopReason.GUEST_SHUTDOWN)
+
+    assert ending is not None
+    assert ending.verdict is Verdict.COMPLETED
+    assert (attendance.was_claimed, phases) == (True, [Phase.CLAIMED])
 
 
 async def test_nothing_is_given_away_before_it_is_whole(

@@ -13,7 +13,6 @@ from broker.client.dispatch import DispatchClient
 from broker.client.session import ONCE, Session
 from broker.wire.dispatches import DispatchAnswer, DispatchLimits
 from broker.wire.states import Accelerator, HealthCode, HealthState, Phase, Verdict
-from launcher.node.draining import Drain
 from launcher.node.presence import About, Presence, keep_state_file
 from launcher.node.slot import QEMU_OVERHEAD_MIB, Slot
 from launcher.node.standing import Standing
@@ -55,7 +54,7 @@ def about(url: str) -> About:
 async def telling(url: str, token: str | None, standing: Standing) -> AsyncIterator[Presence]:
     async with Session(url, token=token) as session:
         presence = Presence(DispatchClient(session), standing, about(url))
-        task = asyncio.create_task(presence.keep(Drain()))
+        task = asyncio.create_task(presence.keep())
         try:
             yield presence
         finally:
@@ -95,7 +94,7 @@ async def test_a_launcher_is_heard_with_its_sizes_its_vms_and_each_change_of_its
         health = view["report"]["health"]
         assert (health["code"], health["sentence"], health["faults"]) == ("disk_full", FULL.sentence, 1)
         assert health["retry_at"] > health["since"]
-        assert "free" not in view["report"]
+        assert view["report"]["free"] is None
 
 
 async def test_a_launcher_that_leaves_is_there_no_more(launcher: Api) -> None:
@@ -112,11 +111,9 @@ async def test_a_launcher_that_leaves_is_there_no_more(launcher: Api) -> None:
 
 async def test_a_broker_that_is_away_ends_nothing() -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    drain = Drain()
     async with Session(url, token="a-token", patience=ONCE) as session:
         presence = Presence(DispatchClient(session), standing(), about(url))
-        assert await presence.report_once(drain) > 0
-    assert not drain.is_ordered
+        assert await presence.report_once() > 0
 
 
 @pytest.fixture

@@ -135,3 +135,15 @@ async def test_an_item_that_is_not_ours_any_more_is_not_delivered(user: Api, lau
     assert ending is not None
     assert ending.verdict is Verdict.SUPERSEDED
     assert (await item_of(user))["state"] == "ready"
+
+
+async def test_the_run_limit_that_holds_is_the_one_told_with_the_claim(user: Api, launcher: Api) -> None:
+    answer, staged = await dispatched(user, launcher)
+    told_ms = answer.limits.run_ms
+    longer = msgspec.structs.replace(answer, limits=msgspec.structs.replace(answer.limits, run_ms=2 * told_ms))
+    async with Session(user.url) as session:
+        stand_in = StandIn(session, longer, staged, client="1.0")
+        await stand_in.claim()
+
+        assert 0.8 * told_ms < stand_in.left_s() * 1000 < told_ms
+        assert f"the run limit of {told_ms / 1000:g} s was reached" in stand_in.run_limit_reached("it ran").sentence

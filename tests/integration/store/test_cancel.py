@@ -105,3 +105,39 @@ async def test_cancelled_item_is_forgotten_like_any_other(scene: Scene) -> None:
     assert await scene.numbers(ItemState.CANCELLED) == []
     left = await scene.store._server.command("KEYS", "*")
     assert [key for key in left if any(part in key for part in (":item:", ":vm:", ":cancelled:"))] == []
+
+
+@pytest.mark.parametrize(
+    ("state", "had_vm"),
+    [("ready", False), ("dispatched", True), ("running", True), ("delayed", False), ("held", False)],
+)
+async def test_cancel_tells_whether_a_vm_had_the_item_and_again_the_same(
+    scene: Scene, state: str, had_vm: bool
+) -> None:
+    await scene.set_up(msgspec.structs.replace(SPEC, retry=Retry(hold_exit_codes=(2,))), items=1)
+    await _reach(scene, ItemState(state))
+
+    cancelled = await scene.store.cancel(FIRST, "alice")
+
+    assert cancelled.had_vm is had_vm
+    assert await scene.store.cancel(FIRST, "bob") == cancelled
+
+
+async def test_item_that_is_ready_again_is_had_by_no_vm(scene: Scene) -> None:
+    await scene.push(1)
+    await scene.store.fail(await scene.running(), failure(75))
+    assert (await scene.item()).state == ItemState.READY
+
+    cancelled = await scene.store.cancel(FIRST, "alice")
+
+    assert (cancelled.had_vm, cancelled.vm is not None) == (False, True)
+
+
+async def test_cancelled_item_still_says_why_it_had_failed(scene: Scene) -> None:
+    await scene.push(1)
+    await scene.store.fail(await scene.running(), failure())
+
+    cancelled = await scene.store.cancel(FIRST, "alice")
+
+    assert cancelled.reason is not None
+    assert cancelled.reason.sentence == "alice cancelled it; before: the program exited with 3"

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from broker.domain.errors import Unavailable
+from broker.domain.errors import Conflict
 from broker.domain.limits import LIMITS
 from broker.store import KnownLauncher
 from broker.wire.dispatches import Room
@@ -59,14 +59,56 @@ async def test_who_ended_or_was_silent_for_a_day_leaves_nothing(scene: Scene) ->
     assert [each.launcher for each in await scene.store.heard_launchers()] == ["local/other"]
 
 
-async def test_no_more_are_kept_than_the_limit_says_and_those_that_are_go_on(scene: Scene) -> None:
-    most = LIMITS["launchers"].default
-    server, key = scene.store._server, scene.store._keys.launchers
-    await scene.store.report_launcher("local/known", REPORT, "")
-    heard_ms = await server.command("ZSCORE", key, "local/known")
-    many = [part for number in range(most) for part in (heard_ms, f"site/l{number}")]
-    await server.command("ZADD", key, *many)
+async def _flood(scene: Scene, subject: str) -> None:
+    """Let as many launchers of a token be there as may be."""
+    now_ms = await scene.store._now_ms()
+    names = [part for number in range(LIMITS["launchers"].default) for part in (now_ms, f"{subject}/l{number}")]
+    for key in (scene.store._keys.launchers, f"{scene.store._keys.launchers_of}{subject}"):
+        await scene.store._server.command("ZADD", key, *names)
 
+
+async def test_one_tokens_flood_is_refused_and_takes_no_room_of_anothers(scene: Scene) -> None:
+    scene.launcher = "site/offers"
     await scene.store.report_launcher("local/known", REPORT, "")
-    with pytest.raises(Unavailable, match="10000 launchers were heard of"):
-        await scene.store.report_launcher("local/new", REPORT, "")
+    await _flood(scene, "site")
+
+    with pytest.raises(Conflict, match="2000 launchers of this token are there"):
+        await scene.store.report_launcher("site/new", REPORT, "")
+    with pytest.raises(Conflict, match="give the others another token"):
+        await scene.offer()
+    await scene.store.report_launcher("site/l7", REPORT, "")
+    await scene.store.report_launcher("local/new", REPORT, "")
+
+    assert {known.view.launcher for known in await _known(scene)} == {"local/known", "local/new", "site/l7"}
+
+
+async def test_who_is_gone_makes_room_for_the_next_of_its_token_and_leaves_nothing(scene: Scene) -> None:
+    await scene.store.report_launcher("site/gone", REPORT, "")
+    await age(scene.store, 61_000)
+    await _flood(scene, "site")
+    own = f"{scene.store._keys.launchers_of}site"
+    await scene.store._server.command("ZREM", own, "site/l0")
+
+    await scene.store.report_launcher("site/new", REPORT, "")
+
+    assert [known.view.launcher for known in await _known(scene)] == ["site/new"]
+    assert await scene.store._server.command("ZSCORE", own, "site/gone") is None
+    assert await scene.store._server.command("EXISTS", scene.store._keys.launcher("site/gone")) == 0
+
+
+async def test_those_that_are_there_are_listed_however_many_went(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.store.launchers.MAX_LISTED", 2)
+    for name in ("local/a", "local/b", "local/c"):
+        await scene.store.report_launcher(name, REPORT, "")
+        await age(scene.store, 61_000)
+    await scene.store.report_launcher("local/here", REPORT, "")
+
+    assert [known.view.launcher for known in await _known(scene)] == ["local/here", "local/c"]
+
+
+async def test_a_record_that_cannot_be_read_hides_no_other(scene: Scene) -> None:
+    for name in ("local/a", "local/b"):
+        await scene.store.report_launcher(name, REPORT, "")
+    await scene.store._server.command("HSET", scene.store._keys.launcher("local/a"), "report", '{"total": 5}')
+
+    assert [known.view.launcher for known in await _known(scene)] == ["local/b"]

@@ -6,8 +6,10 @@ import pytest
 
 from broker.domain.errors import Conflict
 from broker.store import Lease
+from broker.store.records import Hash
+from broker.wire.names import ItemRef
 from broker.wire.problems import ProblemCode
-from broker.wire.states import ItemState
+from broker.wire.states import ItemState, Verdict
 from broker.wire.streams import Limits, Retry
 from tests.integration.store.scene import RENDER, SPEC, Scene, failure, lease_of, result
 from tests.support.stores import age
@@ -230,3 +232,44 @@ async def test_lease_that_is_over_is_told_so(scene: Scene) -> None:
         with pytest.raises(Conflict) as caught:
             await call
         assert _refusal(caught) == ProblemCode.LEASE_LOST
+
+
+async def test_late_result_makes_good_what_was_said_of_its_vm(scene: Scene) -> None:
+    await scene.push(1)
+    given = await scene.prepared()
+    lease = lease_of(await scene.claim(given))
+    await age(scene.store, 121_000)
+    await scene.hear()
+    await scene.store.tick()
+    assert (await scene.end(given, Verdict.STOPPED_EARLY)).verdict == Verdict.GUEST_LOST
+
+    await scene.store.complete(lease, result())
+
+    vm = (await scene.item()).vm
+    assert vm is not None
+    assert (vm.verdict, vm.sentence) == (Verdict.COMPLETED, "its result came late, and was accepted")
+    assert (await scene.end(given, Verdict.GUEST_LOST)).verdict == Verdict.COMPLETED
+
+
+async def test_verdict_is_decided_anew_when_the_vm_was_over_otherwise(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scene.push(1)
+    given = await scene.prepared()
+    lease = lease_of(await scene.claim(given))
+    await age(scene.store, 121_000)
+    await scene.hear()
+    await scene.store.tick()
+    read, calls = scene.store._item, 0
+
+    async def completed_after_the_read(ref: ItemRef) -> Hash:
+        nonlocal calls
+        item, calls = await read(ref), calls + 1
+        if calls == 1:
+            await scene.store.complete(lease, result())
+        return item
+
+    monkeypatch.setattr(scene.store, "_item", completed_after_the_read)
+
+    assert (await scene.end(given, Verdict.STOPPED_EARLY)).verdict == Verdict.COMPLETED
+    assert calls == 2

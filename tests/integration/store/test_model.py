@@ -105,11 +105,12 @@ class Walk:
         number = self.chance.choice(sorted(self.model.items))
         self.steps.append(f"cancel {number}")
         answer = await self.refused(self.store.cancel(ItemRef(RENDER, number), "alice"))
-        if self.model.items[number].state in {ItemState.DONE, ItemState.CANCELLED}:
+        if self.model.items[number].state is ItemState.DONE:
             assert answer == ProblemCode.SETTLED
         else:
             assert not isinstance(answer, ProblemCode)
-            self.model.cancel(self.model.items[number])
+            if self.model.items[number].state is not ItemState.CANCELLED:
+                self.model.cancel(self.model.items[number])
 
     async def push(self) -> None:
         pushed = await self.scene.push(self.chance.randint(1, 2))

@@ -5,9 +5,10 @@ import pytest
 
 from broker.wire.dispatches import Room
 from broker.wire.leases import FailRequest
+from broker.wire.names import ItemRef
 from broker.wire.states import FailureCode, Instruction, Phase, Verdict
 from broker.wire.streams import Limits
-from tests.integration.store.scene import ROOM, SPEC, Scene, failure, lease_of, result
+from tests.integration.store.scene import RENDER, ROOM, SPEC, Scene, failure, lease_of, result
 from tests.support.stores import age
 
 MINUTE_MS = 60_000
@@ -112,3 +113,38 @@ async def test_item_given_back_at_a_drain_is_run_again_without_one(scene: Scene)
 
     assert (await scene.store.extend(again, "")).instruction == Instruction.CONTINUE
     assert (await scene.item()).attempts == 0
+
+
+async def test_claim_made_at_an_earlier_broker_may_be_repeated(scene: Scene) -> None:
+    await scene.push(1)
+    given = await scene.prepared()
+    claimed = await scene.claim(given)
+    item = scene.store._keys.item(ItemRef(RENDER, 1))
+    await scene.store._server.command("HDEL", item, "may_run", "run_bound")
+
+    again = await scene.claim(given)
+
+    assert (again.fence, again.run_ms) == (claimed.fence, SPEC.limits.run_ms)
+
+
+async def test_lease_lasts_as_long_as_the_vms_of_a_slot_may_take_to_stop(short: Scene) -> None:
+    given = await short.offer(msgspec.structs.replace(SLOT, drain_ms=10 * MINUTE_MS))
+    assert given is not None
+    await short.store.vm_event(given.dispatch, short.launcher, Phase.PREPARING, {})
+    await age(short.store, 5 * MINUTE_MS)
+    await short.store.vm_event(given.dispatch, short.launcher, Phase.BOOTING, {})
+    claimed = await short.claim(given)
+    lease = lease_of(claimed)
+    assert 0.9 * MINUTE_MS < claimed.run_ms <= MINUTE_MS
+    assert (await short.store.leased(lease)).run_ms == claimed.run_ms
+
+    # A minute past the slot's end and a grace; the stream's run limit holds all the same.
+    left_ms = 0
+    for _ in range(3):
+        await age(short.store, MINUTE_MS)
+        await short.store.extend_dispatch(given.dispatch, short.launcher, stops_in_ms=0)
+        left_ms = (await short.store.extend(lease, "")).deadline_in_ms
+        await short.store.tick()
+
+    assert 0 < left_ms <= MINUTE_MS
+    assert (await short.store.complete(lease, result())).state == "done"

@@ -7,14 +7,16 @@ import importlib.metadata
 import io
 import os
 import subprocess
+import sys
 import tarfile
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-from launcher.bundle import CannotBundle, make_bundle
+from launcher.bundle import CannotBundle, contents, make_bundle
 from launcher.bundle.archive import write_archive
 from launcher.bundle.contents import Member, list_members
+from launcher.bundle.making import _write
 from launcher.guest_disk import GuestDisk
 from launcher.interpreter import own_python
 
@@ -88,9 +90,22 @@ def test_runs_without_environment_by_a_link_and_whatever_python_variables_say(bu
     link = tmp_path / "launcher"
     link.symlink_to(bundle / "bin" / "launcher")
     assert said_by(bundle / "bin" / "launcher", "--version") == f"launcher {VERSION}\n"
+    assert said_by(bundle / "bin" / "launcher", "--version", PATH="/none") == f"launcher {VERSION}\n"
     assert said_by("./launcher", "--version", cwd=tmp_path, PYTHONHOME="/none", PYTHONPATH="/none") == (
         f"launcher {VERSION}\n"
     )
+
+
+def test_brings_what_a_site_installs_on_a_node_and_prints_where(bundle: Path) -> None:
+    ours = Path(__file__).parents[3] / "deploy" / "node"
+    its = bundle / "share" / "node"
+    assert {f.relative_to(its) for f in its.rglob("*")} == {f.relative_to(ours) for f in ours.rglob("*")}
+    code = "from launcher.node_files import node_files; print(node_files())"
+    program = f"import sys; sys.path.insert(0, {str(bundle / 'site')!r}); {code}"
+    said = subprocess.run(
+        [sys.executable, "-c", program], cwd="/", env={}, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert said.stdout.strip() == str(its)
 
 
 def test_says_what_its_path_must_not_have(bundle: Path, tmp_path: Path) -> None:
@@ -147,6 +162,7 @@ def test_refuses_an_output_in_one_sentence(tmp_path: Path) -> None:
         (there, "is there already"),
         (tmp_path, "is a folder"),
         (tmp_path / "none" / "b.tar.gz", "is no folder"),
+        (tmp_path / "b.zip", "name it .tar.gz"),
         (Path("/proc/b.tar.gz"), "cannot be made|lets this account make no file"),
     ):
         with pytest.raises(CannotBundle, match=sentence):
@@ -167,3 +183,44 @@ def test_a_full_disk_leaves_nothing_half_made(tmp_path: Path, monkeypatch: pytes
         make_bundle(there, force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["there.tar.gz"]
     assert there.read_text() == "kept"
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_nothing_of_others_in_the_folder_is_written_to(
+    tmp_path: Path, disk: GuestDisk, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_text("theirs")
+    draft = tmp_path / f".b.tar.gz.{'5' * 16}.building"
+    if kind == "link":
+        draft.symlink_to(theirs)
+    else:
+        theirs.rename(draft)
+    monkeypatch.setattr("secrets.token_hex", lambda count: "5" * 2 * count)
+    with pytest.raises(FileExistsError):
+        _write(draft, disk)
+    assert draft.read_text() == "theirs"
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of ours as it is worked on, the only one that is bundled."""
+    top = tmp_path / "ours"
+    top.mkdir()
+    for name in ("__init__.py", "py.typed", "unit.service", ".env"):
+        (top / name).touch()
+    (top / "key.py").symlink_to("/etc/passwd")
+    (top / "__pycache__").mkdir()
+    (top / "__pycache__" / "x.pyc").touch()
+    (top / ".git").mkdir()
+    (top / ".git" / "x.py").touch()
+    monkeypatch.setattr(contents, "_OUR_PACKAGES", ("ours",))
+    monkeypatch.syspath_prepend(tmp_path)
+    return top
+
+
+def test_of_our_packages_nothing_but_code_is_carried(package: Path) -> None:
+    assert {member.path.name for member in contents._our_packages()} == {"__init__.py", "py.typed", "unit.service"}
+    (package / "notes.txt").touch()
+    with pytest.raises(CannotBundle, match=f"{package}/notes.txt is nothing that a bundle carries"):
+        list(contents._our_packages())

@@ -1,6 +1,7 @@
 import msgspec
 
 from broker.cli.item import reason_of
+from broker.cli.said import verdict_of
 from broker.wire.items import ItemView, Reason, VmView
 from broker.wire.states import ItemState
 
@@ -36,3 +37,20 @@ def test_why_says_who_cancelled_an_item() -> None:
         HELD, state=ItemState.CANCELLED, reason=Reason(code="cancelled", sentence="bob cancelled it"), vm=None
     )
     assert reason_of(cancelled) == "alice/render/1 is cancelled: bob cancelled it"
+
+
+def test_what_the_network_refused_is_named_for_failures_alone() -> None:
+    cancelled = msgspec.structs.replace(
+        HELD, state=ItemState.CANCELLED, reason=Reason(code="cancelled", sentence="alice cancelled it")
+    )
+    assert reason_of(cancelled) == "alice/render/1 is cancelled: alice cancelled it"
+    drained = msgspec.structs.replace(
+        HELD, state=ItemState.READY, reason=Reason(code="drained", sentence="the launcher was told to stop")
+    )
+    assert "refused" not in reason_of(drained)
+
+
+def test_an_item_that_ended_without_a_vm_waits_for_none() -> None:
+    ended = msgspec.structs.replace(HELD, state=ItemState.CANCELLED, vm=None)
+    assert verdict_of(ended) == "it had no vm"
+    assert verdict_of(msgspec.structs.replace(ended, state=ItemState.READY)) == "it had no vm yet"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.doctor.packages import INSTALL, PACKAGES, REQUIRED, Family, Part, how_to_install
+from launcher.packages import INSTALL, PACKAGES, REQUIRED, Family, Part, how_to_install
 from launcher.settings import Settings, read_settings
 
 NODE = Path(__file__).parents[3] / "deploy" / "node"

@@ -103,6 +103,22 @@ def test_no_researchers_xml_passes_untransformed() -> None:
             check_output(case.input.read_text().partition("?>")[2] or case.input.read_text(), ALLOWED)
 
 
+def labelled(label: str | None) -> tuple[str, AllowedPaths]:
+    node = dataclasses.replace(node_with(), dac_label=label)
+    return transform(machine().encode(), vm_with(["vda"]), node), dataclasses.replace(ALLOWED, dac_label=label)
+
+
+def test_a_libvirt_that_chooses_qemus_account_is_told_which_one_and_to_change_no_files_owner() -> None:
+    xml, allowed = labelled("+64055:+108")
+    check_output(xml, allowed)
+    assert '<seclabel type="static" model="dac" relabel="no">' in xml
+    for unsafe in (GOOD, xml.replace("+64055", "+0"), xml.replace("+64055", "+1000"), xml.replace(' relabel="no"', "")):
+        with pytest.raises(UnsafeOutput, match="seclabel"):
+            check_output(unsafe, allowed)
+    with pytest.raises(UnsafeOutput, match="seclabel: QEMU's account"):
+        check_output(xml, ALLOWED)
+
+
 def test_allowed_paths_are_compared_whole() -> None:
     emulators = AllowedPaths(
         run_folder=RUN_FOLDER,

@@ -1,12 +1,15 @@
 """What a launcher makes of the broker's word, with the ways there open and shut."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from broker.wire.dispatches import DispatchAnswer, DispatchLimits
-from broker.wire.states import Instruction, Verdict
+from broker.client.session import ApiError, Patience
+from broker.wire.dispatches import DispatchAnswer, DispatchExtend, DispatchExtended, DispatchLimits
+from broker.wire.problems import ProblemCode, problem
+from broker.wire.states import HealthCode, Instruction, Verdict
 from launcher.exchange.reach import Reach
 from launcher.node.attendance import Attendance
 from launcher.node.node import Node
@@ -56,3 +59,48 @@ async def test_a_guest_that_could_not_claim_for_want_of_a_network_is_no_fault_of
     assert ending is not None
     assert ending.verdict is Verdict.NETWORK_CUT
     assert await attendance_after(1.0, 0.0).cut_off() is None
+
+
+BOOT_S = 0.1
+AWAY = ApiError(problem(ProblemCode.STORE_UNAVAILABLE, "the store is away"))
+
+
+class Broker:
+    """Answers 503 until the boot deadline is well over; then what it is told to say."""
+
+    def __init__(self, *says: DispatchExtended) -> None:
+        self._says = list(says)
+        self._back_s = asyncio.get_running_loop().time() + 3 * BOOT_S
+
+    async def extend(self, dispatch: str, extend: DispatchExtend, *, patience: Patience) -> DispatchExtended:
+        if asyncio.get_running_loop().time() < self._back_s:
+            raise AWAY
+        return self._says.pop(0) if len(self._says) > 1 else self._says[0]
+
+
+def attendance_at(broker: Broker) -> Attendance:
+    limits = DispatchLimits(boot_ms=round(BOOT_S * 1000), run_ms=1_000, first_deadline_ms=1_000, heartbeat_ms=20)
+    answer = cast("DispatchAnswer", SimpleNamespace(dispatch="d", limits=limits))
+    return Attendance(cast("Node", SimpleNamespace(name="l1", dispatches=broker)), answer)
+
+
+STILL_DISPATCHED = DispatchExtended(instruction=Instruction.CONTINUE, state="dispatched", deadline_in_ms=250_000)
+
+
+async def test_a_broker_without_its_store_takes_no_time_from_a_guest_that_boots() -> None:
+    drained = DispatchExtended(instruction=Instruction.DRAIN, state="dispatched")
+    attendance = attendance_at(Broker(STILL_DISPATCHED, drained))
+    attendance.vm_booted()
+    async with asyncio.timeout(10):
+        assert (await attendance.until_told()).verdict is Verdict.DRAINED
+
+
+async def test_a_guest_that_does_not_claim_after_an_outage_either_says_nothing_of_the_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("launcher.node.attendance._CLAIM_AGAIN_S", 0.1)
+    attendance = attendance_at(Broker(STILL_DISPATCHED))
+    attendance.vm_booted()
+    async with asyncio.timeout(10):
+        ending = await attendance.until_told()
+    assert (ending.verdict, ending.code) == (Verdict.NETWORK_CUT, HealthCode.NETWORK_CUT)

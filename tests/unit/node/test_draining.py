@@ -1,7 +1,8 @@
 import asyncio
 
 from broker.wire.states import HealthCode, Verdict
-from launcher.node.draining import Drain
+from launcher.node.draining import LAST_WORDS_S, Drain
+from launcher.node.slot import MARGIN_S
 from launcher.node.verdicts import Ending
 
 LONG_S = 3_600.0
@@ -14,6 +15,12 @@ async def is_over(drain: Drain) -> bool:
     done, _ = await asyncio.wait({waiting}, timeout=0.01)
     waiting.cancel()
     return bool(done)
+
+
+async def test_who_is_signalled_was_told_to_drain() -> None:
+    drain = Drain(LONG_S)
+    drain.signalled()
+    assert (drain.ending.verdict, drain.ending.code) == (Verdict.DRAINED, HealthCode.TOLD_TO_DRAIN)
 
 
 async def test_the_first_signal_begins_the_grace_and_the_second_ends_it() -> None:
@@ -48,6 +55,15 @@ async def test_an_order_at_once_has_no_grace() -> None:
     drain.order_at_once(FIRST)
     assert drain.ending == FIRST
     assert await is_over(drain)
+
+
+async def test_what_is_left_for_the_brokers_ear_counts_from_the_end_of_the_grace() -> None:
+    drain = Drain(LONG_S)
+    assert drain.words_left_s() == LAST_WORDS_S
+    drain.order()
+    assert drain.words_left_s() > LAST_WORDS_S
+    drain.signalled()
+    assert drain.words_left_s() <= LAST_WORDS_S < MARGIN_S
 
 
 async def test_a_grace_of_nothing_is_over_with_the_order() -> None:

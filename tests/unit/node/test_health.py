@@ -122,6 +122,28 @@ def test_an_image_source_that_is_away_makes_no_pause_longer() -> None:
     assert node.wait() == FIRST_PAUSE_S
 
 
+@pytest.mark.parametrize(
+    "ending",
+    [
+        Ending(Verdict.NETWORK_CUT, "no way led to the broker", HealthCode.NETWORK_CUT),
+        Ending(Verdict.VM_CRASHED, "QEMU was killed", HealthCode.QEMU_FAILED),
+    ],
+    ids=lambda ending: str(ending.verdict),
+)
+def test_what_may_be_anybodys_fault_pauses_the_node_and_never_for_longer(ending: Ending) -> None:
+    node = Node()
+    for _ in range(3):
+        node.run(ending)
+        assert (node.state, node.health.faults, node.wait()) == (HealthState.BACKING_OFF, 0, FIRST_PAUSE_S)
+
+
+def test_a_pause_that_is_over_is_not_waited_for() -> None:
+    node = Node()
+    node.run(FULL)
+    node.now_s += FIRST_PAUSE_S
+    assert node.wait_s() == 0
+
+
 def test_a_canary_whose_item_is_cancelled_has_shown_nothing_and_another_goes() -> None:
     node = Node()
     node.run(FULL)
@@ -172,6 +194,15 @@ def test_a_node_that_took_itself_out_tries_one_vm_each_half_hour_and_is_back_whe
     node.wait()
     node.claim(node.take())
     assert (node.state, node.admits()) == (HealthState.HEALTHY, True)
+
+
+def test_a_node_that_took_itself_out_tries_another_when_its_canarys_item_is_cancelled() -> None:
+    node = Node()
+    for _ in range(NEVER_CLAIMS_LIMIT):
+        node.run(SILENT)
+    node.wait()
+    node.run(CANCELLED)
+    assert (node.state, node.admits()) == (HealthState.EXCLUDED, True)
 
 
 def test_three_canaries_without_a_claim_take_the_node_out_too() -> None:

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from launcher.node import scratch
-from launcher.node.scratch import ScratchError, remove_leftovers, scratch_folder
+from launcher.node.scratch import (
+    LOCK_FILE,
+    ScratchError,
+    is_gone,
+    mark_of,
+    remove_leftovers,
+    renew,
+    scratch_folder,
+)
 
 LIMIT_S = 30
 DIE_IN_IT = """\
@@ -138,3 +146,21 @@ def test_a_parent_that_is_a_file_is_refused(parent: Path) -> None:
     with pytest.raises(ScratchError, match="name another one"), scratch_folder(parent / "file"):
         pass
     assert [path.name for path in parent.iterdir()] == ["file"]
+
+
+def test_a_launcher_whose_lock_file_was_cleared_away_is_not_gone_while_it_lives(parent: Path) -> None:
+    with scratch_folder(parent) as folder:
+        mark = mark_of(folder)
+        (folder / LOCK_FILE).unlink()
+        assert not is_gone(mark)
+        folder.rename(parent / "elsewhere")
+        assert is_gone(mark)
+        (parent / "elsewhere").rename(folder)
+    shutil.rmtree(folder)
+
+
+def test_a_lock_that_is_renewed_does_not_look_old(parent: Path) -> None:
+    with scratch_folder(parent) as folder:
+        os.utime(folder / LOCK_FILE, (0, 0))
+        renew(folder)
+        assert (folder / LOCK_FILE).stat().st_mtime > 0

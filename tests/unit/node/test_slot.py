@@ -79,3 +79,13 @@ def test_nothing_is_offered_when_too_little_time_is_left() -> None:
     clock.now_s += 1
     assert slot.is_late
     assert slot.room() is None
+
+
+def test_the_room_of_a_slot_that_ends_tells_how_long_its_vms_may_take_to_stop() -> None:
+    slot = slot_of(Clock(), drain_s=300.0)
+    endless = slot.room()
+    slot.learn_end(Fact(int(NOW_S) + 3_600, "the batch system"), NOW_S)
+    ending = slot.room()
+    assert endless is not None
+    assert ending is not None
+    assert (endless.drain_ms, ending.drain_ms) == (0, 300_000)

@@ -69,6 +69,14 @@ def test_htcondors_slot_and_the_earlier_end_of_glidein_and_job(tmp_path: Path) -
     }
 
 
+@pytest.mark.parametrize(("executing_s", "end_s"), [(1_794_900_000, 1_795_007_200), (1_795_000_100, 1_795_007_300)])
+def test_htcondors_execution_counts_from_this_run_and_not_from_a_former_ones(
+    tmp_path: Path, executing_s: int, end_s: int
+) -> None:
+    files = {"/job.ad": f"{JOB_AD}JobCurrentStartExecutingDate = {executing_s}\n"}
+    assert said(htcondor(around(tmp_path, files, _CONDOR_JOB_AD="/job.ad"))) == {"end_s": [end_s]}
+
+
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
@@ -83,8 +91,27 @@ def test_htcondors_slot_and_the_earlier_end_of_glidein_and_job(tmp_path: Path) -
         ({"SLURM_CPUS_ON_NODE": "8", "SLURM_CPUS_PER_TASK": "2"}, {"vcpus": [8]}),
         ({"SLURM_CPUS_ON_NODE": "8", "SLURM_CPUS_PER_TASK": "2", "SLURM_STEP_ID": "0"}, {"vcpus": [2]}),
         ({"SLURM_CPUS_ON_NODE": "8", "SLURM_MEM_PER_NODE": "0"}, {"vcpus": [8]}),
+        (
+            {"SLURM_STEP_ID": "0", "SLURM_STEP_TASKS_PER_NODE": "2,4(x2)", "SLURM_NODEID": "1"}
+            | {"SLURM_MEM_PER_NODE": "16384", "SLURM_NTASKS_PER_NODE": "4"},
+            {"memory_mib": [4_096]},
+        ),
+        (
+            {"SLURM_STEP_ID": "0", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NODEID": "7", "SLURM_MEM_PER_NODE": "16384"},
+            {"memory_mib": [4_096]},
+        ),
+        ({"SLURM_NTASKS_PER_NODE": "4", "SLURM_MEM_PER_NODE": "16384"}, {"memory_mib": [16_384]}),
     ],
-    ids=["a batch script", "a list of nodes", "tasks to come", "a task of srun", "all the node's memory"],
+    ids=[
+        "a batch script",
+        "a list of nodes",
+        "tasks to come",
+        "a task of srun",
+        "all the node's memory",
+        "one of several tasks",
+        "one of several tasks, as the job asked",
+        "a batch script of several tasks",
+    ],
 )
 def test_slurms_job(environ: dict[str, str], expected: dict[str, list[int]]) -> None:
     assert said(slurm(Surroundings(environ))) == expected
@@ -235,3 +262,13 @@ def test_a_persons_word_stands_but_for_memory_that_the_kernel_kills_for() -> Non
     assert (facts.vcpus.value, facts.disk_mib.value) == (8, 99_000)
     assert facts.memory_mib.value == 6_000 - LAUNCHER_MIB
     assert judge(Given(memory_mib=70_000), BATCH, [], PRESENT).memory_mib == Fact(70_000, "the launcher's settings")
+
+
+def test_a_source_that_names_what_is_no_source_is_told(tmp_path: Path) -> None:
+    (told,) = faults(features(around(tmp_path, JOBFEATURES="/nope")))
+    assert told == "JOBFEATURES names /nope, which is no folder"
+    files = {"/pool/machine.ad": "\x00\x01\x02"}
+    assert (
+        "machine.ad, which has no line"
+        in faults(htcondor(around(tmp_path, files, _CONDOR_MACHINE_AD="/pool/machine.ad")))[0]
+    )

@@ -42,6 +42,7 @@ def test_every_failure_has_one_ending(error: Exception, verdict: Verdict, code: 
 
 
 @pytest.mark.parametrize("reason", StopReason)
-def test_every_stop_has_one_ending_and_only_the_nodes_own_faults_have_a_code(reason: StopReason) -> None:
+def test_every_stop_has_one_ending_and_a_code_where_the_node_may_be_at_fault(reason: StopReason) -> None:
     ending = STOPPED[reason]
-    assert (ending.code is not None) == (ending.verdict is Verdict.HOST_ERROR)
+    may_be_nodes = ending.verdict is Verdict.HOST_ERROR or reason is StopReason.FAILED
+    assert (ending.code is not None) == may_be_nodes

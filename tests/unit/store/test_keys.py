@@ -11,7 +11,7 @@ STREAM = StreamRef(ALICE, "render.v2")
 def _built() -> set[str]:
     stream = KEYS.of_stream(STREAM)
     # The prefixes become names with a number or id, the bell is a channel.
-    whole = set(stream._replace(items="", vms="", ready_of="", bell="")) - {""}
+    whole = set(stream._replace(items="", vms="", ready_of="", bell="", launchers_of="", reports="")) - {""}
     return whole | {
         KEYS.item(ItemRef(STREAM, 17)),
         f"{stream.ready_of}2",
@@ -26,6 +26,7 @@ def _built() -> set[str]:
         KEYS.images(ALICE),
         KEYS.clock,
         KEYS.launcher("local/node1"),
+        f"{KEYS.launchers_of}local",
         KEYS.push_key(STREAM, "any key: with anything in it"),
         KEYS.dispatch_key("launcher", "key"),
     }
@@ -61,6 +62,6 @@ def test_name_of_another_prefix_or_shape_is_of_no_kind() -> None:
 
 def test_keys_of_one_stream_never_meet_those_of_another() -> None:
     other = KEYS.of_stream(StreamRef(UserName("alice.render"), "v2"))
-    shared = {"vms", "ring", "fair", "deadlines", "due", "keep", "launchers"}
+    shared = {"vms", "ring", "fair", "deadlines", "due", "keep", "launchers", "launchers_of", "reports"}
     same = {name for name, a, b in zip(other._fields, other, KEYS.of_stream(STREAM), strict=True) if a == b}
     assert same == shared

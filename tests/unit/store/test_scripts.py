@@ -20,7 +20,7 @@ SCRIPTS_OF_ACTS = {
 """Which scripts do an act: a phase that a launcher reports extends its dispatch."""
 KEYS_OF_ONE_SCRIPT = {
     *("machine", "machines", "machines_of", "images", "readers", "machine_streams", "machine_streams_of"),
-    *("grants", "ungranted", "unnamed", "push_key", "dispatch_key", "clock", "record"),
+    *("grants", "ungranted", "unnamed", "push_key", "dispatch_key", "clock"),
 }
 TYPES = {"int": int, "ms": int, "flag": bool, "text...": tuple[str, ...]}
 MAX_LINES = 120

@@ -7,6 +7,8 @@ import platform
 from enum import StrEnum
 from typing import Final
 
+from launcher.node_files import node_files
+
 
 class Family(StrEnum):
     """Distributions whose packages have the same names."""
@@ -91,6 +93,11 @@ def read_family() -> Family | None:
 def how_to_install(family: Family | None, *parts: Part) -> str:
     """Say what to type for the parts' packages; on an unknown distribution, which parts they are."""
     if family is None:
-        return f"install {', '.join(parts)}: deploy/node lists other distributions' packages"
+        return f"install {', '.join(parts)}: {node_files()} lists other distributions' packages"
     names = [package for part in parts for package in PACKAGES[family][part]]
     return f"{INSTALL[family]} {' '.join(names)}"
+
+
+def lacks(name: str, part: Part) -> str:
+    """Say that a program is not installed on this node, and what to type for it."""
+    return f"{name} is not installed on this node: {how_to_install(read_family(), part)}"

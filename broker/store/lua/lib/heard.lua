@@ -1,0 +1,19 @@
+-- Notes that a launcher was heard. Each token's launchers have a bound of their own: no token can use up another's.
+-- When it is reached, the one of them that was not heard for longest makes room, if it is gone; else answers false.
+-- Needs: launchers launchers_of reports, launcher; time; silence_ms.
+local function note_heard()
+  local own = launchers_of .. (string.match(launcher, '^(.*)/') or '')
+  redis.call('ZREMRANGEBYSCORE', own, '-inf', now - LAUNCHER_KEEP_MS)
+  if not redis.call('ZSCORE', own, launcher) and redis.call('ZCARD', own) >= LAUNCHERS then
+    local oldest = redis.call('ZRANGE', own, 0, 0, 'WITHSCORES')
+    if now - tonumber(oldest[2]) <= silence_ms then return false end
+    redis.call('ZREM', own, oldest[1])
+    redis.call('ZREM', launchers, oldest[1])
+    redis.call('DEL', reports .. oldest[1])
+  end
+  redis.call('ZADD', own, now, launcher)
+  redis.call('PEXPIRE', own, LAUNCHER_KEEP_MS)
+  redis.call('ZADD', launchers, now, launcher)
+  redis.call('ZREMRANGEBYSCORE', launchers, '-inf', now - LAUNCHER_KEEP_MS)
+  return true
+end
