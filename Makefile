@@ -28,7 +28,7 @@ demo: setup-node ## Three files in, three virtual machines, three results out (d
 test: setup-node ## The tests, on a real store, real libvirt and a few real VMs
 	@deploy/setup/system-packages test
 	@deploy/image/build minimal
-	@$(VENV)/pytest --ignore=tests/vm
+	@$(VENV)/pytest --ignore=tests/vm --numprocesses 2 --dist loadfile
 
 test-vm: setup-node ## One real VM for each kind of image and each way in and out of it
 	@deploy/setup/system-packages test guestfs

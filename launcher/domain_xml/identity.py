@@ -10,6 +10,7 @@ from launcher.domain_xml.tree import put_one
 
 NAMESPACE = "urn:vmbroker:vm"
 _VM = f"{{{NAMESPACE}}}vm"
+_FIRST = ("name", "uuid", "genid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,11 @@ def set_identity(root: etree._Element, build: Build) -> None:
     put_one(root, "uuid", text=vm.dispatch_id)
     if root.find("genid") is not None:
         put_one(root, "genid", text=vm.dispatch_id)
+    # libvirt's schema wants these first, wherever the machine had them.
+    present = [element for tag in _FIRST if (element := root.find(tag)) is not None]
+    for place, element in enumerate(present):
+        if root.index(element) != place:
+            root.insert(place, element)
     metadata = put_one(root, "metadata")
     told = {"dispatch": vm.dispatch_id, "item": vm.item}
     if vm.launcher:

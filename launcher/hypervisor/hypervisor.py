@@ -13,8 +13,9 @@ import asyncio
 import contextlib
 import functools
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import libvirt
 import structlog
@@ -29,6 +30,8 @@ from launcher.hypervisor.qemu_logs import QemuLogs
 from launcher.hypervisor.restarts import Restart, Restarts, Silence
 from launcher.hypervisor.vm import StopReason, Vm
 from launcher.hypervisor.watches import Watches
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -187,9 +190,7 @@ class Hypervisor:
 
     async def list_vms(self, metadata_namespace: str | None = None) -> list[Vm]:
         """List the running VMs, or those of them that carry a metadata element of this namespace."""
-        return await self._connection.call(
-            functools.partial(domains.list_active, metadata_namespace=metadata_namespace)
-        )
+        return await self._ask(functools.partial(domains.list_active, metadata_namespace=metadata_namespace))
 
     async def describe(self, uuid: str) -> str:
         """Return the XML of a running VM.
@@ -197,7 +198,7 @@ class Hypervisor:
         Raises:
             NoSuchVm: It does not run any more.
         """
-        return await self._connection.call(functools.partial(domains.describe, uuid=uuid))
+        return await self._ask(functools.partial(domains.describe, uuid=uuid))
 
     async def wait_stopped(self, uuid: str) -> StopReason:
         """Wait until the VM has stopped or can only be destroyed.
@@ -247,7 +248,7 @@ class Hypervisor:
 
     async def capabilities(self) -> Capabilities:
         """Tell what this libvirt and its QEMU offer to x86-64 guests."""
-        return await self._connection.call(read_capabilities)
+        return await self._ask(read_capabilities)
 
     async def close(self) -> None:
         """Close the connection; with `autodestroy` libvirt then destroys every VM started over it."""
@@ -260,6 +261,13 @@ class Hypervisor:
     async def _create(self, xml: str) -> Vm:
         create = functools.partial(domains.create, xml=xml, flags=self._start_flags)
         return await self._connection.call(create, lane=Lane.CHANGE, limit_s=START_LIMIT_S, undo=self._undo_start)
+
+    async def _ask(self, question: Callable[[libvirt.virConnect], T]) -> T:
+        """Ask libvirt something that changes nothing, once more where the connection broke meanwhile."""
+        try:
+            return await self._connection.call(question)
+        except ConnectionLost:
+            return await self._connection.call(question)
 
     def _undo_start(self, connection: libvirt.virConnect, vm: Vm) -> None:
         try:

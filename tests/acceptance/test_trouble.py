@@ -54,7 +54,12 @@ def is_done_once(broker: Broker, boots: int) -> None:
 def places_of(secret: bytes, folder: Path) -> list[str]:
     """Return where the secret is seen by others than its vm: in command lines, environments and the node's files."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    processes = [path for name in ("cmdline", "environ") for path in Path("/proc").glob(f"[0-9]*/{name}")]
+    processes = [
+        process / name
+        for process in Path("/proc").glob("[0-9]*")
+        for name in ("cmdline", "environ")
+        if any(bytes(folder.parent) in content_of(process / told) for told in ("cmdline", "environ"))
+    ]
     assert any("console.log" in path.name for path in files), "there is a vm to look at"
     return [str(path) for path in (*files, *processes) if secret in content_of(path)]
 

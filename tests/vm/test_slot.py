@@ -17,6 +17,7 @@ from launcher.node.slot import MARGIN_S, QEMU_OVERHEAD_MIB
 from launcher.slot.sizes import LAUNCHER_MIB
 from tests.support.grid import Broker, Home, free_port
 from tests.support.launching import count_vms_of, short_folder
+from tests.support.verdict_table import Line, note
 from tests.support.waiting import wait_until
 from tests.vm.conftest import DOMAIN
 
@@ -110,6 +111,8 @@ def test_the_program_was_told_and_its_item_given_back_without_an_attempt(ended: 
     assert (item["state"], item.get("attempts", 0)) == ("ready", 0)
     assert item["vm"]["verdict"] == "drained"
     assert "the slot ends at " in item["vm"]["sentence"]
+    state = f"{item['state']}, attempts 0, boots {item['boots']}"
+    note(Line("drained", "the node says that the slot ends soon", state, item["vm"]["sentence"]))
 
 
 def test_the_guest_gave_back_by_itself_and_was_not_waited_for_to_the_last(ended: Ended) -> None:

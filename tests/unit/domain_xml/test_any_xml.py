@@ -159,6 +159,19 @@ def test_a_mangled_machine_is_refused_or_becomes_a_safe_and_valid_vm(
     SCHEMA_OF_LIBVIRT.assertValid(etree.fromstring(output))
 
 
+def test_a_machine_that_is_named_at_its_end_becomes_a_valid_vm() -> None:
+    base, disks = BASES[0]
+    root = copy.deepcopy(base)
+    name = root.find("name")
+    assert name is not None
+    root.append(name)
+    shares = (Share(kind="9p", folder=f"{RUN_FOLDER}/share", tag="vmbroker9p"),)
+    vm = dataclasses.replace(vm_with(disks), shares=shares, has_network=False)
+    output = etree.fromstring(transform(etree.tostring(root), vm, node_with(Accelerator.TCG)))
+    assert output[0].tag == "name"
+    SCHEMA_OF_LIBVIRT.assertValid(output)
+
+
 @given(xml=st.binary(max_size=200))
 @settings(max_examples=100)
 def test_bytes_that_are_no_machine_are_refused_with_a_sentence(xml: bytes) -> None:
