@@ -168,16 +168,24 @@ class Floor:
                 proxy=vm.grant.proxy_url(self._ports[way]),
             )
 
-        socket_path = vm.folder / "port.sock"
-        async with asyncio.timeout(_PORT_LIMIT_S):
-            while not socket_path.exists():  # noqa: ASYNC110 - QEMU makes it, and tells nobody
-                await asyncio.sleep(_PORT_LOOK_S)
-        async with GuestPort(socket_path) as port:
+        async with contextlib.AsyncExitStack() as stack:
+            port = await _connected(stack, vm.folder / "port.sock")
             await port.serve(welcome)
 
     async def _clear(self, vm: PlainVm) -> None:
         self.proxy.dismiss(vm.dispatch.dispatch)
         await asyncio.to_thread(shutil.rmtree, vm.folder)
+
+
+async def _connected(stack: contextlib.AsyncExitStack, socket_path: Path) -> GuestPort:
+    """Connect to a vm's port for as long as the stack is open."""
+    async with asyncio.timeout(_PORT_LIMIT_S):
+        while True:
+            try:
+                return await stack.enter_async_context(GuestPort(socket_path))
+            except (FileNotFoundError, ConnectionRefusedError):
+                # QEMU names the socket before it listens, and tells nobody of either.
+                await asyncio.sleep(_PORT_LOOK_S)
 
 
 @contextlib.asynccontextmanager
