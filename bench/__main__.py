@@ -22,6 +22,7 @@ from bench.plain import floor
 OUT = Path(__file__).parent / "out" / "vm.json"
 GROUPS = ("boots", "many", "idle")
 _LIMIT_S = 1_800
+_FILE_COLUMNS = 160
 _OVERHEAD_MIB = 256
 _MINIMAL_MIB, _TINY_MIB = 256, 16
 
@@ -72,7 +73,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs: to see that it works")
     parser.add_argument("--only", choices=GROUPS, help="one group of figures; bench/out/vm.json is left as it was")
     given = parser.parse_args()
-    console = Console()
+    # In a file or a pipe nobody's window folds the table.
+    console = Console(width=None if sys.stdout.isatty() else _FILE_COLUMNS)
     try:
         figures = asyncio.run(run([given.only] if given.only else GROUPS, QUICK if given.quick else FULL, console))
     except BenchFailed as error:
