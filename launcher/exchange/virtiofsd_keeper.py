@@ -1,41 +1,23 @@
 """Starts virtiofsd as root of a user namespace whose one id is the account's, and ends with it.
 
-It runs as a program of its own (`python -I -S virtiofsd_keeper.py JSON`), standard library only. Root of this node is
-needed to let the namespace change its groups, which virtiofsd insists on; an ordinary user gets a namespace all the
-same, and finds out whether its virtiofsd can do without.
+It runs as a program of its own (`python -I -S virtiofsd_keeper.py JSON`), by the standard library and
+`launcher.kernel` alone. Root of this node is needed to let the namespace change its groups, which virtiofsd insists on;
+an ordinary user gets a namespace all the same, and finds out whether its virtiofsd can do without.
 
 Source: user_namespaces(7), "Defining user and group ID mappings"; prctl(2).
 """
 
-import ctypes
 import json
 import os
 import signal
 import sys
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
-# <linux/sched.h>
-CLONE_NEWNS: Final = 0x00020000
-CLONE_NEWIPC: Final = 0x08000000
-CLONE_NEWUSER: Final = 0x10000000
-CLONE_NEWNET: Final = 0x40000000
-# <linux/mount.h>
-MS_NOSUID: Final = 0x2
-MS_NODEV: Final = 0x4
-MS_NOEXEC: Final = 0x8
-MS_REC: Final = 0x4000
-MS_PRIVATE: Final = 0x40000
-# <linux/prctl.h>
-PR_SET_PDEATHSIG: Final = 1
-PR_SET_NO_NEW_PRIVS: Final = 38
+if __name__ == "__main__":
+    # `-I` and `-S` leave out the folder of our own packages. pathlib would double the start-up time.
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120
 
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _check(result: int, what: str) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+from launcher import kernel
 
 
 def map_ids(pid: int, plan: dict[str, Any]) -> None:
@@ -44,35 +26,31 @@ def map_ids(pid: int, plan: dict[str, Any]) -> None:
         with open(f"/proc/{pid}/setgroups", "w", encoding="ascii") as file:  # noqa: PTH123 - pathlib doubles the start-up time
             file.write("deny")
     for name, number in (("uid_map", plan["uid"]), ("gid_map", plan["gid"])):
-        with open(f"/proc/{pid}/{name}", "w", encoding="ascii") as file:  # noqa: PTH123
+        with open(f"/proc/{pid}/{name}", "w", encoding="ascii") as file:  # noqa: PTH123 - as above
             file.write(f"0 {number} 1")
 
 
 def follow(parent: int, signal_number: int) -> None:
     """Have this process sent the signal when its parent ends; a parent that has ended already is an error."""
-    _check(libc.prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "following the parent process")
+    kernel.follow_parent(signal_number)
     if os.getppid() != parent:
         raise OSError("the parent process has ended")
 
 
 def become_virtiofsd(plan: dict[str, Any], keeper: int, unshared: int, mapped: int) -> NoReturn:
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setresgid(plan["gid"], plan["gid"], plan["gid"])
-        os.setresuid(plan["uid"], plan["uid"], plan["uid"])
-    _check(libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET), "making namespaces")
+    kernel.become(plan["uid"], plan["gid"], [])
+    kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWNET)
     os.write(unshared, b".")
     if not os.read(mapped, 1):
         raise OSError("the ids of the namespace could not be mapped")
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    _check(libc.mount(b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None), "keeping mounts apart")
+    kernel.keep_mounts_apart()
     # virtiofsd keeps a lock file below /run, which is root's.
-    flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    _check(libc.mount(b"tmpfs", b"/run", b"tmpfs", flags, None), "mounting an empty /run")
+    kernel.mount("tmpfs", "/run", "tmpfs", kernel.HARMLESS)
     os.umask(0o077)
     follow(keeper, signal.SIGKILL)
-    _check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "giving up new privileges")
+    kernel.give_up_new_privileges()
     os.execve(plan["argv"][0], plan["argv"], {"PATH": plan["path"], "LC_ALL": "C"})  # noqa: S606 - a fixed program, and no shell
 
 

@@ -1,9 +1,9 @@
 """The keeper: pid 1 of the namespaces in which a launcher's own libvirtd and every QEMU of it live.
 
-It runs as a program of its own (`python -I -S keeper.py JSON`), standard library only, and does four things: it
-unshares the namespaces and forks their pid 1; hides there what the guests must not see; hands the launcher a socket
-that listens *inside*; and starts libvirtd, again when it dies or the launcher says that it does not answer, and
-reaps whatever is orphaned.
+It runs as a program of its own (`python -I -S keeper.py JSON`), by the standard library and `launcher.kernel` alone,
+and does four things: it unshares the namespaces and forks their pid 1; hides there what the guests must not see; hands
+the launcher a socket that listens *inside*; and starts libvirtd, again when it dies or the launcher says that it does
+not answer, and reaps whatever is orphaned.
 
 A libvirtd that died takes no QEMU with it: the next one, in the same namespaces, finds them by what the first one wrote
 of each before it ran. One that dies again and again is given up, and everything with it.
@@ -20,7 +20,6 @@ Source: namespaces(7), pid_namespaces(7), user_namespaces(7).
 """
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -32,22 +31,12 @@ import sys
 import time
 from typing import Any, Final, NoReturn
 
-# <linux/sched.h>
-CLONE_NEWNS: Final = 0x00020000
-CLONE_NEWIPC: Final = 0x08000000
-CLONE_NEWUSER: Final = 0x10000000
-CLONE_NEWPID: Final = 0x20000000
-CLONE_NEWNET: Final = 0x40000000
-# <linux/mount.h>
-MS_NOSUID: Final = 0x2
-MS_NODEV: Final = 0x4
-MS_NOEXEC: Final = 0x8
-MS_BIND: Final = 0x1000
-MS_REC: Final = 0x4000
-MS_PRIVATE: Final = 0x40000
-# <linux/prctl.h>
-PR_SET_PDEATHSIG: Final = 1
-PR_SET_NO_NEW_PRIVS: Final = 38
+if __name__ == "__main__":
+    # `-I` and `-S` leave out the folder of our own packages. pathlib would double the start-up time.
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120
+
+from launcher import kernel
+
 # <linux/sockios.h>, <linux/if.h>
 SIOCGIFFLAGS: Final = 0x8913
 SIOCSIFFLAGS: Final = 0x8914
@@ -68,8 +57,6 @@ NO_NAMESPACES: Final = (
     "for a launcher that runs as root"
 )
 
-libc = ctypes.CDLL(None, use_errno=True)
-
 
 class Refused(Exception):
     """This node or folder does not allow it: trying again changes nothing."""
@@ -83,43 +70,15 @@ class NotUp(RuntimeError):
     """A libvirtd that was started does not listen."""
 
 
-def _check(result: int, what: str) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
-
-
-def _mount(source: str, target: str, kind: str | None, flags: int) -> None:
-    fs_type = kind.encode() if kind else None
-    result = libc.mount(source.encode(), target.encode(), fs_type, ctypes.c_ulong(flags), None)
-    _check(result, f"mounting {source} on {target}")
-
-
-def unshare_namespaces() -> None:
-    """Enter new namespaces; the PID namespace holds for children only."""
-    flags = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
-    uid, gid = os.geteuid(), os.getegid()
-    if uid == 0:
-        _check(libc.unshare(flags), "making namespaces")
-        return
-    _check(libc.unshare(flags | CLONE_NEWUSER), "making namespaces without privileges")
-    # gid_map may be written without privileges only once setgroups is denied: user_namespaces(7).
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:  # noqa: PTH123 - pathlib doubles the start-up time
-            file.write(text)
-
-
 def arrange_mounts(folder: str, *, show_kvm: bool) -> None:
     """Show this PID namespace's processes in /proc, and no /dev/kvm unless it works."""
-    _mount("none", "/", None, MS_REC | MS_PRIVATE)
-    # In a container whose own /proc is masked the kernel refuses a fresh one; libvirt finds its QEMUs without it.
-    with contextlib.suppress(PermissionError):
-        _mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    if not show_kvm and os.path.exists(KVM_DEVICE):  # noqa: PTH110 - as above
+    kernel.keep_mounts_apart()
+    kernel.mount_proc()
+    if not show_kvm and os.path.exists(KVM_DEVICE):  # noqa: PTH110 - pathlib would double the start-up time
         # An unreadable file tells libvirt at once that there is no KVM.
         cover = f"{folder}/no-kvm"
         os.close(os.open(cover, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0))
-        _mount(cover, KVM_DEVICE, None, MS_BIND)
+        kernel.mount(cover, KVM_DEVICE, None, kernel.MS_BIND)
 
 
 def open_listener(port: int) -> socket.socket:
@@ -163,11 +122,8 @@ def start_daemon(plan: dict[str, Any]) -> int:
 def _become_daemon(plan: dict[str, Any]) -> NoReturn:
     os.setsid()
     os.umask(0o077)
-    if os.geteuid() == 0:
-        os.setgroups(plan["groups"])
-        os.setresgid(plan["gid"], plan["gid"], plan["gid"])
-        os.setresuid(plan["uid"], plan["uid"], plan["uid"])
-    _check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "giving up new privileges")
+    kernel.become(plan["uid"], plan["gid"], plan["groups"])
+    kernel.give_up_new_privileges()
     os.execve(plan["argv"][0], plan["argv"], plan["environment"])  # noqa: S606 - a fixed program, and no shell
 
 
@@ -311,7 +267,7 @@ def keep(control: socket.socket, plan: dict[str, Any]) -> None:
             raise Refused(NO_NAMESPACES.format(error=error)) from error
         check_reachable(plan["folder"], plan["uid"], plan["gid"])
         # Not before: a change of the effective uid, as in that check, cancels it (prctl(2)).
-        _check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "following the parent process")
+        kernel.follow_parent()
         with open_listener(plan["listen_port"]) as listener:
             daemon_pid = start_daemon(plan)
             wait_listening(control, daemon_pid, plan["socket"], plan["start_limit_s"])
@@ -330,7 +286,7 @@ def keep(control: socket.socket, plan: dict[str, Any]) -> None:
 def remove_short_name(name: str) -> None:
     """Remove the symbolic link that a killed launcher cannot remove itself."""
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(name)  # noqa: PTH108 - as above
+        os.unlink(name)  # noqa: PTH108 - pathlib would double the start-up time
 
 
 def main() -> int:
@@ -339,7 +295,7 @@ def main() -> int:
     control = socket.socket(fileno=plan["control_fd"])
     control.set_inheritable(False)
     try:
-        unshare_namespaces()
+        kernel.unshare_all()
     except OSError as error:
         tell(control, {"state": "refused", "reason": NO_NAMESPACES.format(error=error)})
         return 1
