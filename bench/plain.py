@@ -27,6 +27,7 @@ from launcher.exchange.port import GuestPort
 from launcher.exchange.proxy import Proxy
 from launcher.hypervisor.account import Account
 from launcher.hypervisor.private_daemon import PROXY_PORT, PrivateDaemon, private_daemon
+from launcher.processes import communicated
 
 Way = Literal["virsh", "qemu"]
 
@@ -259,12 +260,6 @@ async def _run(*command: str) -> None:
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    try:
-        async with asyncio.timeout(_COMMAND_LIMIT_S):
-            said, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    said, _ = await communicated(process, _COMMAND_LIMIT_S)
     if process.returncode != 0:
         raise RuntimeError(f"`{' '.join(command)}` ended with {process.returncode}: {said.decode(errors='replace')}")

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from launcher.doctor.access import may
 from launcher.doctor.findings import Finding, fail, ok, warn
 from launcher.doctor.node import Node
+from launcher.hypervisor.access import may
 from launcher.images import CacheFailed, CacheFolder
 from launcher.node.scratch import MAX_PATH_BYTES, ScratchError, scratch_folder
 

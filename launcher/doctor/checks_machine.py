@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Final
 
 from broker.wire.states import Accelerator
-from launcher.doctor.access import may
 from launcher.doctor.findings import Finding, fail, ok, warn
 from launcher.doctor.node import Node
 from launcher.hypervisor.accelerator import KVM_DEVICE, probe_accelerator
+from launcher.hypervisor.access import may
 from launcher.hypervisor.account import Account
 from launcher.hypervisor.emulator import find_emulator
 from launcher.hypervisor.errors import HypervisorError
 from launcher.hypervisor.private_daemon import SYSTEM_PATH
 from launcher.node_files import node_files
 from launcher.packages import Part, how_to_install
+from launcher.processes import communicated
 
 CPU_INFO: Final = Path("/proc/cpuinfo")
 _VERSION_LIMIT_S: Final = 10.0
@@ -115,13 +116,7 @@ async def _version(program: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *(program, "--version"), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    try:
-        async with asyncio.timeout(_VERSION_LIMIT_S):
-            words, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    words, _ = await communicated(process, _VERSION_LIMIT_S)
     number = re.search(r"\d+(\.\d+)+", words.decode(errors="replace"))
     return f"{program} {number.group() if number else 'tells no version'}"
 

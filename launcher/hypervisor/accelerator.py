@@ -26,6 +26,7 @@ from broker.wire.states import Accelerator
 from launcher.hypervisor.account import Account
 from launcher.hypervisor.errors import HypervisorError, Unavailable
 from launcher.packages import Part, lacks
+from launcher.processes import communicated
 
 INSTRUCTIONS: Final = 20_000_000
 KVM_LIMIT_S: Final = 1.5
@@ -149,14 +150,9 @@ async def _run(program: str, account: Account, descriptor: int, accelerator: str
         extra_groups=None if account.is_own else account.groups,
     )
     try:
-        async with asyncio.timeout(limit_s):
-            _, errors = await process.communicate()
+        _, errors = await communicated(process, limit_s)
     except TimeoutError:
         return _Outcome(False, f"{INSTRUCTIONS:,} instructions took longer than {limit_s:g} s", timed_out=True)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
     text = " ".join(errors.decode(errors="replace").split())[-STDERR_BYTES:]
     return _Outcome(process.returncode == DONE_STATUS, f"QEMU ended with status {process.returncode}: {text}")
 

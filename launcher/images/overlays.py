@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from launcher.images.errors import CacheFailed, cache_failure
 from launcher.packages import Part, lacks
+from launcher.processes import communicated
 
 _TIMEOUT_S: Final = 60
 _PAGE_BYTES: Final = 4_096
@@ -83,13 +84,8 @@ async def _create(overlay: Path, backing: Backing) -> None:
         umask=0o077,
     )
     try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            said, _ = await process.communicate()
+        said, _ = await communicated(process, _TIMEOUT_S)
     except TimeoutError as error:
         raise CacheFailed(f"qemu-img did not make an overlay within {_TIMEOUT_S} s") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
     if process.returncode != 0:
         raise CacheFailed(f"no overlay could be made over {backing.path.name}: {said.decode(errors='replace').strip()}")

@@ -1,14 +1,13 @@
 """What must hold on a node before it takes an item: found out at start, told in one sentence, not at an item's cost."""
 
-import asyncio
+import os
 import shutil
 from pathlib import Path
 
+from launcher.hypervisor.access import may
 from launcher.hypervisor.account import Account
 from launcher.images import CacheFailed
 from launcher.packages import Part, lacks
-
-_TIMEOUT_S = 10
 
 
 async def check_images_usable(account: Account, image: Path) -> None:
@@ -19,19 +18,8 @@ async def check_images_usable(account: Account, image: Path) -> None:
     """
     if shutil.which("qemu-img") is None:
         raise CacheFailed(lacks("qemu-img", Part.QEMU_IMG))
-    if not await _can_read(account, image):
+    if not await may(account, os.R_OK, image):
         raise CacheFailed(
             f"QEMU's account (uid {account.uid}) cannot read {image}: let it pass through every folder of that path, "
             "or name another --cache"
         )
-
-
-async def _can_read(account: Account, path: Path) -> bool:
-    process = await asyncio.create_subprocess_exec(
-        *("test", "-r", str(path)),
-        user=None if account.is_own else account.uid,
-        group=None if account.is_own else account.gid,
-        extra_groups=None if account.is_own else account.groups,
-    )
-    async with asyncio.timeout(_TIMEOUT_S):
-        return await process.wait() == 0

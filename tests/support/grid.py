@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,26 +67,29 @@ class Home:
     @contextmanager
     def running(self, log: Path, *command: str) -> Iterator["subprocess.Popen[bytes]"]:
         """Run a command in the background; SIGTERM at the end, and it must end well, unless a test killed it."""
-        with log.open("ab") as file:
-            process = subprocess.Popen(
-                [str(_BIN / command[0]), *command[1:]],
-                env=self.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-            )
-        try:
+        with running([str(_BIN / command[0]), *command[1:]], log, self.environment()) as process:
             yield process
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                raise
-        assert process.returncode in {0, -signal.SIGKILL}, log.read_text()
+
+
+@contextmanager
+def running(
+    words: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a command for the block; SIGTERM at its end, and it must end well, unless a test killed it."""
+    with log.open("ab") as file:
+        process = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+    assert process.returncode in {0, -signal.SIGKILL}, log.read_text()
 
 
 @dataclass(frozen=True)

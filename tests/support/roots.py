@@ -5,19 +5,17 @@ machine's.
 """
 
 import os
-import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.support.grid import REPOSITORY
+from tests.support.grid import REPOSITORY, running
 
 SHARED: Final = Path("/srv")
 """Where a command in a root sees the folder that it shares with its test."""
 _BUILD_LIMIT_S: Final = 600
-_STOP_S: Final = 60
 # A container's devices, and no /dev/kvm; what is below /proc and /sys is mounted there as it is here.
 _ENTER: Final = """\
 set -e
@@ -55,20 +53,8 @@ def run_in_root(root: Path, shared: Path, *command: str | Path, timeout_s: float
 @contextmanager
 def running_in_root(root: Path, shared: Path, log: Path, *command: str | Path) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a command in the root for the block; SIGTERM at its end, and it must end well."""
-    with log.open("ab") as file:
-        process = subprocess.Popen(_words(root, shared, command), stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-    try:
+    with running(_words(root, shared, command), log) as process:
         yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
-    assert process.returncode == 0, log.read_text()
 
 
 def _words(root: Path, shared: Path, command: Sequence[str | Path]) -> list[str]:

@@ -11,7 +11,6 @@ import pytest
 
 from broker.client.dispatch import DispatchClient
 from broker.client.session import ONCE, Session
-from broker.wire.dispatches import DispatchAnswer, DispatchLimits
 from broker.wire.states import Accelerator, HealthCode, HealthState, Phase, Verdict
 from launcher.node.presence import About, Presence, keep_state_file
 from launcher.node.slot import QEMU_OVERHEAD_MIB, Slot
@@ -20,26 +19,13 @@ from launcher.node.state_file import STATE_FILE, LauncherState, read_state
 from launcher.node.verdicts import Ending
 from launcher.node.vms import Outcome
 from tests.support.api import Api
+from tests.support.dispatches import dispatched
 from tests.support.grid import free_port
 from tests.support.waiting import until
 
 FULL = Ending(Verdict.HOST_ERROR, "the scratch folder is full", HealthCode.DISK_FULL)
 DISPATCH = "11111111-2222-3333-4444-555555555555"
-ANSWER = DispatchAnswer(
-    dispatch=DISPATCH,
-    item="alice/render/1",
-    fence=1,
-    ticket="a-ticket",
-    machine="alice/m",
-    machine_revision=1,
-    domain_xml="",
-    disks={},
-    vcpus=1,
-    memory_mib=100,
-    disk_mib=10,
-    limits=DispatchLimits(boot_ms=1, run_ms=1, first_deadline_ms=1, heartbeat_ms=1),
-    origins=[],
-)
+ANSWER = dispatched(dispatch=DISPATCH)
 
 
 def standing() -> Standing:

@@ -7,11 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from broker.wire.dispatches import DispatchAnswer, DispatchLimits, StagedItem
+from broker.wire.dispatches import DispatchAnswer, StagedItem
 from broker.wire.exchange import ExchangeItem
 from broker.wire.leases import SignedUrl
 from broker.wire.states import Exchange, FailureCode
 from launcher.exchange.folder import ItemFault, input_path, write_item
+from tests.support.dispatches import dispatched
 
 HARD = """it's "two" words; $HOME `id` \\ *\nand a line"""
 INPUT = SignedUrl(url="http://broker/x", target="file:alice/a b.txt")
@@ -32,22 +33,7 @@ def staged(run: str, *, with_input: bool = True, script: str = "", params: dict[
 
 
 def answer() -> DispatchAnswer:
-    return DispatchAnswer(
-        dispatch="d",
-        item="alice/render/17",
-        fence=1,
-        ticket="t",
-        machine="alice/m",
-        machine_revision=1,
-        domain_xml="",
-        disks={},
-        vcpus=1,
-        memory_mib=64,
-        disk_mib=64,
-        limits=DispatchLimits(boot_ms=1, run_ms=60_000, first_deadline_ms=1, heartbeat_ms=1),
-        origins=[],
-        exchange=Exchange.DISK,
-    )
+    return dispatched(item="alice/render/17", exchange=Exchange.DISK)
 
 
 def said_by_program(folder: Path, item: StagedItem) -> list[str]:

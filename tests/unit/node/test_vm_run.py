@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from broker.client.session import ApiError
-from broker.wire.dispatches import DispatchAnswer, DispatchExtended, DispatchLimits, VmEnded
+from broker.wire.dispatches import DispatchExtended, VmEnded
 from broker.wire.problems import ProblemCode, problem
 from broker.wire.states import Accelerator, Instruction, Verdict
 from launcher.exchange.proxy import Proxy
@@ -24,23 +24,10 @@ from launcher.node.slot import Slot
 from launcher.node.verdicts import Ending
 from launcher.node.vm_run import VmRun
 from launcher.node.vms import Outcome
+from tests.support.dispatches import dispatched
 
 DONE = Ending(Verdict.COMPLETED, "the result was accepted")
-ANSWER = DispatchAnswer(
-    dispatch="11111111-2222-3333-4444-555555555555",
-    item="alice/render/1",
-    fence=1,
-    ticket="a-ticket",
-    machine="alice/m",
-    machine_revision=1,
-    domain_xml="",
-    disks={},
-    vcpus=1,
-    memory_mib=100,
-    disk_mib=10,
-    limits=DispatchLimits(boot_ms=60_000, run_ms=60_000, first_deadline_ms=60_000, heartbeat_ms=10),
-    origins=[],
-)
+ANSWER = dispatched()
 
 
 class Stage:

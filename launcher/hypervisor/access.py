@@ -7,6 +7,7 @@ from typing import Final
 
 from launcher.hypervisor.account import Account
 from launcher.interpreter import own_python
+from launcher.processes import communicated
 
 _LIMIT_S: Final = 10.0
 # It becomes the account only when it runs, for that account need not reach this Python's own files.
@@ -34,13 +35,7 @@ async def may(account: Account, mode: int, path: Path) -> bool:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    try:
-        async with asyncio.timeout(_LIMIT_S):
-            said, complaint = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    said, complaint = await communicated(process, _LIMIT_S)
     if process.returncode != 0:
         raise OSError(f"uid {account.uid} cannot be asked about {path}: {complaint.decode(errors='replace')[-200:]}")
     return said.strip() == b"True"
