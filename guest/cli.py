@@ -34,8 +34,8 @@ class Options:
 def read_options(arguments: list[str]) -> Options:
     """Read the command line; exits on `--help`, `--version` and faults."""
     if not arguments:
-        return Options()  # as every vm calls it: argparse would cost a slow guest a tenth of a second
-    import argparse  # noqa: PLC0415 # the reason is above
+        return Options()
+    import argparse  # noqa: PLC0415 # a vm calls without arguments: it would cost a slow guest a tenth of a second
 
     parser = argparse.ArgumentParser(
         prog="vmbroker-guest",
@@ -102,10 +102,10 @@ def _run_on(port: Port, options: Options) -> Exit:
     import asyncio  # noqa: PLC0415 # slow to import: the hello is out by now, and the welcome is read
 
     if welcome.share:
-        from guest.shared import work_by_share  # noqa: PLC0415 # the same, with nothing of aiohttp
+        from guest.shared import work_by_share  # noqa: PLC0415 # slow to import; this way needs nothing of aiohttp
 
         return asyncio.run(work_by_share(welcome.share, options.run_folder, say, port))
-    from guest.pipeline import work  # noqa: PLC0415 # the same, with all of aiohttp
+    from guest.pipeline import work  # noqa: PLC0415 # slow to import, with all of aiohttp
 
     return asyncio.run(work(welcome, options.run_folder, _authorities(welcome), say, port))
 

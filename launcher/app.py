@@ -55,8 +55,8 @@ async def run(settings: Settings, login: Login, ca_pem: str | None) -> None:
     """Run a launcher until SIGTERM or SIGINT, or its slot's end; then its vms are stopped and their items given back.
 
     Raises:
-        HypervisorError, ImageError, ScratchError, CannotBuildGuestDisk: the node does not allow it; the text says
-            what to do.
+        HypervisorError, ImageError, NoRoom, ScratchError, CannotBuildGuestDisk: the node does not allow it; the text
+            says what to do.
         ApiError: the broker refuses this launcher.
     """
     drain = Drain(settings.drain_s)
@@ -264,5 +264,6 @@ def _slot(settings: Settings, facts: SlotFacts, accelerator: Accelerator, abilit
         exchanges=abilities.exchanges,
         drain_s=settings.drain_s,
     )
+    slot.check()
     slot.learn_end(facts.end, time.time())
     return slot

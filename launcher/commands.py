@@ -24,6 +24,7 @@ from launcher.images import ImageError
 from launcher.local.commands import drain, ps
 from launcher.logs import set_up_logs
 from launcher.node.scratch import ScratchError
+from launcher.node.slot import NoRoom
 from launcher.settings import SettingsError, read_settings
 
 app = typer.Typer(
@@ -117,7 +118,7 @@ def run_command(
         _fail(str(error), _USAGE)
     try:
         asyncio.run(run(settings, login, ca_pem))
-    except (CallError, CannotBuildGuestDisk, HypervisorError, ImageError, ScratchError) as error:
+    except (CallError, CannotBuildGuestDisk, HypervisorError, ImageError, NoRoom, ScratchError) as error:
         _fail(str(error), _FAILED)
     except OSError as error:
         _fail(f"the node does not let the launcher work: {error}", _FAILED)

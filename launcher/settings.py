@@ -119,7 +119,10 @@ class Settings(BaseSettings):
         description="https://HOST/FOLDER or file:///FOLDER with files sha256-HEX, where images are looked for first",
     )
     cache: Path = Field(default_factory=default_cache, description="folder of images, shared by launchers")
-    scratch: Path = Field(Path("/tmp"), description="folder for what dies with the launcher; keep its path short")  # noqa: S108
+    scratch: Path = Field(
+        Path("/tmp"),  # noqa: S108 - the folder made there is of a name that nobody can foresee, and 0700 but for passing
+        description="folder for what dies with the launcher; keep its path short",
+    )
     account: str | None = Field(None, description="account QEMU runs under when the launcher is root")
     trusted_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -214,7 +217,7 @@ class Settings(BaseSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes all sources by name
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=_site_toml())
 

@@ -54,7 +54,7 @@ class _Group(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 # as the base class has it
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 # the same
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 # as the base class has it
         if cmd_name in self.commands or cmd_name not in COMMANDS:
             return self.commands.get(cmd_name)
         return TyperCommand(cmd_name, help=COMMANDS[cmd_name].line)

@@ -19,7 +19,7 @@ class Proof(StrEnum):
 
     NOTHING = "nothing"
     TOKEN = "token"  # noqa: S105 # the name of a kind of proof
-    TOKEN_OR_SIGNATURE = "token, or a signed address"  # noqa: S105 # the same
+    TOKEN_OR_SIGNATURE = "token, or a signed address"  # noqa: S105 # the name of a kind of proof
     TICKET = "ticket in the body"
     LEASE = "lease token"
 

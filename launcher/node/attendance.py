@@ -109,9 +109,12 @@ class Attendance:
         """Wait until the broker has the guest's last word, which may still be on its way; at most `limit_s`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
-                # The broker is asked: no event to wait for.
-                while (told := await self._ask()) is None or told.state == ItemState.RUNNING:  # noqa: ASYNC110
+                while await self._is_running():  # noqa: ASYNC110 - the broker has to be asked: no event to wait for
                     await asyncio.sleep(_LAST_WORD_LOOK_S)
+
+    async def _is_running(self) -> bool:
+        told = await self._ask()
+        return told is None or told.state == ItemState.RUNNING
 
     def _never_claimed(self) -> Ending:
         seconds = self._answer.limits.boot_ms // 1000

@@ -17,7 +17,6 @@ import structlog
 
 from broker.client.dispatch import DispatchClient
 from broker.client.session import ONCE, ApiError, CallError, Patience
-from broker.wire.dispatches import Room
 from broker.wire.launchers import LauncherReport
 from launcher.node.standing import Standing
 from launcher.node.state_file import MAX_VMS, LauncherState, started_ticks, write_state
@@ -111,7 +110,7 @@ def _report(standing: Standing, about: About) -> LauncherReport:
     return LauncherReport(
         node=about.node_name,
         client=about.client,
-        total=standing.total or _nothing(standing),
+        total=standing.total,
         free=standing.room(),
         vms=len(standing.vms),
         health=standing.health,
@@ -119,11 +118,6 @@ def _report(standing: Standing, about: About) -> LauncherReport:
         contact=about.contact,
         users=about.users,
     )
-
-
-def _nothing(standing: Standing) -> Room:
-    slot = standing.slot
-    return Room(vcpus=0, memory_mib=0, disk_mib=0, accelerator=slot.accelerator, exchanges=slot.exchanges)
 
 
 def _state(standing: Standing, about: About, began: datetime) -> LauncherState:

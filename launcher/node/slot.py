@@ -19,6 +19,10 @@ LEAST_S = 30.0
 """What is left before the drain and is less than this is of no use to any vm."""
 
 
+class NoRoom(Exception):
+    """Not even one vm has room in the slot; the text says what to do."""
+
+
 class Slot:
     """Room for vms, handed out and taken back.
 
@@ -78,21 +82,40 @@ class Slot:
 
     def room(self) -> Room | None:
         """Return what one more vm could get, or None when there is no room for any, or no time."""
-        memory_mib = self.free_memory_mib - QEMU_OVERHEAD_MIB
+        return None if self.is_late or self.free_vms < 1 or self._short() else self.free()
+
+    def free(self) -> Room:
+        """Return what is free, however little and late it is."""
         left_s = self.left_s()
-        if self.is_late:
-            return None
-        if self.free_vms < 1 or self.free_vcpus < 1 or memory_mib < 1 or self.free_disk_mib < 1:
-            return None
         return Room(
             vcpus=self.free_vcpus,
-            memory_mib=memory_mib,
+            memory_mib=self.free_memory_mib - QEMU_OVERHEAD_MIB,
             disk_mib=self.free_disk_mib,
             accelerator=self.accelerator,
             exchanges=self.exchanges,
             time_left_ms=None if left_s is None else int(left_s * 1000),
             drain_ms=0 if left_s is None else int(self._drain_s * 1000),
         )
+
+    def check(self) -> None:
+        """Return when an empty slot has room for a vm.
+
+        Raises:
+            NoRoom: It has none.
+        """
+        if short := self._short():
+            raise NoRoom(
+                f"no vm has room in this slot, which has no {' and no '.join(short)}: `launcher doctor` tells why"
+            )
+
+    def _short(self) -> list[str]:
+        sizes = {
+            "vcpus": self.free_vcpus,
+            f"memory beyond the {QEMU_OVERHEAD_MIB} MiB that QEMU itself takes": self.free_memory_mib
+            - QEMU_OVERHEAD_MIB,
+            "disk": self.free_disk_mib,
+        }
+        return [name for name, size in sizes.items() if size < 1]
 
     def told(self) -> dict[str, str | int]:
         """Return what is free, for the log."""

@@ -34,7 +34,7 @@ class Standing:
         self.changes = 0
         self._health = NodeHealth(_now_s())
         self._logged = HealthState.HEALTHY
-        self._total = slot.room()
+        self._total = slot.free()
         self._changed = asyncio.Event()
 
     @property
@@ -43,12 +43,9 @@ class Standing:
         return self._health.told(_now_s(), datetime.now(UTC))
 
     @property
-    def total(self) -> Room | None:
-        """What one vm could get when no other runs; None where that is nothing."""
-        now = self.slot.room()
-        if self._total is None or now is None:
-            return self._total
-        return msgspec.structs.replace(self._total, time_left_ms=now.time_left_ms)
+    def total(self) -> Room:
+        """What one vm could get when no other runs."""
+        return msgspec.structs.replace(self._total, time_left_ms=self.slot.free().time_left_ms)
 
     def room(self) -> Room | None:
         """Return what one more vm may get now; None when there is no room, or the node is not well enough."""

@@ -39,7 +39,7 @@ class LauncherState(Message, frozen=True, kw_only=True):
     since: str
     written_at: str
     health: Health
-    total: Room | None
+    total: Room
     """What one vm could get when no other runs."""
     free: Room | None
     vm_count: int

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from launcher.doctor import checks_broker, checks_folders, checks_machine, checks_vms
-from launcher.hypervisor.access import may
 from launcher.doctor.findings import Finding, Level, Point, PointFinding, look_at
 from launcher.doctor.node import Node
 from launcher.doctor.points import POINTS
+from launcher.hypervisor.access import may
 from launcher.hypervisor.account import Account
 from launcher.images import CacheFolder
 from tests.support.api import Api

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from broker.wire.dispatches import Room
 from broker.wire.launchers import Health
-from broker.wire.states import Phase
+from broker.wire.states import Accelerator, Phase
 from launcher.local.launchers import CannotSignal, find_launchers, process_of
 from launcher.node.scratch import LOCK_FILE, PREFIX, scratch_folder
 from launcher.node.state_file import MAX_STATE_BYTES, STATE_FILE, LauncherState, started_ticks, write_state
@@ -104,7 +105,7 @@ def state_of(process: "subprocess.Popen[bytes]", ticks: int | None = None) -> La
         since="2026-01-01T00:00:00+00:00",
         written_at="2026-01-01T00:00:00+00:00",
         health=Health(),
-        total=None,
+        total=Room(vcpus=1, memory_mib=1, disk_mib=1, accelerator=Accelerator.TCG),
         free=None,
         vm_count=1,
         vms=[VmSeen(dispatch=EVIL, item=EVIL, phase=Phase.BOOTING, since=EVIL, vcpus=1, memory_mib=1)],

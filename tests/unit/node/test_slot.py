@@ -1,5 +1,7 @@
+import pytest
+
 from broker.wire.states import Accelerator
-from launcher.node.slot import LEAST_S, MARGIN_S, QEMU_OVERHEAD_MIB, Slot
+from launcher.node.slot import LEAST_S, MARGIN_S, QEMU_OVERHEAD_MIB, NoRoom, Slot
 from launcher.slot import Fact
 
 NOW_S = 1_795_000_000.0
@@ -43,6 +45,12 @@ def test_no_room_is_offered_when_any_part_of_it_is_gone() -> None:
     with slot.taken(vcpus=1, memory_mib=512, disk_mib=1):
         assert slot.room() is None
     assert Slot(vms=1, vcpus=1, memory_mib=QEMU_OVERHEAD_MIB, disk_mib=1, accelerator=Accelerator.TCG).room() is None
+
+
+def test_a_slot_without_room_for_any_vm_says_what_it_has_none_of() -> None:
+    Slot(vms=1, vcpus=1, memory_mib=QEMU_OVERHEAD_MIB + 1, disk_mib=1, accelerator=Accelerator.TCG).check()
+    with pytest.raises(NoRoom, match="has no memory beyond the 220 MiB that QEMU itself takes and no disk: "):
+        Slot(vms=1, vcpus=1, memory_mib=QEMU_OVERHEAD_MIB, disk_mib=0, accelerator=Accelerator.TCG).check()
 
 
 def test_the_room_lasts_until_the_drain_and_no_clock_that_is_set_moves_it() -> None:
