@@ -42,7 +42,6 @@ SILENCE_LIMIT_S: Final = 30.0
 LOOK_LIMIT_S: Final = 30.0
 DESTROY_LIMIT_S: Final = 30.0
 DESTROY_TRIES: Final = 3
-DESTROY_AGAIN_S: Final = (5.0, 10.0, 20.0, 40.0, 60.0)
 BUTTON_LIMIT_S: Final = 10.0
 # The event that a VM was destroyed, before another of its UUID is started.
 REPLACED_LIMIT_S: Final = 10.0
@@ -79,7 +78,6 @@ class Hypervisor:
         self._watches = Watches()
         self._silence = Silence()
         self._restarts = Restarts(restart, self._silence)
-        self._destroying: dict[str, asyncio.Task[None]] = {}
         # Not VALIDATE: the schema wants an order of elements that neither libvirt nor older exports keep.
         self._start_flags = libvirt.VIR_DOMAIN_START_AUTODESTROY if autodestroy else libvirt.VIR_DOMAIN_NONE
         self._connection = Connection(
@@ -135,30 +133,13 @@ class Hypervisor:
         To be called for each VM that was to start, however it ended: what is left of it in the log folder goes with it.
 
         Raises:
-            Unavailable: It may still run: it could not be destroyed several times over, nor after libvirtd, if that can
-                be, was started again. It is tried on, until this is closed.
+            Unavailable: It may still run, and is the caller's to destroy again: it could not be several times over, nor
+                after libvirtd, if that can be, was started again.
         """
         self._watches.of(uuid).is_to_go = True
-        try:
-            await self._pull_plug(uuid)
-        except Unavailable as error:
-            if uuid not in self._destroying:
-                log.warning("vm_not_destroyed", dispatch=uuid, reason=str(error))
-                self._destroying[uuid] = asyncio.create_task(self._go_on_destroying(uuid))
-            raise
-        await self._remove_log(uuid)
-
-    async def _go_on_destroying(self, uuid: str) -> None:
-        tries = 0
-        while True:
-            await asyncio.sleep(DESTROY_AGAIN_S[min(tries, len(DESTROY_AGAIN_S) - 1)])
-            tries += 1
-            with contextlib.suppress(Unavailable):
-                await self._try_to_pull(uuid)
-                break
-        log.warning("vm_destroyed_at_last", dispatch=uuid, tries=tries)
-        del self._destroying[uuid]
-        await self._remove_log(uuid)
+        await self._pull_plug(uuid)
+        if self._logs is not None:
+            await asyncio.to_thread(self._logs.remove, uuid)
 
     async def _pull_plug(self, uuid: str) -> bool:
         """Destroy it, if need be by a libvirtd that is started again for it; returns whether there was one."""
@@ -183,10 +164,6 @@ class Hypervisor:
             else:
                 return True
         raise AssertionError("the last try returns or raises")
-
-    async def _remove_log(self, uuid: str) -> None:
-        if self._logs is not None:
-            await asyncio.to_thread(self._logs.remove, uuid)
 
     async def list_vms(self, metadata_namespace: str | None = None) -> list[Vm]:
         """List the running VMs, or those of them that carry a metadata element of this namespace."""
@@ -252,9 +229,6 @@ class Hypervisor:
 
     async def close(self) -> None:
         """Close the connection; with `autodestroy` libvirt then destroys every VM started over it."""
-        for task in self._destroying.values():
-            task.cancel()
-        await asyncio.gather(*self._destroying.values(), return_exceptions=True)
         await self._restarts.close()
         await self._connection.close()
 
