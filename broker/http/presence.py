@@ -28,7 +28,6 @@ from broker.wire.launchers import (
     ListedState,
 )
 from broker.wire.problems import ProblemCode
-from broker.wire.states import Instruction
 
 _PAGE_LAUNCHERS = 100
 _READ_LAUNCHERS = 500
@@ -49,7 +48,7 @@ async def put_launcher(call: Call) -> web.Response:
         )
     launcher = speaker(call, call.request.match_info["name"])
     await call.services.store.report_launcher(launcher, report, str(call.who.scopes))
-    return json_answer(LauncherTold(instruction=Instruction.CONTINUE, next_ms=call.services.deadlines.heartbeat_ms))
+    return json_answer(LauncherTold(next_ms=call.services.deadlines.heartbeat_ms))
 
 
 async def delete_launcher(call: Call) -> web.Response:

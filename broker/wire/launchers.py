@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from broker.wire.dispatches import Room
 from broker.wire.kinds import Message
-from broker.wire.states import HealthCode, HealthState, Instruction
+from broker.wire.states import HealthCode, HealthState
 
 MAX_LABELS = 32
 MAX_LABEL_CHARS = 128
@@ -55,9 +55,8 @@ class LauncherReport(Message, frozen=True, kw_only=True):
 
 
 class LauncherTold(Message, frozen=True, kw_only=True):
-    """The answer to a report: when the next is due. `instruction` is `continue`: a launcher is ended on its node."""
+    """The answer to a report: when the next is due."""
 
-    instruction: Instruction
     next_ms: int
 
 

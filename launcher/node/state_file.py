@@ -67,21 +67,8 @@ def write_state(scratch: Path, state: LauncherState) -> None:
         raise
 
 
-def read_state(scratch: Path) -> LauncherState | None:
-    """Return what the launcher of this folder wrote; None when it is not there, or is nothing that a launcher writes.
-
-    Raises:
-        OSError: the folder is not there, a link, or another account's.
-    """
-    folder = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        return read_state_in(folder)
-    finally:
-        os.close(folder)
-
-
 def read_state_in(folder: int) -> LauncherState | None:
-    """Do as `read_state`, of a folder that is open."""
+    """Return what the launcher of an open folder wrote; None when there is nothing that a launcher writes."""
     try:
         descriptor = open_in(folder, STATE_FILE)
     except OSError:

@@ -15,7 +15,7 @@ from broker.wire.states import Accelerator, HealthCode, HealthState, Phase, Verd
 from launcher.node.presence import About, Presence, keep_state_file
 from launcher.node.slot import QEMU_OVERHEAD_MIB, Slot
 from launcher.node.standing import Standing
-from launcher.node.state_file import STATE_FILE, LauncherState, read_state
+from launcher.node.state_file import STATE_FILE, LauncherState, read_state_in
 from launcher.node.verdicts import Ending
 from launcher.node.vms import Outcome
 from tests.support.api import Api
@@ -115,14 +115,21 @@ async def written(tmp_path: Path) -> AsyncIterator[tuple[Standing, Path]]:
 async def test_the_state_file_follows_each_vm_and_is_its_accounts_alone(written: tuple[Standing, Path]) -> None:
     stands, folder = written
 
+    def read() -> LauncherState | None:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            return read_state_in(descriptor)
+        finally:
+            os.close(descriptor)
+
     async def says(phases: list[Phase]) -> bool:
-        state = read_state(folder)
+        state = read()
         return state is not None and [vm.phase for vm in state.vms] == phases
 
     with stands.taken(ANSWER) as note_phase:
         note_phase(Phase.BOOTING)
         await until(lambda: says([Phase.BOOTING]), "the vm is in the file")
-        state = read_state(folder)
+        state = read()
         assert isinstance(state, LauncherState)
         assert (state.pid, state.vms[0].item, state.vm_count) == (os.getpid(), "alice/render/1", 1)
     await until(lambda: says([]), "the vm is out of the file")
