@@ -10,6 +10,7 @@ from rich.table import Table
 
 from broker.cli import showing
 from broker.cli.acting import Acting, act
+from broker.wire.jobs import JobsView
 from broker.wire.kinds import in_full
 from broker.wire.launchers import Health, LauncherView, ListedState
 from broker.wire.states import HealthState
@@ -34,7 +35,7 @@ def launchers(
     ] = None,
     output: Annotated[OutputFormat, typer.Option("--output", "-o", help="How to show them.")] = OutputFormat.TABLE,
 ) -> None:
-    """Show the launchers of the last day: those that are there first, and why a node is not well.
+    """Show the launchers of the last day: those that are there first, and why a node is not well; and launcher jobs.
 
     The operator sees all of them, whoever else those that would serve them.
     """
@@ -47,6 +48,8 @@ async def _launchers(acting: Acting, state: ListedState | None, output: OutputFo
     match output:
         case OutputFormat.TABLE:
             print_launchers(console, views, state)
+            if state is None:
+                print_jobs(console, await acting.researcher.launcher_jobs())
         case OutputFormat.JSON:
             console.file.write(msgspec.json.encode([in_full(view) for view in views]).decode() + "\n")
 
@@ -69,6 +72,25 @@ def print_launchers(console: Console, views: list[LauncherView], state: ListedSt
     for view in views:
         if sentence := _trouble(view):
             console.print(f"{showing.plain(view.launcher)}: {sentence}")
+
+
+def print_jobs(console: Console, jobs: list[JobsView]) -> None:
+    """Show what submitters told of their launcher jobs, if any did."""
+    if not jobs:
+        return
+    table = showing.table(
+        "launcher jobs of", "in", "queued", "running", "held", "told", right=("queued", "running", "held")
+    )
+    for view in jobs:
+        report = view.report
+        place = f"{report.kind.value}, {showing.plain(report.place)}"
+        told = f"{showing.duration(showing.since(view.told_at))} ago"
+        counts = (str(count) if count else "-" for count in (report.queued, report.running, report.held))
+        table.add_row(showing.plain(view.jobs), place, *counts, told)
+    console.print(table)
+    for view in jobs:
+        if view.report.sentence:
+            console.print(f"{showing.plain(view.jobs)}: {showing.plain(view.report.sentence)}", soft_wrap=True)
 
 
 def _table(columns: tuple[str, ...], rows: list[dict[str, str]]) -> Table:

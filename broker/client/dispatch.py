@@ -15,6 +15,7 @@ from broker.wire.dispatches import (
     VmEnded,
     VmEvent,
 )
+from broker.wire.jobs import DemandPage, JobsReport
 from broker.wire.launchers import LauncherReport, LauncherTold
 
 _KEY_KNOWN_S = 3_300.0
@@ -94,3 +95,16 @@ class DispatchClient:
         return await self._session.call(
             "POST", f"/v1/dispatches/{dispatch}/end", body=end, answer=VmEnded, patience=patience
         )
+
+    async def demand(self, *, patience: Patience | None = None) -> DemandPage:
+        """Return what is ready for launchers of this token."""
+        return await self._session.call("GET", "/v1/demand", answer=DemandPage, patience=patience)
+
+    async def tell_jobs(self, name: str, report: JobsReport, *, patience: Patience | None = None) -> None:
+        """Tell what became of the launcher jobs of a submitter, by its own name; kept for a day."""
+        body = msgspec.json.encode(report)
+        await self._session.send("PUT", f"/v1/launcher-jobs/{name}", body=body, patience=patience)
+
+    async def forget_jobs(self, name: str, *, patience: Patience | None = None) -> None:
+        """Say that a submitter has no jobs any more; idempotent."""
+        await self._session.send("DELETE", f"/v1/launcher-jobs/{name}", patience=patience)

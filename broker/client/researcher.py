@@ -12,6 +12,7 @@ from broker.wire.accounts import WhoAmI
 from broker.wire.events import Event
 from broker.wire.files import ResultLine
 from broker.wire.items import CHUNK_ITEMS, CancelledItem, ItemPage, ItemView, NewItem, Pushed
+from broker.wire.jobs import JobsPage, JobsView
 from broker.wire.launchers import LauncherPage, LauncherView, ListedState
 from broker.wire.machines import MachineDefinition, MachineReaders, MachineView
 from broker.wire.names import ItemRef, MachineRef, StreamRef
@@ -125,6 +126,10 @@ class Researcher:
             if page.cursor is None:
                 return
             query["cursor"] = page.cursor
+
+    async def launcher_jobs(self) -> list[JobsView]:
+        """Return what submitters of launcher jobs told in the last day, as far as the token may see it."""
+        return (await self._get("/v1/launcher-jobs", JobsPage)).jobs
 
     async def results(self, ref: StreamRef) -> AsyncIterator[ResultLine]:
         """Yield the results of done and held items as they are now."""

@@ -60,7 +60,7 @@ async def delete_launcher(call: Call) -> web.Response:
 async def list_launchers(call: Call) -> web.Response:
     """Send a page of the launchers that the token may see, those that are there first."""
     query = call.query("state", "cursor", "limit")
-    _check_may_look(call.who)
+    check_may_look(call.who)
     wanted = query.get("limit", str(_PAGE_LAUNCHERS))
     if not _COUNT.fullmatch(wanted) or not 1 <= int(wanted) <= limit("page_items"):
         raise Rejected(ProblemCode.BAD_REQUEST, f"limit is a number from 1 to {limit('page_items')}")
@@ -88,7 +88,12 @@ def _listed_as(view: LauncherView) -> str:
     return ListedState.GONE if view.is_gone else view.report.health.state
 
 
-def _check_may_look(who: Principal) -> None:
+def check_may_look(who: Principal) -> None:
+    """Check that the token is an operator's, a site's, or of somebody whose items may run.
+
+    Raises:
+        Rejected: `forbidden`.
+    """
     if who.may(Authority.ADMIN) or who.scopes.name(Authority.DISPATCH) or who.may(Authority.READ, who.subject):
         return
     wanted = f"{Authority.READ}:/{who.subject}"

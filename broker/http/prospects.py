@@ -9,7 +9,9 @@ import asyncio
 from broker.domain import deadlines, placement
 from broker.domain.canary import CANARIES
 from broker.http.call import Services
+from broker.http.launcher_jobs import serves as would_serve
 from broker.http.presence import serves
+from broker.http.queued_launchers import awaited
 from broker.store import Prospect
 from broker.wire.dispatches import Room
 from broker.wire.items import ItemView, Reason
@@ -27,6 +29,8 @@ _WORDS = {
     HealthState.DRAINING: "draining",
 }
 """States in which a launcher asks for nothing."""
+_MORE_MAY_COME = frozenset({"not_served", "nodes_not_well", "launchers_busy", "needs_unmet"})
+"""Reasons that other launchers may mend."""
 
 
 async def waits_for(services: Services, item: ItemView) -> Reason:
@@ -48,7 +52,20 @@ async def waits_for(services: Services, item: ItemView) -> Reason:
     waiting, largest = (
         [offer.as_of(now_s).request.room for offer in offers if offer.serves(ref.user)] for offers in (offered, known)
     )
-    return reason_of(prospect, waiting, largest, nobody_asks(ref.user, len(prospect.launchers), list(there.values())))
+    jobs = awaited([each for each in await services.store.known_jobs() if would_serve(each, ref.user)])
+    reason = reason_of(prospect, waiting, largest, nobody_asks(ref.user, len(prospect.launchers), list(there.values())))
+    return with_jobs(reason, jobs)
+
+
+def with_jobs(reason: Reason, jobs: Reason | None) -> Reason:
+    """Return the reason with what is known of launcher jobs behind it; of one that says no more, those come first."""
+    if jobs is None:
+        return reason
+    if reason.code == "no_launcher":
+        return Reason(code=jobs.code, sentence=f"no launcher has been heard of lately; {jobs.sentence}")
+    if reason.code in _MORE_MAY_COME:
+        return Reason(code=reason.code, sentence=f"{reason.sentence}; {jobs.sentence}")
+    return reason
 
 
 def nobody_asks(user: str, present: int, nodes: list[Health]) -> Reason | None:

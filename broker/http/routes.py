@@ -14,6 +14,7 @@ from broker.http import (
     images,
     install,
     items,
+    launcher_jobs,
     launchers,
     machines,
     presence,
@@ -82,6 +83,7 @@ _IMAGE_PATH = "/v1/images/{digest}"
 _FILE_PATH = "/v1/files/{user}/{path:.+}"
 _DISPATCH_PATH = "/v1/dispatches/{dispatch}"
 _LAUNCHER_PATH = "/v1/launchers/{name}"
+_JOBS_PATH = "/v1/launcher-jobs/{name}"
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/healthz", health.healthz, Proof.NOTHING, "the process answers"),
@@ -130,6 +132,10 @@ ROUTES: tuple[Route, ...] = (
     _launcher(f"{_DISPATCH_PATH}/end", launchers.end, "the verdict, and the console's tail"),
     _launcher(_LAUNCHER_PATH, presence.put_launcher, "the launcher is there, and how it and its node are", "PUT"),
     _launcher(_LAUNCHER_PATH, presence.delete_launcher, "the launcher ends", "DELETE"),
+    _launcher("/v1/demand", launcher_jobs.get_demand, "what is ready, by what its vms need", "GET"),
+    _launcher(_JOBS_PATH, launcher_jobs.put_jobs, "what became of a submitter's launcher jobs", "PUT"),
+    _launcher(_JOBS_PATH, launcher_jobs.delete_jobs, "the submitter has none any more", "DELETE"),
+    _person("GET", "/v1/launcher-jobs", launcher_jobs.list_jobs, None, _NONE, "launcher jobs, as submitters told"),
     _person("GET", "/v1/launchers", presence.list_launchers, None, _NONE, "who is there (`?state=&cursor=&limit=`)"),
     _guest("/v1/claim", guests.claim, "ticket and claim key buy the item and a lease", Proof.TICKET),
     _guest("/v1/lease/extend", guests.extend, "push the deadline back; what to do"),

@@ -3,6 +3,7 @@
 from broker.store.answers import Bell, Claimed, Dispatched, EventBatch, Lease, MachineFacts
 from broker.store.clock import Forgotten
 from broker.store.embedded import EmbeddedStore
+from broker.store.launcher_jobs import KnownJobs
 from broker.store.launchers import KnownLauncher
 from broker.store.prospects import Prospect
 from broker.store.store import Store
@@ -14,6 +15,7 @@ __all__ = [
     "EmbeddedStore",
     "EventBatch",
     "Forgotten",
+    "KnownJobs",
     "KnownLauncher",
     "Lease",
     "MachineFacts",

@@ -78,6 +78,16 @@ class RemoveLauncher(NamedTuple):
     launcher: str
 
 
+class ReportJobs(NamedTuple):
+    submitter: str
+    report: str
+    serves: str
+
+
+class RemoveJobs(NamedTuple):
+    submitter: str
+
+
 class Dispatch(NamedTuple):
     user: str
     job: str
@@ -268,6 +278,8 @@ Arguments = (
     | Hear
     | ReportLauncher
     | RemoveLauncher
+    | ReportJobs
+    | RemoveJobs
     | Dispatch
     | Phase
     | ExtendDispatch

@@ -3,7 +3,7 @@
 Every name carries the hash tag `{s0}`, so that an act may touch all it needs in one script. Some names are prefixes:
 a script that learns an item's number, a dispatch's id, a spec's revision or the name of a machine, a launcher or its
 token on its way appends it to `items`, `vms`, `ready_of`, `machines_of` or `machine_streams_of`, `reports` or
-`launchers_of`.
+`launchers_of`, `told_of` or `submitters_of`.
 """
 
 import hashlib
@@ -23,7 +23,9 @@ KEEP_STEP_MS = 60_000
 GONE_STEPS = 1_000
 """How far one act follows a stream's first items that are all forgotten; the next one goes on."""
 LAUNCHER_KEEP_MS = 86_400_000
-"""A launcher unheard of for a day is forgotten."""
+"""A launcher, or a submitter of launcher jobs, unheard of for a day is forgotten."""
+MAX_SUBMITTERS = 200
+"""Submitters of one token; each submission by hand is one."""
 
 
 class KeyKind(NamedTuple):
@@ -91,6 +93,14 @@ KEY_KINDS = (
         "a day",
         "what a launcher last told of itself, when, and the scopes of the token that it told it with",
     ),
+    KeyKind("submitters", "zset", "lasting", "who told of launcher jobs, by the time at which they did last"),
+    KeyKind("submitters:SUBJECT", "zset", "a day", "those of one token, by the same time"),
+    KeyKind(
+        "submitter:LAUNCHER",
+        "hash",
+        "a day",
+        "what a submitter, named as launchers are, told last of its launcher jobs, when, and its token's scopes",
+    ),
     KeyKind("clock", "hash", "lasting", "last tick; until when nothing expires; since when launchers could be heard"),
     KeyKind("vm:DISPATCH", "hash", "lasting", "a vm: size, phases, facts, verdict; goes with its item"),
     KeyKind("push_key:SHA256", "string", "a day", "what a push with this idempotency key was answered"),
@@ -152,6 +162,9 @@ class Keys:
         self.launchers = f"{self._head}launchers"
         self.launchers_of = f"{self._head}launchers:"
         self.reports = f"{self._head}launcher:"
+        self.submitters = f"{self._head}submitters"
+        self.submitters_of = f"{self._head}submitters:"
+        self.told_of = f"{self._head}submitter:"
         self.clock = f"{self._head}clock"
         self.grants = f"{self._head}grants"
         self.ungranted = f"{self._head}ungranted"

@@ -32,21 +32,23 @@ class Prospects(Catalogue):
         """Return what the ready items of a spec revision that is known to be there wait for."""
         spec = await self._spec(ref, revision)
         machine = await self.usable_machine(ref.user, parse_owned(spec.machine, ref.user, "machine"))
-        out = machine is not None and await self._are_canaries_out(ref, revision, machine.revision)
-        return Prospect(spec, machine, out, await self._launchers())
+        out = None if machine is None else await self.canaries_out(ref, revision, machine.revision)
+        return Prospect(spec, machine, out is not None and out >= CANARIES, await self._launchers())
 
-    async def _are_canaries_out(self, ref: StreamRef, revision: int, machine_revision: int) -> bool:
-        """Tell what dispatch.lua would."""
+    async def canaries_out(self, ref: StreamRef, revision: int, machine_revision: int) -> int | None:
+        """Return how many vms are out by which a spec revision is to prove itself; None when it has."""
         proven, kept = await self._server.command(
             "HMGET", self._keys.of_stream(ref).stream, f"proven:{revision}", f"canaries:{revision}"
         )
         of, *dispatches = (kept or "0").split(" ")
-        if int(proven or 0) >= machine_revision or int(of) != machine_revision:
-            return False
+        if int(proven or 0) >= machine_revision:
+            return None
+        if int(of) != machine_revision:
+            return 0
         vms = await self._server.commands(
             [("HMGET", self._keys.vm(DispatchId(dispatch)), "item", "over") for dispatch in dispatches]
         )
-        return sum(item is not None and over is None for item, over in vms) >= CANARIES
+        return sum(item is not None and over is None for item, over in vms)
 
     async def _launchers(self) -> frozenset[str]:
         since_ms = await self._now_ms() - self._deadlines.launcher_grace_ms

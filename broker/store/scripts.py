@@ -15,7 +15,14 @@ from typing import NamedTuple
 
 from broker.domain.canary import CANARIES
 from broker.domain.limits import default
-from broker.store.keys import DISPATCH_KEY_MS, GONE_STEPS, IDEMPOTENCY_MS, KEEP_STEP_MS, LAUNCHER_KEEP_MS
+from broker.store.keys import (
+    DISPATCH_KEY_MS,
+    GONE_STEPS,
+    IDEMPOTENCY_MS,
+    KEEP_STEP_MS,
+    LAUNCHER_KEEP_MS,
+    MAX_SUBMITTERS,
+)
 
 _FIELD = re.compile(r"-- ([A-Z]+) +(.*)")
 _CONTINUED = re.compile(r"-- {2,}(.*)")
@@ -23,6 +30,7 @@ _CONSTANTS = {
     "EVENT_LOG": default("event_log"),
     "CANARIES": CANARIES,
     "LAUNCHERS": default("launchers"),
+    "SUBMITTERS": MAX_SUBMITTERS,
     "IDEMPOTENCY_MS": IDEMPOTENCY_MS,
     "DISPATCH_KEY_MS": DISPATCH_KEY_MS,
     "KEEP_STEP_MS": KEEP_STEP_MS,

@@ -10,17 +10,18 @@ from typing import Self
 
 from broker.domain.deadlines import DEFAULT, Deadlines
 from broker.store.clock import Clock
+from broker.store.demands import Demands
 from broker.store.dispatches import Dispatches
 from broker.store.event_log import EventLog
 from broker.store.items import Items
 from broker.store.keys import Keys
+from broker.store.launcher_jobs import LauncherJobs
 from broker.store.launchers import Launchers
 from broker.store.leases import Leases
-from broker.store.prospects import Prospects
 from broker.store.server import Server
 
 
-class Store(Items, Dispatches, Leases, Launchers, Clock, EventLog, Prospects):
+class Store(Items, Dispatches, Leases, Launchers, LauncherJobs, Clock, EventLog, Demands):
     """A connected store. Every method raises `Unavailable` when the store is away, full or slow."""
 
     @classmethod

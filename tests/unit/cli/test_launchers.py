@@ -4,8 +4,9 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from broker.cli.launchers import print_launchers
+from broker.cli.launchers import print_jobs, print_launchers
 from broker.wire.dispatches import Room
+from broker.wire.jobs import BatchKind, JobsReport, JobsView
 from broker.wire.kinds import in_full
 from broker.wire.launchers import Health, LauncherReport, LauncherView, ListedState
 from broker.wire.states import Accelerator, HealthCode, HealthState
@@ -83,3 +84,25 @@ def test_a_view_in_full_has_its_defaults_and_reads_back() -> None:
     assert (view["is_gone"], view["report"]["health"]["state"], view["report"]["contact"]) == (False, "healthy", "")
     assert in_full(msgspec.structs.replace(VIEW, report=LauncherReport(node="n", total=ROOM)))["report"]["vms"] == 0
     assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(view)), LauncherView) == VIEW
+
+
+def test_launcher_jobs_are_shown_below_with_the_batch_systems_own_words() -> None:
+    report = JobsReport(
+        kind=BatchKind.SLURM, place="hpc", queued=4, held=1, sentence="Slurm's reason is\x1b[31m Resources"
+    )
+    view = JobsView(jobs="site/vmb-0a1b2c3d", told_at="2026-01-01T00:00:00.000Z", report=report)
+    console = Console(file=io.StringIO(), width=100, markup=False, emoji=False, highlight=False)
+    print_jobs(console, [view])
+    assert isinstance(console.file, io.StringIO)
+    head, row, why = (line.rstrip() for line in console.file.getvalue().splitlines())
+    assert head.split() == ["launcher", "jobs", "of", "in", "queued", "running", "held", "told"]
+    assert row.split()[:6] == ["site/vmb-0a1b2c3d", "slurm,", "hpc", "4", "-", "1"]
+    assert why.startswith("site/vmb-0a1b2c3d: Slurm's reason is")
+    assert "\x1b" not in why
+
+
+def test_without_launcher_jobs_nothing_is_shown_of_them() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    print_jobs(console, [])
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue() == ""

@@ -27,6 +27,9 @@ def _built() -> set[str]:
         KEYS.clock,
         KEYS.launcher("local/node1"),
         f"{KEYS.launchers_of}local",
+        KEYS.submitters,
+        f"{KEYS.submitters_of}local",
+        f"{KEYS.told_of}local/vmb-1",
         KEYS.push_key(STREAM, "any key: with anything in it"),
         KEYS.dispatch_key("launcher", "key"),
     }

@@ -19,6 +19,9 @@ SCRIPTS_OF_ACTS = {
 }
 """Which scripts do an act: a phase that a launcher reports extends its dispatch."""
 KEYS_OF_ONE_SCRIPT = {
+    "submitters",
+    "submitters_of",
+    "told_of",
     *("machine", "machines", "machines_of", "images", "readers", "machine_streams", "machine_streams_of"),
     *("grants", "ungranted", "unnamed", "push_key", "dispatch_key", "clock"),
 }

@@ -1,0 +1,97 @@
+"""What is ready, as whoever submits launchers needs to know it."""
+
+import msgspec
+
+from broker.domain.canary import CANARIES
+from broker.wire.jobs import Demand
+from broker.wire.machines import Disk
+from broker.wire.names import ItemRef, MachineRef, StreamRef, UserName
+from broker.wire.states import Accelerator
+from broker.wire.streams import Limits, Needs
+from tests.integration.store.scene import DEFINITION, FACTS, IMAGE, RENDER, SPEC, Scene
+
+BOBS = StreamRef(UserName("bob"), "mc")
+SECOND = StreamRef(RENDER.user, "second")
+
+
+async def demands(scene: Scene, serves: frozenset[str] | None = None) -> list[Demand]:
+    page = await scene.store.demand(lambda user: serves is None or user in serves)
+    assert not page.is_cut
+    return page.demands
+
+
+async def ready(scene: Scene) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for demand in await demands(scene):
+        found[demand.user] = found.get(demand.user, 0) + demand.ready
+    return found
+
+
+async def test_items_of_streams_that_need_the_same_are_told_together(scene: Scene) -> None:
+    await scene.push(3)
+    await scene.set_up(items=4, ref=SECOND)
+    for ref in (RENDER, SECOND):
+        await scene.prove(ref)
+    [demand] = await demands(scene)
+    assert demand == Demand(
+        user="alice", ready=7, vcpus=1, memory_mib=1_024, disk_mib=SPEC.needs.disk_mib, run_ms=SPEC.limits.run_ms
+    )
+
+
+async def test_what_a_stream_needs_besides_its_machine_tells_items_apart(scene: Scene) -> None:
+    await scene.push(3)
+    await scene.prove()
+    needs = Needs(vcpus="slot", memory_mib=8_192, accelerator=Accelerator.KVM)
+    limits = Limits(boot_ms=60_000, run_ms=120_000)
+    await scene.set_up(msgspec.structs.replace(SPEC, needs=needs, limits=limits), items=2, ref=SECOND)
+    await scene.prove(SECOND)
+    [large] = [demand for demand in await demands(scene) if demand.memory_mib == 8_192]
+    assert (large.ready, large.vcpus, large.accelerator) == (2, 1, Accelerator.KVM)
+    assert (large.boot_ms, large.run_ms) == (60_000, 120_000)
+
+
+async def test_users_whom_the_token_does_not_cover_are_left_out(scene: Scene) -> None:
+    await scene.push(3)
+    await scene.set_up(items=2, ref=BOBS)
+    assert {demand.user for demand in await demands(scene, frozenset({"bob"}))} == {"bob"}
+    assert {demand.user for demand in await demands(scene)} == {"alice", "bob"}
+
+
+async def test_who_was_served_least_lately_comes_first(scene: Scene) -> None:
+    await scene.push(3)
+    await scene.set_up(items=3, ref=BOBS)
+    served = await scene.dispatched()
+    order = [demand.user for demand in await demands(scene)]
+    assert order[-1] == served.item.item.partition("/")[0]
+
+
+async def test_a_stream_that_has_to_prove_itself_wants_no_more_than_its_canaries(scene: Scene) -> None:
+    await scene.push(10)
+    assert await ready(scene) == {"alice": CANARIES}
+    first = await scene.prepared()
+    assert await ready(scene) == {"alice": CANARIES - 1}
+    await scene.dispatched()
+    assert await ready(scene) == {}
+    await scene.claim(first)
+    assert await ready(scene) == {"alice": 8}
+
+
+async def test_nothing_is_wanted_for_items_that_wait_for_no_launcher(scene: Scene) -> None:
+    await scene.prove()
+    assert await ready(scene) == {}
+    await scene.push(2)
+    await scene.store.cancel(ItemRef(RENDER, 1), "alice")
+    assert await ready(scene) == {"alice": 1}
+
+
+async def test_images_that_anybody_may_download_are_named_and_the_brokers_own_are_not(scene: Scene) -> None:
+    public = f"sha256:{'1' * 64}"
+    disks = {
+        "vda": Disk(digest=IMAGE, size_bytes=1_000),
+        "vdb": Disk(digest=public, size_bytes=1_000, url="https://images.example.org/data.qcow2"),
+    }
+    definition = msgspec.structs.replace(DEFINITION, disks=disks)
+    await scene.store.put_machine(MachineRef(RENDER.user, "deb12"), definition, FACTS)
+    await scene.push(1)
+    [demand] = await demands(scene)
+    assert demand.images == (public,)
