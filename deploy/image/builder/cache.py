@@ -1,7 +1,8 @@
-"""Built images and roots, named by the digest of their recipe; one builder at a time, and nothing half-made to be seen.
+"""Built products, named by the digest of their recipe; one builder at a time, and nothing half-made to be seen.
 
 CACHE/images/NAME-DIGEST/disk.qcow2     the image, or:
-                         root/          the folder of a clean root
+                         root/          the folder of a clean root, or what a batch system's programs run of
+                         bin/ sbin/     a batch system's programs
                          inputs/        files for the machine's program, if the recipe makes any
                          recipe.json    what went in and what came out
 """

@@ -34,9 +34,24 @@ def download(suite: str, names: Sequence[str], into: Path, log: Path) -> list[Pa
     Returns:
         The files, below `into`, which this function makes.
     """
+    return _download(suite, names, into, log)
+
+
+def download_closure(suite: str, names: Sequence[str], but: str, into: Path, log: Path) -> list[Path]:
+    """Downloads packages of a Debian suite with all that they depend on, less what `but` matches; needs no privileges.
+
+    `but` is an extended regular expression that a package's whole name matches.
+
+    Returns:
+        The files, below `into`, which this function makes.
+    """
+    return _download(suite, names, into, log, "--with-dependencies", but)
+
+
+def _download(suite: str, names: Sequence[str], into: Path, log: Path, *options: str) -> list[Path]:
     into.mkdir()
     empty = into.with_name(f"{into.name}-apt")
-    hook = shlex.join([str(Path(__file__).with_name("download")), str(into), *names])
+    hook = shlex.join([str(Path(__file__).with_name("download")), *options, str(into), *names])
     run(
         [
             "mmdebstrap",
