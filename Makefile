@@ -2,10 +2,10 @@
 # and says in one line what it does.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node demo test test-vm test-bundle test-large bench-vm check format pictures clean
+.PHONY: help setup setup-node demo test test-vm test-bundle test-large test-grid bench-vm check format pictures clean
 
 VENV := .venv/bin
-EXTRAS := --extra broker --extra launcher
+EXTRAS := --extra broker --extra launcher --extra condor
 # The files that the demo pushes; empty: the alignments that come with the demo's image.
 DEMO_INPUT ?=
 # Such as --quick, or --only idle.
@@ -28,7 +28,7 @@ demo: setup-node ## Three files in, three virtual machines, three results out (d
 test: setup-node ## The tests, on a real store, real libvirt and a few real VMs
 	@deploy/setup/system-packages test
 	@deploy/image/build minimal
-	@$(VENV)/pytest --ignore=tests/vm --numprocesses 2 --dist loadfile
+	@$(VENV)/pytest --ignore=tests/vm --ignore=tests/grid --numprocesses 2 --dist loadfile
 
 test-vm: setup-node ## One real VM for each kind of image and each way in and out of it
 	@deploy/setup/system-packages test guestfs
@@ -45,6 +45,12 @@ test-large: setup-node ## 2 GiB into a VM and 2 GiB out of it, while memory stay
 	@deploy/setup/system-packages test
 	@deploy/image/build minimal
 	@$(VENV)/pytest tests/vm -m large
+
+test-grid: setup-node ## Launchers as jobs of a real HTCondor and a real Slurm, each of an ordinary account
+	@deploy/setup/system-packages test
+	@deploy/image/build slurm & first=$$!; \
+		deploy/image/build minimal htcondor; status=$$?; wait $$first && exit $$status
+	@$(VENV)/pytest tests/grid
 
 bench-vm: setup-node ## What a vm costs beside the same vm without a launcher; on a machine that does nothing else
 	@deploy/image/build minimal

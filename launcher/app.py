@@ -29,6 +29,7 @@ from launcher.images import ImageCache, Mirrors, mirror_folder
 from launcher.images.errors import cache_failure
 from launcher.node.abilities import Abilities, probe_abilities
 from launcher.node.agent import Agent
+from launcher.node.bounds import Bounds
 from launcher.node.budget import Budgets
 from launcher.node.checks import check_images_usable
 from launcher.node.draining import Drain
@@ -54,6 +55,8 @@ _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 async def run(settings: Settings, login: Login, ca_pem: str | None) -> None:
     """Run a launcher until SIGTERM or SIGINT, or its slot's end; then its vms are stopped and their items given back.
 
+    It ends by itself, too, without work for too long or after enough of it, as the settings say.
+
     Raises:
         HypervisorError, ImageError, NoRoom, ScratchError, CannotBuildGuestDisk: the node does not allow it; the text
             says what to do.
@@ -77,7 +80,7 @@ async def run(settings: Settings, login: Login, ca_pem: str | None) -> None:
         telling = background.create_task(presence.keep())
         writing = background.create_task(keep_state_file(node.scratch, standing, about))
         try:
-            refusal = await Agent(node, standing, about).run(drain)
+            refusal = await Agent(node, standing, about, Bounds(settings.idle_s, settings.items)).run(drain)
         finally:
             for task in (serving, looking, guarding, ending, telling, writing):
                 task.cancel()

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import NoReturn
 
 import typer
 from lxml import etree
@@ -22,7 +22,7 @@ from launcher.hypervisor.firmware import read_firmwares
 
 STDIN = "-"
 
-_REFUSED, _USAGE = 1, 2
+_USAGE = 2
 _REMOVABLE = {"cdrom", "floppy"}
 # Stand for what every vm has of its own.
 _RUN_FOLDER = "/RUN-FOLDER"
@@ -30,42 +30,24 @@ _DISPATCH = "00000000-0000-0000-0000-000000000000"
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
-def check_machine(
-    files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Domain XML as `virsh dumpxml` prints it; - is stdin.")
-    ],
-    disk: Annotated[
-        list[str] | None,
-        typer.Option(help="Target that an image is given for, as vda; repeatable; default: every hard disk."),
-    ] = None,
-    diff: Annotated[bool, typer.Option("--diff", help="Show what a vm on this node would get, as a diff.")] = False,
-    accelerator: Annotated[
-        Literal["kvm", "tcg"], typer.Option(help="Whose vm the diff shows: of a node with KVM, or without.")
-    ] = "kvm",
-    nvram: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="The machine's UEFI variables; the diff has the firmware that fits them."),
-    ] = None,
-) -> None:
-    """Tell whether a machine's XML is accepted, what of it a vm will not get, and what is set in it.
-
-    With several files: a line for each.
-    """
+def check(
+    files: list[str], *, disks: list[str] | None, is_diff_shown: bool, accelerator: str, nvram: str | None
+) -> bool:
+    """Print what becomes of each machine's XML; tell whether all are accepted."""
     is_refused = False
     nvram_bytes = None if nvram is None else _size_of(nvram)
     for file in files:
         xml = _read(file)
-        disks = _hard_disks(xml) if disk is None else disk
-        examination = examine(xml, disks)
+        wanted = _hard_disks(xml) if disks is None else disks
+        examination = examine(xml, wanted)
         is_refused = is_refused or bool(examination.refusals)
         for line in [_verdict(file, examination)] if len(files) > 1 else _told(file, examination):
             typer.echo(_printable(line))
-        if diff and not examination.refusals:
-            vm = _vm(examination.accepted(), disks, nvram_bytes)
+        if is_diff_shown and not examination.refusals:
+            vm = _vm(examination.accepted(), wanted, nvram_bytes)
             for line in _difference(file, xml, vm, Accelerator(accelerator)):
                 typer.secho(_printable(line), fg=_COLOURS.get(line[:1]))
-    if is_refused:
-        raise typer.Exit(_REFUSED)
+    return not is_refused
 
 
 def _read(file: str) -> bytes:

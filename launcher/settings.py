@@ -102,6 +102,12 @@ class Settings(BaseSettings):
     drain_s: Annotated[int, Field(ge=0, le=3_600)] = Field(
         30, description="from the word that a vm's program must stop, at SIGTERM or before the slot's end, to its end"
     )
+    idle_s: Annotated[int, Field(ge=10, le=604_800)] | None = Field(
+        None, description="a launcher that has had no vm for so long ends by itself; default: it stays"
+    )
+    items: Positive | None = Field(
+        None, description="most items that this launcher takes in all; then it lets its vms finish, and ends"
+    )
     users: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="whose items this node runs; default: everybody's whom the token covers"
     )

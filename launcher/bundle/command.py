@@ -1,9 +1,8 @@
-"""`launcher bundle`."""
+"""What `launcher bundle` does."""
 
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -15,18 +14,12 @@ _FAILED = 1
 _MIB = 1 << 20
 
 
-def bundle(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The archive to make, a .tar.gz.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
-) -> None:
-    """Make one archive of this launcher that runs on nodes with neither Python nor vmbroker.
-
-    QEMU and libvirt are the node's own. Unpack it there and run vmbroker-VERSION/bin/launcher.
-    """
+def make(output: Path, *, has_condor: bool, force: bool) -> None:
+    """Make the bundle and say what it came to; ends with the status 1 when there is none."""
     # So that what is half made is removed, as at Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        written = make_bundle(output, force=force)
+        written = make_bundle(output, has_condor=has_condor, force=force)
     except CannotBundle as error:
         typer.echo(f"launcher: {error}", err=True)
         raise typer.Exit(_FAILED) from error

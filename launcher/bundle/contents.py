@@ -31,6 +31,9 @@ from launcher.node_files import IN_BUNDLE, node_files
 
 _OURS: Final = "vmbroker"
 _EXTRA: Final = "launcher"
+CONDOR: Final = "htcondor"
+"""HTCondor's bindings: the distribution, and what of it is carried: its own command line is not."""
+_CONDOR_FOLDERS: Final = {"classad2", "htcondor2", "htcondor.libs"}
 _OUR_KINDS: Final = {".lua", ".py", ".service", ".sh", ".typed"}
 _OUR_PACKAGES: Final = ("launcher", "broker.wire", "broker.client")
 
@@ -60,19 +63,26 @@ class Member(NamedTuple):
         return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
 
 
-def list_members(guest_disk: GuestDisk) -> list[Member]:
+def list_members(guest_disk: GuestDisk, *, has_condor: bool = False) -> list[Member]:
     """List every file but the manifest, sorted by path.
+
+    Args:
+        guest_disk: A finished one.
+        has_condor: Carry HTCondor's bindings, too.
 
     Raises:
         CannotBundle, CannotBuildGuestDisk: a part is not installed here.
     """
-    names = sorted(distributions([_OURS], extra=_EXTRA))
+    names = sorted({*distributions([_OURS], extra=_EXTRA), *(_condor() if has_condor else ())})
     sources = [Member(INTERPRETER, interpreter(), is_program=True), *_standard_library(), *_our_packages()]
     for name in names:
         sources += _distribution(name)
     libraries = find_libraries(_binaries(sources))
     loader = LIBRARIES / libraries.loader.name
-    files = {loader.name: libraries.loader, **libraries.files}
+    # What a package brings for itself it finds beside it, by its own RPATH.
+    brought = {source.content for source in sources}
+    found = {name: file for name, file in libraries.files.items() if file not in brought}
+    files = {loader.name: libraries.loader, **found}
     members = [
         *_with_compiled(sources),
         *(Member(LIBRARIES / name, file, is_program=name == loader.name) for name, file in files.items()),
@@ -100,8 +110,13 @@ def _mark(loader: PurePosixPath, guest_disk: GuestDisk) -> bytes:
 
 
 def _binaries(members: list[Member]) -> Iterator[Path]:
+    """List what is to be asked for its libraries. Those in a wheel's own folder are found by whoever loads them alone.
+
+    Source: auditwheel's "repair", which makes `NAME.libs` and the RPATH of a wheel's modules.
+    """
     for member in members:
-        is_binary = member.path == INTERPRETER or SHARED_OBJECT.search(member.path.name)
+        is_wheels_own = member.path.parent.suffix == ".libs"
+        is_binary = member.path == INTERPRETER or (SHARED_OBJECT.search(member.path.name) and not is_wheels_own)
         if is_binary and isinstance(member.content, Path):
             yield member.content
 
@@ -153,8 +168,19 @@ def _node_files() -> Iterator[Member]:
         yield Member(PurePosixPath(IN_BUNDLE) / file.relative_to(top).as_posix(), file)
 
 
+def _condor() -> set[str]:
+    if not any(importlib.metadata.distributions(name=CONDOR)):
+        raise CannotBundle(
+            "HTCondor's bindings are not installed beside this launcher: pip install 'vmbroker[launcher,condor]', or "
+            "leave --condor out"
+        )
+    return distributions([CONDOR])
+
+
 def _distribution(name: str) -> Iterator[Member]:
     for file in importlib.metadata.files(name) or []:
+        if name == CONDOR and file.parts[0] not in _CONDOR_FOLDERS and not file.parts[0].endswith(".dist-info"):
+            continue
         is_metadata = file.parts[0].endswith((".dist-info", ".egg-info"))
         is_wanted = file.name in _KEPT_METADATA if is_metadata else name != _OURS and not _TESTS & set(file.parts)
         if is_wanted and ".." not in file.parts and file.suffix not in _NOT_FOR_RUNNING | {".pth"}:

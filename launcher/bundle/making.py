@@ -1,6 +1,7 @@
 """From this installation to a bundle that has been seen to run."""
 
 import asyncio
+import json
 import os
 import secrets
 import subprocess
@@ -11,21 +12,23 @@ from typing import Final
 from launcher.bundle.archive import Written, write_archive
 from launcher.bundle.contents import list_members
 from launcher.bundle.failure import CannotBundle
-from launcher.bundle.layout import LAUNCHER
-from launcher.carried import carried
+from launcher.bundle.layout import INTERPRETER, LAUNCHER, SITE
+from launcher.carried import MARK, carried
 from launcher.durable import rename_durably
 from launcher.guest_disk import CannotBuildGuestDisk, GuestDisk, ensure_guest_disk
 from launcher.guest_disk.contents import client_version
 
 _UNPACK_LIMIT_S: Final = 300
 _RUN_LIMIT_S: Final = 120
+_LOAD: Final = "import sys; sys.path.append(sys.argv[1]); import htcondor2"
 
 
-def make_bundle(output: Path, *, force: bool = False) -> Written:
+def make_bundle(output: Path, *, has_condor: bool = False, force: bool = False) -> Written:
     """Write the bundle of this launcher to `output`, whole and tried out, or leave everything as it was.
 
     Args:
         output: A file, in a folder that is there.
+        has_condor: Carry HTCondor's bindings, too.
         force: Replace a file that is there.
 
     Raises:
@@ -40,8 +43,8 @@ def make_bundle(output: Path, *, force: bool = False) -> Written:
     try:
         with tempfile.TemporaryDirectory(prefix="vmb-bundle-") as name:
             disk = asyncio.run(ensure_guest_disk(Path(name) / "disk"))
-            written = _write(draft, disk)
-            _check_runs(draft, Path(name) / "unpacked")
+            written = _write(draft, disk, has_condor=has_condor)
+            _check_runs(draft, Path(name) / "unpacked", has_condor=has_condor)
         rename_durably(draft, output)
     except CannotBuildGuestDisk as error:
         raise CannotBundle(str(error)) from error
@@ -69,20 +72,29 @@ def _check_output(output: Path, *, force: bool) -> None:
         raise CannotBundle(f"{output.parent} lets this account make no file: name a file elsewhere")
 
 
-def _write(draft: Path, disk: GuestDisk) -> Written:
+def _write(draft: Path, disk: GuestDisk, *, has_condor: bool = False) -> Written:
     # The folder may be one that others write to, as /tmp: neither a file nor a link of theirs is written to.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(draft, flags, 0o666), "wb") as file:
-        return write_archive(file, _top(), list_members(disk))
+        return write_archive(file, _top(), list_members(disk, has_condor=has_condor))
 
 
-def _check_runs(archive: Path, scratch: Path) -> None:
-    """Unpack it as a node would, and have it say its version without any environment."""
+def _check_runs(archive: Path, scratch: Path, *, has_condor: bool) -> None:
+    """Unpack it as a node would, and have it say its version, and load HTCondor's bindings, without any environment."""
     scratch.mkdir()
     _run(["tar", "-xzf", str(archive), "-C", str(scratch)], _UNPACK_LIMIT_S, None)
     said = _run([str(scratch / _top() / LAUNCHER), "--version"], _RUN_LIMIT_S, {})
     if client_version() not in said.split():
         raise CannotBundle(f"an unpacked copy of the bundle says {said!r} for its version, not {client_version()}")
+    if has_condor:
+        _check_condor(scratch / _top())
+
+
+def _check_condor(top: Path) -> None:
+    """Have an unpacked bundle's interpreter load the bindings."""
+    told = json.loads((top / MARK).read_bytes())
+    python = [str(top / told["loader"]), "--library-path", str(top / told["libraries"]), str(top / INTERPRETER)]
+    _run([*python, "-I", "-S", "-c", _LOAD, str(top / SITE)], _RUN_LIMIT_S, {})
 
 
 def _run(command: list[str], limit_s: float, environment: dict[str, str] | None) -> str:

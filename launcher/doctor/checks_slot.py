@@ -8,9 +8,9 @@ from typing import Final
 
 from launcher.doctor.findings import Finding, fail, ok, warn
 from launcher.doctor.node import Node
-from launcher.node.slot import LEAST_S, MARGIN_S, QEMU_OVERHEAD_MIB
+from launcher.node.slot import LEAST_S, MARGIN_S
 from launcher.settings import slot_of
-from launcher.slot import Fact
+from launcher.slot import QEMU_OVERHEAD_MIB, Fact
 
 _CGROUP: Final = Path("/sys/fs/cgroup")
 _LITTLE_PIDS: Final = 200

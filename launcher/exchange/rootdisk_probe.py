@@ -43,8 +43,7 @@ async def why_unusable(account: Account, emulator: str, cache_folder: Path, scra
     missing = await asyncio.to_thread(why_not_installed, account)
     if missing is not None:
         return missing
-    memory, key = cache_folder / MEMORY_FILE, _circumstances(account, emulator)
-    if _recall(memory) == key:
+    if is_known_to_work(account, emulator, cache_folder):
         return None
     try:
         bounds = Bounds(seconds=_LIMIT_S, environment=guestfs_environment(scratch))
@@ -53,8 +52,16 @@ async def why_unusable(account: Account, emulator: str, cache_folder: Path, scra
         return str(error)
     if ended.status != 0:
         return f"libguestfs cannot start its appliance: {ended.last_words()}"
-    _remember(memory, key)
+    _remember(cache_folder / MEMORY_FILE, _circumstances(account, emulator))
     return None
+
+
+def is_known_to_work(account: Account, emulator: str, cache_folder: Path) -> bool:
+    """Tell whether libguestfs worked since the node booted; it is not tried."""
+    # Without the program there is nothing to remember of it.
+    return shutil.which(PROGRAM, path=SYSTEM_PATH) is not None and _recall(cache_folder / MEMORY_FILE) == (
+        _circumstances(account, emulator)
+    )
 
 
 def _circumstances(account: Account, emulator: str) -> dict[str, str]:

@@ -69,7 +69,7 @@ class _Circumstances:
             boot_id=BOOT_ID.read_text(encoding="ascii").strip(),
             qemu=f"{program} of {Path(program).stat().st_mtime_ns}",
             account=str(account),
-            device=_describe_device(),
+            device=describe_device(),
         )
 
 
@@ -157,7 +157,8 @@ async def _run(program: str, account: Account, descriptor: int, accelerator: str
     return _Outcome(process.returncode == DONE_STATUS, f"QEMU ended with status {process.returncode}: {text}")
 
 
-def _describe_device() -> str:
+def describe_device() -> str:
+    """Return whose /dev/kvm is, and who may use it."""
     try:
         status = KVM_DEVICE.stat()
     except FileNotFoundError:

@@ -24,7 +24,7 @@ from launcher.images.overlays import Backing, Overlays
 from launcher.images.part import Part, opened_part
 from launcher.images.room import Room
 from launcher.images.source import Address, Image, SourceFailed, SourceLied
-from launcher.images.sources import Mirrors, bring_from_owner, copy_file
+from launcher.images.sources import Mirrors, bring, copy_file
 from launcher.images.threads import finish_in_thread
 from launcher.images.verified import Identity, Verified, digest_of
 
@@ -237,8 +237,8 @@ class ImageCache:
             is_copy = theirs is not None and await self._copy_theirs(theirs, image, part)
             if not is_copy:
                 await part.take_over()
-                if not await self._mirrors.bring(image, part):
-                    await bring_from_owner(address, image, part)
+                if await bring(self._mirrors, address, image, part):
+                    self._files.note_public(image)
             # Everybody can use root's where it is. Of two others, each would replace the other's without an end.
             await self._install(part, image, is_for_all=not is_copy or os.geteuid() == 0)
 
@@ -278,9 +278,9 @@ class ImageCache:
         self._files.note_use(image)
         part.seal()
         try:
-            await asyncio.to_thread(rename_durably, part.path, shared if is_for_all else own)
+            await finish_in_thread(rename_durably, part.path, shared if is_for_all else own)
         except (PermissionError, IsADirectoryError):
-            await asyncio.to_thread(rename_durably, part.path, own)
+            await finish_in_thread(rename_durably, part.path, own)
         # The name may be another account's by now, the file that we hashed is not.
         self._verified.note(image.digest, Identity.of(part.descriptor))
 

@@ -1,9 +1,10 @@
 """The cache folder's files, in a folder that other accounts may write to.
 
 `sha256-HEX` is a whole image for everybody, `sha256-HEX.lock` is held by whoever downloads it. `own-UID` is one
-account's alone: its downloads (`sha256-HEX.SIZE.part`), when it last used an image (`sha256-HEX.used`), and images
-whose shared name another account's file occupies. Nothing that another account could have put there is written to, and
-neither a link nor a pipe is opened as if it were an image. What is looked for and removed is so in folders held open:
+account's alone: its downloads (`sha256-HEX.SIZE.part`), when it last used an image (`sha256-HEX.used`), that it had one
+from where anybody may have it (`sha256-HEX.public`), and images whose shared name another account's file occupies.
+Nothing that another account could have put there is written to, and neither a link nor a pipe is opened as if it were
+an image. What is looked for and removed is so in folders held open:
 their owners may exchange what has a folder's name at any moment.
 """
 
@@ -23,7 +24,7 @@ from launcher.images.source import Image
 
 log = structlog.get_logger()
 
-_FILE: Final = re.compile(r"(?P<image>sha256-[0-9a-f]{64})(?:\.(?P<size>[0-9]{1,16})\.part|\.used|\.lock)?\Z")
+_FILE: Final = re.compile(r"(?P<image>sha256-[0-9a-f]{64})(?:\.(?P<size>[0-9]{1,16})\.part|\.used|\.public|\.lock)?\Z")
 _OWN: Final = re.compile(r"own-(?P<uid>0|[1-9][0-9]{0,9})\Z")
 _SAFELY: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -151,6 +152,24 @@ class CacheFolder:
         """Note that the image is used now. Not on the image itself: that would look like a change of it."""
         (self.own / f"{image.file_name}.used").touch(0o644)
 
+    def note_public(self, image: Image) -> None:
+        """Note that the image came from where anybody may have it: its name may be advertised."""
+        (self.own / f"{image.file_name}.public").touch(0o644)
+
+    def public_digests(self, most: int) -> list[str]:
+        """Return the digests of images that are here and that some account had from where anybody may have them.
+
+        At most so many, those last used first.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        with self.opened() as folders:
+            named = [one for one in kept_in(folders) if one.is_image and _is_public(one, folders)]
+            used_s = {one.name: last_used_s(one, folders) for one in named}
+            latest = sorted(used_s, key=lambda name: (-used_s[name], name))[:most]
+            return [name.replace("-", ":") for name in latest]
+
     def parts_of(self, image: Image) -> tuple[int, ...]:
         """Return the sizes of all accounts' downloads of an image: what changes as one goes on."""
         with self.opened() as folders:
@@ -192,6 +211,10 @@ def last_used_s(kept: Kept, folders: list[Folder]) -> float:
             note = os.stat(f"{kept.name}.used", dir_fd=folder.descriptor, follow_symlinks=False)
             times.append(note.st_mtime)
     return max(times)
+
+
+def _is_public(kept: Kept, folders: list[Folder]) -> bool:
+    return any(folder.owner_uid is not None and folder.has(f"{kept.name}.public") for folder in folders)
 
 
 def _make(folder: Path) -> None:

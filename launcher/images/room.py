@@ -72,7 +72,8 @@ class Room:
     def _evict(self, one: Kept) -> None:
         with suppress(FileNotFoundError):
             _unlink(one)
-        (self._folder.own / f"{one.name}.used").unlink(missing_ok=True)
+        for note in ("used", "public"):
+            (self._folder.own / f"{one.name}.{note}").unlink(missing_ok=True)
         log.info("image_evicted", image=one.name, size_mib=one.disk_bytes // _MIB)
 
     def _sentence(self, image: Image, needed: int, missing: int, in_use: int) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from broker.client.session import Session
 
@@ -34,6 +35,12 @@ class Address:
     url: str
     is_foreign: bool = False
     renew: Renew | None = None
+
+    @property
+    def is_public(self) -> bool:
+        """Whether anybody may have what is there. An owner's own address may be signed, and then has a query."""
+        parts = urlsplit(self.url)
+        return self.is_foreign and self.renew is None and not parts.query and "@" not in parts.netloc
 
 
 class SourceFailed(Exception):

@@ -67,6 +67,20 @@ class Mirrors:
             await download(address, image, part, tries=_MIRROR_TRIES, least_bytes_s=_MIRROR_BYTES_S)
 
 
+async def bring(mirrors: Mirrors, address: Address, image: Image, part: Part) -> bool:
+    """Fill `part` from the mirrors or the address; tell whether that is where anybody may have it.
+
+    Raises:
+        BadImage, ImageRefused, ImageUnavailable: as `bring_from_owner`.
+    """
+    # Of bytes that an earlier launcher left whole, nobody is asked: it may have had them by a signed address.
+    is_asked = part.have_bytes < image.size_bytes
+    if await mirrors.bring(image, part):
+        return is_asked
+    await bring_from_owner(address, image, part)
+    return is_asked and address.is_public
+
+
 async def bring_from_owner(address: Address, image: Image, part: Part) -> None:
     """Fill `part` from the address that the machine names.
 

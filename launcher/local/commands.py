@@ -1,4 +1,4 @@
-"""The commands `launcher ps` and `launcher drain`."""
+"""What `launcher ps` and `launcher drain` do."""
 
 import json
 import sys
@@ -6,41 +6,22 @@ import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import NoReturn
 
 import msgspec
 import typer
 
 from launcher.local.launchers import CannotSignal, Found, Process, find_launchers, process_of
 from launcher.local.shown import lines, plain
+from launcher.output import Output
 from launcher.settings import SettingsError, read_settings, stand_in
 
 _FAILED, _USAGE = 1, 2
-Folders = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--scratch",
-        readable=False,
-        help="Where launchers keep their scratch folders; repeatable; default: the setting's.",
-    ),
-]
 
 
-class Output(StrEnum):
-    TEXT = "text"
-    JSON = "json"
-
-
-def ps(
-    scratch: Folders = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="text, or json: a list of launchers.")] = Output.TEXT,
-) -> None:
-    """Show this account's launchers on this node with their health, their slot and their vms; as root, everybody's.
-
-    Launchers in a batch job have a scratch folder of the job's own: name it.
-    """
+def show(scratch: list[Path] | None, output: Output) -> None:
+    """Print the launchers in these folders, or in the setting's."""
     found = find_launchers(_folders(scratch))
     if output is Output.JSON:
         # In ASCII: a folder's name may be of any bytes.
@@ -54,19 +35,9 @@ def ps(
         typer.echo(f"no launcher in {', '.join(map(str, _folders(scratch)))}")
 
 
-def drain(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME…]", help="Names as `launcher ps` shows.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Each launcher that `launcher ps` shows.")] = False,
-    wait: Annotated[
-        int | None, typer.Option(min=0, max=86_400, help="Seconds to wait at most until they are gone.")
-    ] = None,
-    scratch: Folders = None,
-) -> None:
-    """Have launchers take nothing more, give their vms the chance to stop, and end.
-
-    It is what SIGTERM does. A second one, after the first, ends their vms at once.
-    """
-    chosen = _chosen([each for each in find_launchers(_folders(scratch)) if each.is_alive], names or [], every)
+def send_away(names: list[str], *, every: bool, wait_s: int | None, scratch: list[Path] | None) -> None:
+    """Have these launchers drain, and wait for their end so long; ends with the status 1 when one was not told."""
+    chosen = _chosen([each for each in find_launchers(_folders(scratch)) if each.is_alive], names, every)
     has_failed = False
     with ExitStack() as stack:
         told: list[tuple[Found, Process]] = []
@@ -80,7 +51,7 @@ def drain(
             else:
                 typer.echo(f"{plain(found.name)} (process {process.pid}) drains")
                 told.append((found, process))
-        if wait is not None and not _all_gone(told, wait):
+        if wait_s is not None and not _all_gone(told, wait_s):
             has_failed = True
     if has_failed:
         sys.exit(_FAILED)

@@ -60,18 +60,25 @@ async def probe_abilities(account: Account, emulator: str, cache: Path, scratch:
     return Abilities(*(reason is None for reason in wanting.values()))
 
 
-async def why_wanting(account: Account, emulator: str, cache: Path, scratch: Path) -> dict[str, str | None]:
-    """Try every way but the network, as `probe_abilities` does; return why it does not work, None where it does."""
+async def why_wanting(
+    account: Account, emulator: str, cache: Path, scratch: Path, *, has_time: bool = True
+) -> dict[str, str | None]:
+    """Try every way but the network, as `probe_abilities` does; return why it does not work, None where it does.
+
+    Without `has_time`, libguestfs is left out.
+    """
     folder = scratch / "probe"
     folder.mkdir(mode=0o700)
     account.take(folder)
     try:
-        return {
+        wanting = {
             "virtiofs": await virtiofs.why_unusable(account, folder),
             "9p": await _why_no_9p(account, emulator, folder),
             "disk": await disks.why_unusable(account, folder),
-            "rootdisk": await rootdisk_probe.why_unusable(account, emulator, cache, folder),
         }
+        if has_time:
+            wanting["rootdisk"] = await rootdisk_probe.why_unusable(account, emulator, cache, folder)
+        return wanting
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 

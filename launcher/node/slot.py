@@ -9,10 +9,8 @@ from contextlib import contextmanager
 
 from broker.wire.dispatches import Room
 from broker.wire.states import Accelerator, Exchange
-from launcher.slot import Fact
+from launcher.slot import QEMU_OVERHEAD_MIB, Fact
 
-QEMU_OVERHEAD_MIB = 220
-"""QEMU's own memory beside the guest's: 150 to 220 MiB measured under TCG with a 32 MiB translation cache."""
 MARGIN_S = 15.0
 """From the end of a drain's grace to the slot's end: for destroying what still runs, and telling the broker."""
 LEAST_S = 30.0

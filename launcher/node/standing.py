@@ -26,12 +26,14 @@ class Standing:
         slot: what it lends.
         vms: what runs.
         changes: grows with each change; `wait_changed` tells of the next.
+        idle_since_s: since when it has had no vm, by the loop's clock; None while it has one.
     """
 
     def __init__(self, slot: Slot) -> None:
         self.slot = slot
         self.vms = Vms()
         self.changes = 0
+        self.idle_since_s: float | None = _now_s()
         self._health = NodeHealth(_now_s())
         self._logged = HealthState.HEALTHY
         self._total = slot.free()
@@ -67,12 +69,15 @@ class Standing:
         """Hold a vm's share of the slot while the block runs, which notes the vm's phases."""
         with self.slot.taken(vcpus=answer.vcpus, memory_mib=answer.memory_mib, disk_mib=answer.disk_mib):
             self.vms.add(answer, datetime.now(UTC))
+            self.idle_since_s = None
             self._health.taken(answer.dispatch, _now_s())
             self._note_change()
             try:
                 yield lambda phase: self._note_phase(answer.dispatch, phase)
             finally:
                 self.vms.remove(answer.dispatch)
+                if not self.vms:
+                    self.idle_since_s = _now_s()
         self._note_change()
 
     def ended(self, dispatch: str, outcome: Outcome) -> None:

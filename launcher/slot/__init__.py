@@ -4,7 +4,7 @@ Each source is a module that yields what it says, word by word, from the environ
 decides between them. A word that cannot be read is a warning, and passed over: a slot is never lost to it.
 """
 
-from launcher.slot.sizes import Given, SlotFacts, read_late_end, read_slot
+from launcher.slot.sizes import LAUNCHER_MIB, QEMU_OVERHEAD_MIB, Given, SlotFacts, read_late_end, read_slot
 from launcher.slot.words import Fact
 
-__all__ = ["Fact", "Given", "SlotFacts", "read_late_end", "read_slot"]
+__all__ = ["LAUNCHER_MIB", "QEMU_OVERHEAD_MIB", "Fact", "Given", "SlotFacts", "read_late_end", "read_slot"]

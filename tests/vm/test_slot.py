@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from launcher.node.slot import MARGIN_S, QEMU_OVERHEAD_MIB
-from launcher.slot.sizes import LAUNCHER_MIB
+from launcher.node.slot import MARGIN_S
+from launcher.slot import LAUNCHER_MIB, QEMU_OVERHEAD_MIB
 from tests.support.grid import Broker, Home, free_port
 from tests.support.launching import count_vms_of, short_folder
 from tests.support.verdict_table import Line, note

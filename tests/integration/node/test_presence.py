@@ -13,11 +13,12 @@ from broker.client.dispatch import DispatchClient
 from broker.client.session import ONCE, Session
 from broker.wire.states import Accelerator, HealthCode, HealthState, Phase, Verdict
 from launcher.node.presence import About, Presence, keep_state_file
-from launcher.node.slot import QEMU_OVERHEAD_MIB, Slot
+from launcher.node.slot import Slot
 from launcher.node.standing import Standing
 from launcher.node.state_file import STATE_FILE, LauncherState, read_state_in
 from launcher.node.verdicts import Ending
 from launcher.node.vms import Outcome
+from launcher.slot import QEMU_OVERHEAD_MIB
 from tests.support.api import Api
 from tests.support.dispatches import dispatched
 from tests.support.grid import free_port

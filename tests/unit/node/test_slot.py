@@ -1,8 +1,8 @@
 import pytest
 
 from broker.wire.states import Accelerator
-from launcher.node.slot import LEAST_S, MARGIN_S, QEMU_OVERHEAD_MIB, NoRoom, Slot
-from launcher.slot import Fact
+from launcher.node.slot import LEAST_S, MARGIN_S, NoRoom, Slot
+from launcher.slot import QEMU_OVERHEAD_MIB, Fact
 
 NOW_S = 1_795_000_000.0
 

@@ -1,0 +1,188 @@
+"""Slurm: launcher jobs as batch scripts, several at once as an array.
+
+The credential stays in the submission's folder, on a file system that the nodes share; the script, which Slurm keeps
+and shows, names the file. Before the time limit Slurm signals the script alone, which is the launcher by then.
+
+Source: sbatch(1), squeue(1), scancel(1), slurm.conf(5).
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from broker.wire.jobs import BatchKind
+from launcher.batch.errors import Refused
+from launcher.batch.job import Job, JobState, Request
+from launcher.batch.order import Order
+from launcher.batch.programs import directives, said
+from launcher.batch.script import job_script
+from launcher.batch.submission import TAG, Submission, Submissions
+
+_SUBMIT_S: Final = 60.0
+_CALL_S: Final = 30.0
+_AT_ONCE: Final = 200
+_EPOCH: Final = {"SLURM_TIME_FORMAT": "%s"}
+_FIELDS: Final = "%i|%j|%T|%V|%S|%N|%k|%r"
+_STATES: Final = {
+    "PENDING": JobState.QUEUED,
+    "CONFIGURING": JobState.QUEUED,
+    "REQUEUED": JobState.QUEUED,
+    "RUNNING": JobState.RUNNING,
+    "SUSPENDED": JobState.RUNNING,
+    "STAGE_OUT": JobState.ENDING,
+    "COMPLETING": JobState.ENDING,
+    "SIGNALING": JobState.ENDING,
+    "REQUEUE_HOLD": JobState.HELD,
+    "SPECIAL_EXIT": JobState.HELD,
+    "RESV_DEL_HOLD": JobState.HELD,
+}
+"""Every other state is one of a job that has ended. Source: squeue(1), "Job state codes"."""
+_HOLDS: Final = ("JobHeldUser", "JobHeldAdmin", "JobHoldMaxRequeue", "launch failed requeued held")
+_MISSING: Final = (
+    "sbatch, squeue and scancel are not installed here: run this on a machine where jobs are submitted to Slurm"
+)
+
+
+class Slurm:
+    """The cluster that this machine's configuration names."""
+
+    kind = BatchKind.SLURM
+
+    def __init__(self, submissions: Submissions) -> None:
+        self._submissions = submissions
+        self._place = ""
+
+    @property
+    def place(self) -> str:
+        return self._place or "this cluster"
+
+    async def submit(self, request: Request) -> list[str]:
+        submission = self._submissions.of(request.tag)
+        script = batch_script(request, submission)
+        batch = submission.folder / f"{request.key}.sbatch"
+        batch.write_text(script, encoding="utf-8")
+        try:
+            told = await self._said("sbatch", "--parsable", str(batch), limit_s=_SUBMIT_S)
+        finally:
+            # Slurm has a copy of its own.
+            batch.unlink(missing_ok=True)
+        number, _, cluster = told.strip().partition(";")
+        self._place = cluster or self._place
+        if not number.isdigit():
+            raise Refused(f"sbatch answers with what is no job's number: {told[:200]!a}")
+        return [number] if request.slots == 1 else [f"{number}_{index}" for index in range(1, request.slots + 1)]
+
+    async def jobs(self, tag: str | None = None) -> list[Job]:
+        names = ("--name", tag) if tag else ()
+        if not self._place:
+            self._place = await self._cluster()
+        told = await self._said(
+            "squeue", "--me", "--noheader", "--array", "--states=all", f"--format={_FIELDS}", *names, limit_s=_CALL_S
+        )
+        jobs = [_job(line) for line in told.splitlines() if line.count("|") >= _FIELDS.count("|")]
+        return [job for job in jobs if TAG.fullmatch(job.tag)]
+
+    async def remove(self, jobs: Sequence[Job], *, at_once: bool = False) -> None:
+        running = [job.id for job in jobs if job.state is JobState.RUNNING and not at_once]
+        others = [job.id for job in jobs if job.state is not JobState.ENDED and job.id not in set(running)]
+        # To the batch script alone: to every process, it would end vms before their launcher could.
+        for words, ids in ((("--batch", "--signal=TERM"), running), ((), others)):
+            for start in range(0, len(ids), _AT_ONCE):
+                await self._said("scancel", "--quiet", *words, *ids[start : start + _AT_ONCE], limit_s=_CALL_S)
+
+    async def why_queued(self, jobs: Sequence[Job]) -> str:
+        waiting = [job for job in jobs if job.state in {JobState.HELD, JobState.QUEUED} and job.reason]
+        waiting.sort(key=lambda job: job.state is not JobState.HELD)
+        return f"Slurm's reason is {waiting[0].reason}" if waiting else ""
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    async def _cluster(self) -> str:
+        told = await self._said("scontrol", "show", "config", limit_s=_CALL_S)
+        pairs = dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+        return next((value.strip() for name, value in pairs.items() if name.strip() == "ClusterName"), "")
+
+    async def _said(self, *words: str, limit_s: float) -> str:
+        return await said(*words, limit_s=limit_s, missing=_MISSING, is_away=_is_away, environ=_EPOCH)
+
+
+def batch_script(request: Request, submission: Submission) -> str:
+    """Return the job's script, with what the batch system reads in it."""
+    kind = BatchKind.SLURM
+    script = job_script(kind, request.order, request.tag, submission.folder)
+    return directives("#SBATCH", _lines(request, submission), script)
+
+
+def _lines(request: Request, submission: Submission) -> list[str]:
+    order = request.order
+    array = [f"--array=1-{request.slots}"] if request.slots > 1 else []
+    log = submission.logs / ("%A_%a.log" if array else "%j.log")
+    return [
+        f"--job-name={request.tag}",
+        f"--comment={_comment(request)}",
+        f"--output={log}",
+        f"--chdir={submission.folder}",
+        "--open-mode=append",
+        "--export=NIL",
+        "--no-requeue",
+        "--nodes=1",
+        "--ntasks=1",
+        *array,
+        *_sizes(order),
+        *([f"--constraint={order.constraint}"] if order.constraint else []),
+        *([f"--partition={order.queue}"] if order.queue else []),
+        *(f"--{name}={value}" if value else f"--{name}" for name, value in order.options),
+    ]
+
+
+def _sizes(order: Order) -> list[str]:
+    # Not --tmp: where a site tells of no TmpDisk, no node would do.
+    minutes = -(-order.runtime_s // 60)
+    return [
+        f"--cpus-per-task={order.vcpus}",
+        f"--mem={order.memory_mib}M",
+        f"--time={minutes}",
+        # B: to the batch script alone.
+        f"--signal=B:TERM@{order.grace_s}",
+    ]
+
+
+def _comment(request: Request) -> str:
+    users = request.order.users
+    told = {"key": request.key, "user": users[0] if len(users) == 1 else "", "shape": request.shape}
+    return ",".join(f"{name}:{value}" for name, value in told.items() if value)
+
+
+def _job(line: str) -> Job:
+    number, name, state, submitted, started, where, comment, reason = line.split("|", _FIELDS.count("|"))
+    told = dict(word.split(":", 1) for word in comment.split(",") if ":" in word)
+    known = _STATES.get(state, JobState.ENDED)
+    if known is JobState.QUEUED and any(reason.startswith(hold) for hold in _HOLDS):
+        known = JobState.HELD
+    return Job(
+        id=number,
+        tag=name,
+        state=known,
+        key=told.get("key", ""),
+        user=told.get("user", ""),
+        shape=told.get("shape", ""),
+        submitted_s=_seconds(submitted),
+        started_s=_seconds(started) if known is JobState.RUNNING else None,
+        where=where if known is JobState.RUNNING else "",
+        reason="" if reason == "None" else reason,
+        exit_status=_exit_status(state) if known is JobState.ENDED else None,
+    )
+
+
+def _exit_status(state: str) -> int | None:
+    """Return what its state tells of it; one that was cancelled did neither well nor badly."""
+    return None if state.startswith("CANCELLED") else int(state != "COMPLETED")
+
+
+def _seconds(text: str) -> int | None:
+    return int(text) if text.isdigit() else None
+
+
+def _is_away(complaint: str) -> bool:
+    words = ("unable to contact", "connection refused", "connection failure", "timed out", "socket", "not responding")
+    return any(word in complaint for word in words)

@@ -1,0 +1,118 @@
+"""A batch system and a broker in memory, for what the provisioner does with theirs.
+
+The batch system passes the same contract tests as the real ones: tests/grid/test_contract.py.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from broker.wire.dispatches import Room
+from broker.wire.jobs import BatchKind, Demand, DemandPage
+from broker.wire.launchers import Health, LauncherReport, LauncherView
+from broker.wire.states import Accelerator, HealthState
+from launcher.batch.errors import Away
+from launcher.batch.job import Job, JobState, Request
+
+ROOM = Room(vcpus=1, memory_mib=1_024, disk_mib=20_480, accelerator=Accelerator.TCG)
+
+
+class FakeSystem:
+    """Queues what it is given; `start` and `end` do what a node would. `is_away`: nothing is answered."""
+
+    kind = BatchKind.HTCONDOR
+    place = "memory"
+
+    def __init__(self) -> None:
+        self.all: dict[str, Job] = {}
+        self.requests: list[Request] = []
+        self.is_away = False
+        self.loses_answers = False
+        self._clusters = 0
+
+    async def submit(self, request: Request) -> list[str]:
+        self._check()
+        self._clusters += 1
+        self.requests.append(request)
+        users = request.order.users
+        jobs = [
+            Job(
+                id=f"{self._clusters}.{number}",
+                tag=request.tag,
+                state=JobState.QUEUED,
+                key=request.key,
+                user=users[0] if users else "",
+                shape=request.shape,
+                submitted_s=self._clusters * 1_000 + number,
+            )
+            for number in range(request.slots)
+        ]
+        self.all |= {job.id: job for job in jobs}
+        if self.loses_answers:
+            raise Away("the answer was lost")
+        return [job.id for job in jobs]
+
+    async def jobs(self, tag: str | None = None) -> list[Job]:
+        self._check()
+        return [job for job in self.all.values() if tag in {None, job.tag}]
+
+    async def remove(self, jobs: Sequence[Job], *, at_once: bool = False) -> None:
+        self._check()
+        for job in jobs:
+            self.end([job.id])
+
+    async def why_queued(self, jobs: Sequence[Job]) -> str:
+        return "no slot is free" if any(job.state is JobState.QUEUED for job in jobs) else ""
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    def of(self, state: JobState) -> list[Job]:
+        return [job for job in self.all.values() if job.state is state]
+
+    def start(self, ids: Iterable[str]) -> None:
+        for each in ids:
+            self.all[each] = replace(self.all[each], state=JobState.RUNNING)
+
+    def hold(self, ids: Iterable[str], reason: str) -> None:
+        for each in ids:
+            self.all[each] = replace(self.all[each], state=JobState.HELD, reason=reason)
+
+    def end(self, ids: Iterable[str], status: int | None = None) -> None:
+        for each in ids:
+            self.all[each] = replace(self.all[each], state=JobState.ENDED, exit_status=status)
+
+    def _check(self) -> None:
+        if self.is_away:
+            raise Away("the batch system does not answer")
+
+
+class FakeBroker:
+    """Says what a test wants to be ready and to be there."""
+
+    def __init__(self, *demands: Demand) -> None:
+        self.demands = list(demands)
+        self.views: list[LauncherView] = []
+
+    async def demand(self) -> DemandPage:
+        return DemandPage(demands=self.demands)
+
+    async def launchers(self) -> list[LauncherView]:
+        return self.views
+
+    def hear(self, name: str, *, free: Room | None = ROOM, state: HealthState = HealthState.HEALTHY) -> None:
+        report = LauncherReport(node="n", total=ROOM, free=free, health=Health(state=state))
+        view = LauncherView(launcher=f"site/{name}", node="n", heard_at="", is_gone=False, report=report)
+        self.views.append(view)
+
+
+def demand(user: str = "alice", ready: int = 12, **changes: object) -> Demand:
+    values: dict[str, object] = {
+        "user": user,
+        "ready": ready,
+        "vcpus": 1,
+        "memory_mib": 1_024,
+        "disk_mib": 10_240,
+        "run_ms": 3_600_000,
+        **changes,
+    }
+    return Demand(**values)  # type: ignore[arg-type] # a test names fields of a Demand
