@@ -18,6 +18,7 @@ from broker.wire.states import HealthState
 _MIB = 1_048_576
 _NONE = ("-", "-", "-")
 _AMOUNTS = ("vms", "free vcpus", "memory", "disk", "time left", "heard")
+_JOBS_AMOUNTS = ("queued", "running", "held", "told")
 _FEW = ("launcher", "state", "vms", "free vcpus", "memory", "heard")
 """Columns of a terminal that is too narrow for all."""
 _WIDEST = 10_000
@@ -61,8 +62,8 @@ def print_launchers(console: Console, views: list[LauncherView], state: ListedSt
         return
     rows = [_row(view) for view in views]
     for columns in (tuple(rows[0]), _FEW):
-        table = _table(columns, rows)
-        if console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum <= console.width:
+        table = _table(columns, rows, _AMOUNTS)
+        if _has_room(console, table):
             console.print(table)
             break
     else:
@@ -75,26 +76,40 @@ def print_launchers(console: Console, views: list[LauncherView], state: ListedSt
 
 
 def print_jobs(console: Console, jobs: list[JobsView]) -> None:
-    """Show what submitters told of their launcher jobs, if any did."""
+    """Show what submitters told of their launcher jobs, if any did: as a table where that has room."""
     if not jobs:
         return
-    table = showing.table(
-        "launcher jobs of", "in", "queued", "running", "held", "told", right=("queued", "running", "held")
-    )
-    for view in jobs:
-        report = view.report
-        place = f"{report.kind.value}, {showing.plain(report.place)}"
-        told = f"{showing.duration(showing.since(view.told_at))} ago"
-        counts = (str(count) if count else "-" for count in (report.queued, report.running, report.held))
-        table.add_row(showing.plain(view.jobs), place, *counts, told)
-    console.print(table)
+    rows = [_jobs_row(view) for view in jobs]
+    table = _table(tuple(rows[0]), rows, _JOBS_AMOUNTS)
+    if _has_room(console, table):
+        console.print(table)
+    else:
+        for row in rows:
+            console.print(f"launcher jobs of {row['launcher jobs of']} in {row['in']}", soft_wrap=True)
+            console.print("  " + ", ".join(f"{name} {row[name]}" for name in _JOBS_AMOUNTS), soft_wrap=True)
     for view in jobs:
         if view.report.sentence:
             console.print(f"{showing.plain(view.jobs)}: {showing.plain(view.report.sentence)}", soft_wrap=True)
 
 
-def _table(columns: tuple[str, ...], rows: list[dict[str, str]]) -> Table:
-    table = showing.table(*columns, right=_AMOUNTS)
+def _jobs_row(view: JobsView) -> dict[str, str]:
+    report = view.report
+    return {
+        "launcher jobs of": showing.plain(view.jobs),
+        "in": f"{report.kind.value}, {showing.plain(report.place)}",
+        "queued": str(report.queued or "-"),
+        "running": str(report.running or "-"),
+        "held": str(report.held or "-"),
+        "told": f"{showing.duration(showing.since(view.told_at))} ago",
+    }
+
+
+def _has_room(console: Console, table: Table) -> bool:
+    return console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum <= console.width
+
+
+def _table(columns: tuple[str, ...], rows: list[dict[str, str]], right: tuple[str, ...]) -> Table:
+    table = showing.table(*columns, right=right)
     for row in rows:
         table.add_row(*(row[column] for column in columns))
     return table

@@ -37,6 +37,18 @@ LIMITS: dict[str, Limit] = {
     "launchers": Limit(
         2_000, "launchers", ProblemCode.TOO_MANY_LAUNCHERS, "launchers of one token that are there at once"
     ),
+    "submitters": Limit(
+        200,
+        "submitters",
+        ProblemCode.BAD_REQUEST,
+        "submitters of launcher jobs known of one token; the one that told nothing for longest makes room",
+    ),
+    "all_submitters": Limit(
+        1_000,
+        "submitters",
+        ProblemCode.BAD_REQUEST,
+        "submitters of launcher jobs known of all tokens; the one that told nothing for longest makes room",
+    ),
     "report_bytes": Limit(16_384, "bytes", ProblemCode.TOO_LARGE, "what a launcher tells of itself, as it is kept"),
     "waiting_dispatches": Limit(
         10_000, "requests", ProblemCode.STORE_UNAVAILABLE, "launchers parked in one broker process"

@@ -5,6 +5,7 @@ it, so what is said of those is what one of them sees.
 """
 
 import asyncio
+from collections.abc import Sequence
 
 from broker.domain import deadlines, placement
 from broker.domain.canary import CANARIES
@@ -12,7 +13,7 @@ from broker.http.call import Services
 from broker.http.launcher_jobs import serves as would_serve
 from broker.http.presence import serves
 from broker.http.queued_launchers import awaited
-from broker.store import Prospect
+from broker.store import KnownJobs, Prospect
 from broker.wire.dispatches import Room
 from broker.wire.items import ItemView, Reason
 from broker.wire.launchers import Health
@@ -29,6 +30,8 @@ _WORDS = {
     HealthState.DRAINING: "draining",
 }
 """States in which a launcher asks for nothing."""
+_NOBODY_HEARD = frozenset({"no_launcher", "not_served"})
+"""Reasons by which no launcher that serves the user is there."""
 _MORE_MAY_COME = frozenset({"not_served", "nodes_not_well", "launchers_busy", "needs_unmet"})
 """Reasons that other launchers may mend."""
 
@@ -52,13 +55,17 @@ async def waits_for(services: Services, item: ItemView) -> Reason:
     waiting, largest = (
         [offer.as_of(now_s).request.room for offer in offers if offer.serves(ref.user)] for offers in (offered, known)
     )
-    jobs = awaited([each for each in await services.store.known_jobs() if would_serve(each, ref.user)])
+    jobs = [each for each in await services.store.known_jobs() if would_serve(each, ref.user)]
     reason = reason_of(prospect, waiting, largest, nobody_asks(ref.user, len(prospect.launchers), list(there.values())))
     return with_jobs(reason, jobs)
 
 
-def with_jobs(reason: Reason, jobs: Reason | None) -> Reason:
-    """Return the reason with what is known of launcher jobs behind it; of one that says no more, those come first."""
+def with_jobs(reason: Reason, known: Sequence[KnownJobs]) -> Reason:
+    """Return the reason with what is known behind it of launcher jobs that would serve the item's user.
+
+    Where no launcher is there at all, they are the reason.
+    """
+    jobs = awaited(known, is_heard=reason.code not in _NOBODY_HEARD)
     if jobs is None:
         return reason
     if reason.code == "no_launcher":

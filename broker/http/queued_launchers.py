@@ -15,17 +15,18 @@ _STARTS_WITHIN_MS: Final = 300_000
 _NAMES: Final = {BatchKind.HTCONDOR: "HTCondor", BatchKind.SLURM: "Slurm", BatchKind.PBS: "PBS"}
 
 
-def awaited(known: Sequence[KnownJobs]) -> Reason | None:
+def awaited(known: Sequence[KnownJobs], *, is_heard: bool = False) -> Reason | None:
     """Return what is known of launcher jobs that would serve an item, None where there are none to wait for.
 
     Args:
         known: what submitters told whose launchers would serve the item's user.
+        is_heard: a launcher that serves the user is there: it may be that of a job that runs.
     """
     queued = [each for each in known if each.view.report.queued]
     if queued:
         return _waiting("jobs_queued", queued, "queued")
     started = [each for each in known if each.view.report.running and each.age_ms < _STARTS_WITHIN_MS]
-    if started:
+    if started and not is_heard:
         return Reason(code="jobs_starting", sentence=_started(started))
     held = [each for each in known if each.view.report.held]
     return _waiting("jobs_held", held, "held") if held else None

@@ -24,8 +24,6 @@ GONE_STEPS = 1_000
 """How far one act follows a stream's first items that are all forgotten; the next one goes on."""
 LAUNCHER_KEEP_MS = 86_400_000
 """A launcher, or a submitter of launcher jobs, unheard of for a day is forgotten."""
-MAX_SUBMITTERS = 200
-"""Submitters of one token; each submission by hand is one."""
 
 
 class KeyKind(NamedTuple):

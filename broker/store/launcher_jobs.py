@@ -5,15 +5,13 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
+from broker.domain.limits import default
 from broker.store.arguments import RemoveJobs, ReportJobs
 from broker.store.reading import Reading
 from broker.store.records import Hash, encode_json, rfc3339
 from broker.wire.jobs import JobsReport, JobsView
 
 log = structlog.get_logger(__name__)
-
-MAX_LISTED_SUBMITTERS = 500
-"""So many are listed, those first that told of theirs last."""
 
 
 class KnownJobs(NamedTuple):
@@ -27,6 +25,9 @@ class KnownJobs(NamedTuple):
 class LauncherJobs(Reading):
     async def report_jobs(self, submitter: str, report: JobsReport, serves: str) -> None:
         """Note what a submitter tells; the last report stands, for a day at most.
+
+        Each submission by hand is a submitter. Beyond the limits the one that told nothing for longest makes room,
+        first of the same token.
 
         Raises:
             Unavailable: repeat it.
@@ -54,7 +55,7 @@ class LauncherJobs(Reading):
     async def known_jobs(self) -> list[KnownJobs]:
         """Return what was told in the last day, the latest first."""
         now_ms = await self._now_ms()
-        names = await self._server.command("ZRANGE", self._keys.submitters, 0, MAX_LISTED_SUBMITTERS - 1, "REV")
+        names = await self._server.command("ZRANGE", self._keys.submitters, 0, default("all_submitters") - 1, "REV")
         records = await self._server.commands([("HGETALL", f"{self._keys.told_of}{name}") for name in names])
         known = [_known(name, record, now_ms) for name, record in zip(names, records, strict=True) if record]
         return [each for each in known if each is not None]

@@ -1,5 +1,6 @@
 """Reads that several acts share. Definitions are immutable by revision, so they are kept in memory once read."""
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -87,6 +88,19 @@ class Reading:
             self._definitions[key, revision] = msgspec.json.decode(text, type=type_)
         kept: T = self._definitions[key, revision]
         return kept
+
+    async def _definitions_of(self, wanted: Sequence[tuple[str, int]], type_: type[T]) -> list[T]:
+        """Return definitions that are known to be there, in one round trip.
+
+        What is read here is not kept: it may be far more than is, and dispatching needs those.
+        """
+        found: dict[tuple[str, int], T] = {
+            each: self._definitions[each] for each in wanted if each in self._definitions
+        }
+        missing = [each for each in dict.fromkeys(wanted) if each not in found]
+        texts = await self._server.commands([("HGET", key, revision) for key, revision in missing])
+        found |= {each: msgspec.json.decode(text, type=type_) for each, text in zip(missing, texts, strict=True)}
+        return [found[each] for each in wanted]
 
 
 def lease_lost() -> Conflict:

@@ -15,14 +15,7 @@ from typing import NamedTuple
 
 from broker.domain.canary import CANARIES
 from broker.domain.limits import default
-from broker.store.keys import (
-    DISPATCH_KEY_MS,
-    GONE_STEPS,
-    IDEMPOTENCY_MS,
-    KEEP_STEP_MS,
-    LAUNCHER_KEEP_MS,
-    MAX_SUBMITTERS,
-)
+from broker.store.keys import DISPATCH_KEY_MS, GONE_STEPS, IDEMPOTENCY_MS, KEEP_STEP_MS, LAUNCHER_KEEP_MS
 
 _FIELD = re.compile(r"-- ([A-Z]+) +(.*)")
 _CONTINUED = re.compile(r"-- {2,}(.*)")
@@ -30,7 +23,8 @@ _CONSTANTS = {
     "EVENT_LOG": default("event_log"),
     "CANARIES": CANARIES,
     "LAUNCHERS": default("launchers"),
-    "SUBMITTERS": MAX_SUBMITTERS,
+    "SUBMITTERS": default("submitters"),
+    "ALL_SUBMITTERS": default("all_submitters"),
     "IDEMPOTENCY_MS": IDEMPOTENCY_MS,
     "DISPATCH_KEY_MS": DISPATCH_KEY_MS,
     "KEEP_STEP_MS": KEEP_STEP_MS,

@@ -70,6 +70,25 @@ async def test_the_operator_sees_launchers_their_room_and_what_ails_them(home: H
     assert (one["launcher"], one["report"]["health"]["code"]) == ("local/sick", "disk_full")
 
 
+async def test_launcher_jobs_are_shown_under_the_launchers_and_not_among_them(home: Home, launcher: Api) -> None:
+    await _tell(launcher, "well")
+    told = {"kind": "htcondor", "place": "ap@pool.test", "queued": 3, "sentence": "no slot \x1b[2Jcan"}
+    await launcher.ok("PUT", "/v1/launcher-jobs/vmb-1", json=told)
+
+    shown = home.ok("broker", "launchers").splitlines()
+    head, row, why = shown[-3:]
+    assert head.split() == ["launcher", "jobs", "of", "in", "queued", "running", "held", "told"]
+    assert row.split()[:6] == ["local/vmb-1", "htcondor,", "ap@pool.test", "3", "-", "-"]
+    assert why == "local/vmb-1: no slot ^[[2Jcan"
+    assert "local/vmb-1" not in home.ok("broker", "launchers", "--state", "healthy")
+    listed = json.loads(home.ok("broker", "launchers", "-o", "json"))
+    assert "local/well" in {one["launcher"] for one in listed}
+    assert all(set(one) == {"launcher", "node", "heard_at", "is_gone", "report"} for one in listed)
+
+    await launcher.ok("DELETE", "/v1/launcher-jobs/vmb-1")
+    assert "launcher jobs" not in home.ok("broker", "launchers")
+
+
 async def _tell(launcher: Api, name: str, **fields: Any) -> None:
     await launcher.ok("PUT", f"/v1/launchers/{name}", json={"node": "n1", "total": ROOM, **fields})
 

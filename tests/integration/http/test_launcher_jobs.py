@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 
+import msgspec
+
 from broker.client.dispatch import DispatchClient
 from broker.client.researcher import Researcher
 from broker.client.session import Session
+from broker.domain.limits import default
 from broker.wire.jobs import BatchKind, JobsReport
-from tests.support.api import Api, add_stream
+from broker.wire.launchers import MAX_USERS
+from tests.support.api import Api, add_stream, offer
 
 Issue = Callable[..., str]
 REPORT = JobsReport(
@@ -88,3 +92,30 @@ async def test_an_item_that_waits_for_queued_jobs_says_so(user: Api, launcher: A
         "PUT", "/v1/launcher-jobs/vmb-1", json={"kind": "htcondor", "place": "ap", "queued": 1, "users": ["bob"]}
     )
     assert (await user.ok("GET", f"{stream}/items/1"))["waits"]["code"] == "no_launcher"
+
+
+async def test_an_item_that_waits_for_busy_launchers_is_told_of_the_jobs_that_bring_more(
+    user: Api, launcher: Api
+) -> None:
+    stream = await add_stream(user, needs={"vcpus": 4})
+    await user.ok("POST", f"{stream}/items", json=[{}, {}])
+    await launcher.ok("POST", "/v1/dispatch", json=offer())
+    told = {"kind": "slurm", "place": "hpc", "running": 1}
+    await launcher.ok("PUT", "/v1/launcher-jobs/vmb-1", json=told)
+    busy = (await user.ok("GET", f"{stream}/items/2"))["waits"]
+    await launcher.ok("PUT", "/v1/launcher-jobs/vmb-1", json={**told, "queued": 2})
+    more = (await user.ok("GET", f"{stream}/items/2"))["waits"]
+
+    assert busy["code"] == more["code"] == "launchers_busy"
+    assert busy["sentence"].endswith("none that may serve it has room for it now")
+    assert more["sentence"] == f"{busy['sentence']}; 2 launcher jobs are queued in Slurm at hpc"
+
+
+async def test_the_most_that_a_submitter_may_tell_is_kept_in_no_more_than_any_report(user: Api, launcher: Api) -> None:
+    users = [f"{number:03}{'u' * 60}" for number in range(MAX_USERS)]
+    told = {"kind": "pbs", "place": "\x01" * 1_000, "held": 1, "sentence": "\x01" * 9_000, "users": users}
+    await launcher.ok("PUT", "/v1/launcher-jobs/vmb-1", json=told)
+    [kept] = (await launcher.ok("GET", "/v1/launcher-jobs"))["jobs"]
+    assert len(msgspec.json.encode(kept["report"])) <= default("report_bytes")
+    answer = await launcher.call("PUT", "/v1/launcher-jobs/vmb-1", json={**told, "users": [*users, "one"]})
+    assert answer.code == "bad_request"

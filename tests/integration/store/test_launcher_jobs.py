@@ -1,4 +1,4 @@
-from broker.store.keys import MAX_SUBMITTERS
+from broker.domain.limits import default
 from broker.wire.jobs import BatchKind, JobsReport
 from tests.integration.store.scene import Scene
 from tests.support.stores import age
@@ -45,11 +45,33 @@ async def test_who_has_none_any_more_or_told_nothing_for_a_day_leaves_nothing(sc
 
 async def test_the_one_of_a_token_that_told_nothing_for_longest_makes_room(scene: Scene) -> None:
     await scene.store.report_jobs("other/first", REPORT, "")
-    for number in range(MAX_SUBMITTERS + 1):
+    for number in range(default("submitters") + 1):
         await scene.store.report_jobs(f"local/{number}", REPORT, "")
 
     names = await _names(scene)
 
-    assert len(names) == MAX_SUBMITTERS + 1
+    assert len(names) == default("submitters") + 1
     assert "local/0" not in names
     assert "other/first" in names
+
+
+async def test_who_told_before_makes_no_other_go_by_telling_again(scene: Scene) -> None:
+    for number in (*range(default("submitters")), 0):
+        await scene.store.report_jobs(f"local/{number}", REPORT, "")
+
+    assert len(await _names(scene)) == default("submitters")
+
+
+async def test_all_tokens_together_have_a_bound_and_what_makes_room_leaves_nothing(scene: Scene) -> None:
+    each, most = default("submitters"), default("all_submitters")
+    for number in range(most + 1):
+        await scene.store.report_jobs(f"site{number // each}/{number}", REPORT, "")
+
+    names = await _names(scene)
+    keys = await scene.store._server.command("KEYS", "*:submitter:*")
+
+    assert len(names) == len(keys) == most
+    assert "site0/0" not in names
+    assert names[0] == f"site{most // each}/{most}"
+    of_first = await scene.store._server.command("ZCARD", f"{scene.store._keys.submitters_of}site0")
+    assert of_first == each - 1

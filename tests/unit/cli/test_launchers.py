@@ -101,6 +101,18 @@ def test_launcher_jobs_are_shown_below_with_the_batch_systems_own_words() -> Non
     assert "\x1b" not in why
 
 
+def test_launcher_jobs_get_lines_of_their_own_where_their_table_has_no_room() -> None:
+    place = "submit-3@cluster.physics.university.example.org"
+    report = JobsReport(kind=BatchKind.HTCONDOR, place=place, queued=400, running=3)
+    view = JobsView(jobs="site/vmb-0a1b2c3d", told_at="2026-01-01T00:00:00.000Z", report=report)
+    console = Console(file=io.StringIO(), width=60, markup=False, emoji=False, highlight=False)
+    print_jobs(console, [view])
+    assert isinstance(console.file, io.StringIO)
+    whose, amounts = console.file.getvalue().splitlines()
+    assert whose == f"launcher jobs of site/vmb-0a1b2c3d in htcondor, {place}"
+    assert amounts.startswith("  queued 400, running 3, held -, told ")
+
+
 def test_without_launcher_jobs_nothing_is_shown_of_them() -> None:
     console = Console(file=io.StringIO(), width=100)
     print_jobs(console, [])

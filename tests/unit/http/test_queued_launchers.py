@@ -8,6 +8,7 @@ from broker.store import KnownJobs
 from broker.wire.items import Reason
 from broker.wire.jobs import BatchKind, JobsReport, JobsView
 
+NO_LAUNCHER = Reason(code="no_launcher", sentence="no launcher has been heard of lately: start one, `launcher run`")
 NO_SLOT = "none of its 2 slots advertises CAN_RUN_VIRTUAL_MACHINE = true"
 
 
@@ -65,22 +66,48 @@ def test_without_jobs_there_is_nothing_to_tell() -> None:
     assert awaited([known()]) is None
 
 
-JOBS = Reason(code="jobs_queued", sentence="1 launcher job is queued in HTCondor at ap@pool.test")
+JOBS = "1 launcher job is queued in HTCondor at ap@pool.test"
 
 
 def test_jobs_that_are_queued_are_why_no_launcher_is_there() -> None:
-    reason = with_jobs(Reason(code="no_launcher", sentence="no launcher has been heard of lately: start one"), JOBS)
-    assert reason.code == "jobs_queued"
-    assert reason.sentence == f"no launcher has been heard of lately; {JOBS.sentence}"
+    assert with_jobs(NO_LAUNCHER, [known(queued=1)]) == Reason(
+        code="jobs_queued", sentence=f"no launcher has been heard of lately; {JOBS}"
+    )
+
+
+@pytest.mark.parametrize(("word", "code"), [("held", "jobs_held"), ("running", "jobs_starting")])
+def test_jobs_that_are_held_or_have_just_started_are_why_no_launcher_is_there(word: str, code: str) -> None:
+    reason = with_jobs(NO_LAUNCHER, [known(**{word: 1})])
+    assert reason.code == code
+    assert reason.sentence.startswith("no launcher has been heard of lately; 1 launcher job ")
+
+
+def test_without_jobs_that_may_come_it_is_told_how_to_start_a_launcher() -> None:
+    assert with_jobs(NO_LAUNCHER, []) == NO_LAUNCHER
+    assert with_jobs(NO_LAUNCHER, [known(age_ms=300_000, running=1)]) == NO_LAUNCHER
 
 
 @pytest.mark.parametrize("code", ["launchers_busy", "needs_unmet", "nodes_not_well", "not_served"])
 def test_a_reason_that_more_launchers_may_mend_keeps_its_code_and_tells_of_them(code: str) -> None:
-    assert with_jobs(Reason(code=code, sentence="s"), JOBS) == Reason(code=code, sentence=f"s; {JOBS.sentence}")
+    assert with_jobs(Reason(code=code, sentence="s"), [known(queued=1)]) == Reason(code=code, sentence=f"s; {JOBS}")
+
+
+@pytest.mark.parametrize("code", ["launchers_busy", "needs_unmet", "nodes_not_well"])
+def test_jobs_whose_launchers_may_be_those_that_are_there_are_not_told_to_be_awaited(code: str) -> None:
+    reason = Reason(code=code, sentence="s")
+    assert with_jobs(reason, [known(running=5)]) == reason
+    held = with_jobs(reason, [known(running=5, held=1)])
+    assert held == Reason(code=code, sentence="s; 1 launcher job is held in HTCondor at ap@pool.test")
+
+
+def test_jobs_that_have_started_are_awaited_while_those_that_are_there_serve_others() -> None:
+    reason = with_jobs(Reason(code="not_served", sentence="s"), [known(running=1)])
+    assert reason.code == "not_served"
+    assert reason.sentence.endswith("1 launcher job has started in HTCondor at ap@pool.test and was not heard of yet")
 
 
 @pytest.mark.parametrize("code", ["machine_missing", "canaries_out", "its_turn_comes"])
 def test_a_reason_that_no_launcher_mends_stays_as_it_is(code: str) -> None:
     reason = Reason(code=code, sentence="s")
-    assert with_jobs(reason, JOBS) == reason
-    assert with_jobs(reason, None) == reason
+    assert with_jobs(reason, [known(queued=1)]) == reason
+    assert with_jobs(reason, []) == reason
