@@ -8,7 +8,6 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 import shutil
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +19,7 @@ import structlog
 
 from launcher.hypervisor.account import Account
 from launcher.hypervisor.errors import HypervisorError, Unavailable
+from launcher.hypervisor.short_names import short_name
 from launcher.interpreter import own_python
 from launcher.packages import Part, lacks
 
@@ -32,11 +32,6 @@ RESTART_LIMIT_S: Final = 60.0
 RESTART: Final = b"restart"
 MESSAGE_BYTES: Final = 64 * 1024
 LOG_TAIL_BYTES: Final = 600
-
-# A Unix socket's path takes at most 107 bytes (unix(7)). The longest here is QEMU's monitor,
-# /etc/libvirt/qemu/lib/domain-9999-NAME/monitor.sock, with at most 20 characters of the domain's name.
-LONGEST_FOLDER_BYTES: Final = 39
-SHORT_NAMES_FOLDER: Final = Path("/tmp")  # noqa: S108 - the name made there is random, and symlink(2) never follows another
 
 SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -142,7 +137,7 @@ async def private_daemon(
     if program is None:
         raise HypervisorError(lacks("libvirtd", Part.LIBVIRTD))
     folder = folder.absolute()
-    with _locked(folder), _short_name(folder) as short, contextlib.ExitStack() as sockets:
+    with _locked(folder), short_name(folder) as short, contextlib.ExitStack() as sockets:
         await asyncio.to_thread(_prepare, folder, short, account)
         control, far_end = socket.socketpair(type=socket.SOCK_SEQPACKET)
         sockets.enter_context(control)
@@ -178,26 +173,6 @@ def _locked(folder: Path) -> Iterator[None]:
         ) from None
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _short_name(folder: Path) -> Iterator[Path]:
-    """A name of the folder that leaves room for the sockets in it: its own, or a symbolic link's."""
-    if len(os.fsencode(folder)) <= LONGEST_FOLDER_BYTES:
-        yield folder
-        return
-    link = SHORT_NAMES_FOLDER / f"vmb-{secrets.token_hex(4)}"
-    try:
-        link.symlink_to(folder)
-    except OSError as error:
-        raise HypervisorError(
-            f"{folder} is too long for libvirt's sockets, and {SHORT_NAMES_FOLDER} takes no shorter name for it: "
-            f"{error.strerror}; name a scratch folder with a shorter path"
-        ) from error
-    try:
-        yield link
-    finally:
-        link.unlink(missing_ok=True)
 
 
 def _prepare(folder: Path, short: Path, account: Account) -> None:

@@ -13,7 +13,8 @@ import launcher.hypervisor.keeper
 from launcher.hypervisor.account import Account
 from launcher.hypervisor.errors import HypervisorError
 from launcher.hypervisor.hypervisor import Hypervisor
-from launcher.hypervisor.private_daemon import LONGEST_FOLDER_BYTES, SHORT_NAMES_FOLDER, PrivateDaemon, private_daemon
+from launcher.hypervisor.private_daemon import PrivateDaemon, private_daemon
+from launcher.hypervisor.short_names import LONGEST_FOLDER_BYTES, SHORT_NAMES_FOLDER
 from tests.integration.hypervisor.conftest import Started, StartGuest
 from tests.integration.hypervisor.guests import IDLE, Guest
 from tests.integration.hypervisor.processes import descendants, named, status, wait_gone

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.hypervisor import private_daemon
+from launcher.hypervisor import short_names
 from launcher.hypervisor.account import Account, _is_mapped
 from launcher.hypervisor.errors import HypervisorError
 from launcher.hypervisor.hypervisor import Hypervisor
@@ -20,10 +20,10 @@ async def test_a_libvirt_that_is_of_no_use_is_refused_by_its_name() -> None:
 def test_a_long_folder_where_no_short_name_can_be_made_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(private_daemon, "SHORT_NAMES_FOLDER", tmp_path / "none")
+    monkeypatch.setattr(short_names, "SHORT_NAMES_FOLDER", tmp_path / "none")
     with (
         pytest.raises(HypervisorError, match="name a scratch folder with a shorter path"),
-        private_daemon._short_name(tmp_path / ("x" * 60)),
+        short_names.short_name(tmp_path / ("x" * 60)),
     ):
         pass
 
