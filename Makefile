@@ -50,7 +50,7 @@ test-grid: setup-node ## Launchers as jobs of a real HTCondor and a real Slurm, 
 	@deploy/setup/system-packages test
 	@deploy/image/build slurm & first=$$!; \
 		deploy/image/build minimal htcondor; status=$$?; wait $$first && exit $$status
-	@$(VENV)/pytest tests/grid
+	@$(VENV)/pytest tests/grid --numprocesses 2 --dist loadfile
 
 bench-vm: setup-node ## What a vm costs beside the same vm without a launcher; on a machine that does nothing else
 	@deploy/image/build minimal

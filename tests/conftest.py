@@ -1,1 +1,1 @@
-pytest_plugins = ["tests.support.stores", "tests.support.tally"]
+pytest_plugins = ["tests.support.stores", "tests.support.tally", "tests.support.evidence"]

@@ -12,7 +12,8 @@ from launcher.batch.errors import Away, Refused
 from launcher.interpreter import own_python
 
 START_S: Final = 20.0
-"""Of its start, beside the first call: an interpreter and the bindings, on a busy machine."""
+"""Of its start, before the first call: an interpreter and the bindings, on a busy machine."""
+_READY: Final = b"ready\n"
 _LINE_BYTES: Final = 256 << 20
 _START: Final = (
     "import sys, json; sys.path[:0] = json.loads(sys.argv[1]); from launcher.batch.condor_worker import main; main()"
@@ -71,12 +72,13 @@ class CondorProcess:
             await self._kill()
 
     async def _exchanged(self, name: str, limit_s: float, arguments: dict[str, Any]) -> dict[str, Any]:
-        is_new = self._process is None or self._process.returncode is not None
-        process = await self._start() if is_new or self._process is None else self._process
+        process = self._process
+        if process is None or process.returncode is not None:
+            process = await self._start()
         assert process.stdin is not None, "it was asked for"
         assert process.stdout is not None, "it was asked for"
         try:
-            async with asyncio.timeout(limit_s + (START_S if is_new else 0)):
+            async with asyncio.timeout(limit_s):
                 process.stdin.write(json.dumps({"call": name, "with": arguments}).encode() + b"\n")
                 await process.stdin.drain()
                 line = await process.stdout.readline()
@@ -102,6 +104,14 @@ class CondorProcess:
             # Ctrl-C at the terminal is for the command, which ends the worker.
             process_group=0,
         )
+        assert self._process.stdout is not None, "it was asked for"
+        try:
+            async with asyncio.timeout(START_S):
+                line = await self._process.stdout.readline()
+        except TimeoutError as error:
+            raise Away(f"the process that speaks with HTCondor did not start within {START_S:g} s") from error
+        if line != _READY:
+            raise Away("the process that speaks with HTCondor did not start: are its Python bindings whole?")
         return self._process
 
     async def _kill(self) -> None:

@@ -21,6 +21,8 @@ from typing import Any, Final
 import classad2
 import htcondor2
 
+READY: Final = "ready\n"
+"""The first line that it writes."""
 REFUSED: Final = "refused"
 AWAY: Final = "away"
 _MAX_EVENTS: Final = 100_000
@@ -94,6 +96,8 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     calls = Calls()
+    out.write(READY)
+    out.flush()
     for line in sys.stdin:
         asked = json.loads(line)
         out.write(json.dumps(_answer(getattr(calls, asked["call"]), asked["with"])) + "\n")

@@ -50,7 +50,8 @@ class Situation:
         vms: how many of them one job's launcher runs at a time.
         queued: ids of its jobs in the batch system that wait, the newest last.
         unresolved: jobs that were asked for with no answer: they may be there.
-        starting: jobs that run, whose launcher was not heard of yet.
+        starting: jobs that began to run a while ago at most, whose launcher was not heard of yet.
+        silent: jobs that have run for longer, whose launcher is not heard of: their node may be lost.
         idle: vms that its launchers that are there could run now.
         elsewhere: vms that launchers of others, which serve the user, could run now.
         running: its jobs that run, whatever their launchers do.
@@ -63,6 +64,7 @@ class Situation:
     queued: tuple[str, ...] = ()
     unresolved: int = 0
     starting: int = 0
+    silent: int = 0
     idle: int = 0
     elsewhere: int = 0
     running: int = 0
@@ -149,6 +151,7 @@ def _sentence(situation: Situation, decision: Decision) -> str:
         "queued": len(situation.queued),
         "asked for and not answered": situation.unresolved,
         "starting": situation.starting,
+        "running unheard of": situation.silent,
         "with room": situation.idle,
         "vms' room on others": situation.elsewhere,
     }

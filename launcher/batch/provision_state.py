@@ -23,7 +23,7 @@ LOOKS_BEFORE_LOST: Final = 2
 """After so many answers of the batch system that do not show its jobs, a request without an answer counts as lost."""
 
 
-class Asked(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Asked(msgspec.Struct, kw_only=True):
     """One request. `ids`: of its jobs that have not ended; without any and not `is_answered`, nobody knows of any."""
 
     key: str
@@ -40,7 +40,7 @@ class Asked(msgspec.Struct, kw_only=True, omit_defaults=True):
         return Kind(self.user, self.shape)
 
 
-class KindState(msgspec.Struct, kw_only=True, omit_defaults=True):
+class KindState(msgspec.Struct, kw_only=True):
     """How one kind's jobs did, and what was decided of it last."""
 
     user: str
@@ -54,7 +54,7 @@ class KindState(msgspec.Struct, kw_only=True, omit_defaults=True):
     removed: int = 0
 
 
-class ProvisionState(msgspec.Struct, kw_only=True, omit_defaults=True):
+class ProvisionState(msgspec.Struct, kw_only=True):
     """The whole file. `looked_s`: when broker and batch system were both asked last; `trouble`: why not since."""
 
     tag: str

@@ -31,6 +31,8 @@ log = structlog.get_logger()
 _ASKING: Final = frozenset({HealthState.HEALTHY, HealthState.CANARY})
 """Of launchers in another state, nobody knows whether they will ask for an item."""
 _MAX_KINDS: Final = 200
+_STARTS_WITHIN_S: Final = 900
+"""From a job's start to its launcher's first word: a bundle that travels to a busy node, and its probes."""
 
 
 class Broker(Protocol):
@@ -105,7 +107,7 @@ class Provisioner:
         reconcile(self.state, look.jobs)
         settle_ended(self.state, look.jobs)
         await self._remove_held(look.jobs)
-        situations = self._situations(look)
+        situations = self._situations(look, now_s)
         decisions = plan(situations, self._limits)
         self._note(decisions, look)
         for kind, decision in decisions.items():
@@ -152,22 +154,24 @@ class Provisioner:
         if held:
             await self._system.remove(held)
 
-    def _situations(self, look: Look) -> dict[Kind, Situation]:
+    def _situations(self, look: Look, now_s: int) -> dict[Kind, Situation]:
         """Return what is known of each kind, those first that the broker names first."""
         demands = _by_kind(look.demands)
         kinds = [*demands, *(kind for kind in self._kinds_with_jobs(look.jobs) if kind not in demands)]
-        return {kind: self._situation(kind, demands.get(kind), look) for kind in kinds}
+        return {kind: self._situation(kind, demands.get(kind), look, now_s) for kind in kinds}
 
     def _kinds_with_jobs(self, jobs: Iterable[Job]) -> list[Kind]:
         alive = {kind_of(self.state, job) for job in jobs if job.state in {JobState.QUEUED, JobState.RUNNING}}
         return sorted(alive | {asked.kind for asked in self.state.asked if not asked.is_answered})
 
-    def _situation(self, kind: Kind, demand: Demand | None, look: Look) -> Situation:
+    def _situation(self, kind: Kind, demand: Demand | None, look: Look, now_s: int) -> Situation:
         own = [job for job in look.jobs if kind_of(self.state, job) == kind]
         queued = sorted((job for job in own if job.state is JobState.QUEUED), key=lambda job: job.submitted_s or 0)
         running = [job for job in own if job.state is JobState.RUNNING]
         heard = {view.launcher.rpartition("/")[2]: view for view in look.launchers if not view.is_gone}
         names = {job.launcher for job in running}
+        unheard = [job for job in running if job.launcher not in heard]
+        late = [job for job in unheard if job.started_s is not None and now_s - job.started_s > _STARTS_WITHIN_S]
         known = self.state.of(kind)
         can_serve = demand is not None and not why_not(demand, self._base)
         return Situation(
@@ -175,7 +179,8 @@ class Provisioner:
             vms=1 if demand is None else vms_of(order_for(demand, self._base, group=self._group), demand),
             queued=tuple(job.id for job in queued),
             unresolved=sum(each.slots for each in self.state.asked if each.kind == kind and not each.is_answered),
-            starting=sum(name not in heard for name in names),
+            starting=len(unheard) - len(late),
+            silent=len(late),
             idle=_room_for(demand, (heard[name] for name in names if name in heard)),
             elsewhere=_room_for(demand, (view for name, view in heard.items() if not name.startswith(self.state.tag))),
             running=len(running),

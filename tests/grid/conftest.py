@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.grid import evidence
 from tests.grid.scene import MACHINE, Scene
 from tests.support.access_point import AccessPoint, Bundle, access_point
 from tests.support.condor_pool import CondorPool, condor_pool
@@ -22,6 +21,12 @@ from tests.support.launching import short_folder
 from tests.support.slurm_cluster import SlurmCluster, slurm_cluster
 
 _DOMAIN = REPOSITORY / "tests" / "support" / "domains" / "minimal.xml"
+# What was killed is given back within a quarter of a minute.
+_HURRIED = {
+    "VMBROKER_BROKER_HEARTBEAT_S": "3",
+    "VMBROKER_BROKER_LEASE_S": "15",
+    "VMBROKER_BROKER_LAUNCHER_GRACE_S": "12",
+}
 _KERNEL_SETTINGS = Path("/proc/sys")
 _LIMIT_BYTES = 65536
 # What the kernel counts, measures or draws anew at each reading, and is no setting.
@@ -79,7 +84,7 @@ def slurm(machine_before: Machine) -> Iterator[SlurmCluster]:
 def scene() -> Iterator[Scene]:
     """A broker with alice logged in and the minimal machine handed over; no launcher of its own."""
     with short_folder("grid-") as folder:
-        broker = Broker(Home(folder), free_port())
+        broker = Broker(Home(folder, _HURRIED), free_port())
         with broker.serving():
             image = built_image("minimal")
             broker.home.ok("broker", "machine", "add", MACHINE, str(_DOMAIN), "--disk", f"vda={image}", timeout_s=300)
@@ -109,10 +114,6 @@ def login_node(
     token = scene.broker.token("launcher")
     with access_point(request.param, slurm.account_words(), slurm.home, bundle, scene.broker.url, token) as point:
         yield point
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    evidence.show(terminalreporter)
 
 
 def _read(path: Path) -> bytes | None:

@@ -31,7 +31,7 @@ class Scene:
     broker: Broker
     folder: Path
 
-    def push(self, stream: str, program: str, *inputs: str, count: int = 1) -> list[str]:
+    def push(self, stream: str, program: str, *, count: int = 1) -> list[str]:
         """Add a stream of small, short items and push some; return their names, `alice/STREAM/1` and so on."""
         needs = ("--memory-mib", "384", "--disk-mib", "2000", "--run-limit", "30m")
         self.broker.home.ok("broker", "stream", "add", stream, "--machine", MACHINE, "--run", program, *needs)

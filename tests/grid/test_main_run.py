@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.grid import evidence
 from tests.grid.scene import COPY, SMALL, Scene, ancestors, nothing_left_of, qemu_of
+from tests.support import evidence
 from tests.support.access_point import AccessPoint
 from tests.support.condor_pool import CondorPool
 from tests.support.slurm_cluster import SlurmCluster
@@ -73,9 +73,13 @@ def test_a_slurm_job_boots_a_vm_for_an_item_and_ends_by_itself(
 ) -> None:
     stream = f"by-{login_node.kind}"
     scene.push(stream, COPY)
-    (job,) = login_node.submit(1, *SMALL)
+    (job,) = login_node.submit(1, "--cache", str(login_node.home / "cache"), *SMALL)
     if login_node.kind == "pbs":
         assert job in slurm.tool("qstat", "-f")
+    script = slurm.tool("scontrol", "write", "batch_script", job, "-")
+    assert "exec" in script
+    secret = scene.broker.token("launcher").rpartition(".")[2]
+    assert secret not in script + slurm.tool("scontrol", "show", "job", "--details", job)
     (item,) = scene.settled(stream)
     assert item["state"] == "done", scene.why(f"{stream}/1")
     wait_until(lambda: login_node.has_ended(job), "the job has ended by itself", timeout_s=60)

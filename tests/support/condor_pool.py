@@ -88,7 +88,8 @@ LINUX_KERNEL_TUNING_SCRIPT =
 BASE_CGROUP =
 MAIL = /bin/true
 RUNBENCHMARKS = False
-# Its plugins are in Python.
+# The machine's Java would leave files in /tmp; its plugins are in Python.
+JAVA =
 ENABLE_URL_TRANSFERS = False
 
 # A removed, held or evicted job gets SIGTERM at once, and SIGKILL after its own job_max_vacate_time or else this.

@@ -69,9 +69,9 @@ class FakeSystem:
     def of(self, state: JobState) -> list[Job]:
         return [job for job in self.all.values() if job.state is state]
 
-    def start(self, ids: Iterable[str]) -> None:
+    def start(self, ids: Iterable[str], started_s: int | None = None) -> None:
         for each in ids:
-            self.all[each] = replace(self.all[each], state=JobState.RUNNING)
+            self.all[each] = replace(self.all[each], state=JobState.RUNNING, started_s=started_s)
 
     def hold(self, ids: Iterable[str], reason: str) -> None:
         for each in ids:

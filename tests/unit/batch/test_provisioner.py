@@ -1,5 +1,6 @@
 """One look of a provisioner after the other, over a batch system and a broker in memory."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,6 +121,14 @@ async def test_launchers_with_room_are_counted_until_their_own_jobs_were_heard_o
     for job in first:
         scene.broker.hear(job.launcher)
     assert "3 with room" in (await scene.look()).kinds[0].sentence
+
+
+async def test_a_job_that_runs_and_is_not_heard_of_for_long_is_not_waited_for(scene: Scene) -> None:
+    scene.broker = FakeBroker(demand(ready=3))
+    await scene.look()
+    scene.system.start(["1.0"], started_s=int(time.time()) - 3_600)
+    state = await scene.look()
+    assert state.kinds[0].sentence == "3 ready, 1 running unheard of; 3 missing, a third is 1; asks for 1"
 
 
 async def test_launchers_of_others_that_have_room_are_not_provided_for_again(scene: Scene) -> None:
