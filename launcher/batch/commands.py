@@ -31,6 +31,7 @@ from launcher.batch.options import (
 )
 from launcher.batch.order import Order, check_order, check_slots
 from launcher.batch.provision_command import provision
+from launcher.batch.provision_state import is_held
 from launcher.batch.submission import Submission, Submissions
 from launcher.batch.submitting import Credential, report_of, tell_broker
 from launcher.batch.submitting import submit as submit_order
@@ -244,7 +245,8 @@ async def _note(*, system_jobs: Sequence[Job], submissions: Submissions, kind: B
     for submission in submissions:
         record = submission.record()
         is_over = submission.tag not in alive and time.time() - record.made_s > _SETTLING_S
-        if record.kind is kind and is_over and not tags and not record.is_provisioner and record.ended_s is None:
+        is_at_work = record.is_provisioner and is_held(submission.folder)
+        if record.kind is kind and is_over and not tags and not is_at_work and record.ended_s is None:
             submission.end(int(time.time()))
 
 

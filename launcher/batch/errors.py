@@ -1,8 +1,20 @@
 """What a batch system, or the folder of a submission, does not allow. Each text says what to do."""
 
+from collections.abc import Sequence
+
 
 class BatchError(Exception):
-    """Root of the errors of this package; the text is for a person."""
+    """Root of the errors of this package; the text is for a person.
+
+    Attributes:
+        submitted: ids of jobs that were brought in before it, where a submission takes several steps.
+    """
+
+    def __init__(self, sentence: str, *, submitted: Sequence[str] = ()) -> None:
+        if submitted:
+            sentence = f"after {len(submitted)} jobs ({submitted[0]} to {submitted[-1]}), no more: {sentence}"
+        super().__init__(sentence)
+        self.submitted = tuple(submitted)
 
 
 class Refused(BatchError):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from broker.wire.names import BadName, check_name
 from launcher.batch.errors import Refused
 
 MAX_SLOTS: Final = 10_000
@@ -12,7 +13,8 @@ MAX_RUNTIME_S: Final = 30 * 86_400
 LAST_WORDS_S: Final = 20
 """What a launcher may take beyond its `drain_s`: 15 s to destroy vms and tell the broker, and some for its wrappers."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_NO_BUNDLES_PATH: Final = re.compile(r"[:;$]")
+_NO_PLACE: Final = re.compile(r"[:;$,%\"'\\\s]")
+_GROUP: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,14 +120,37 @@ def _faults_of_words(order: Order) -> list[str]:
         **{f"option {name}": value for name, value in order.options},
         **{f"option {name}=": name for name, _ in order.options},
     }
-    return [f"--{name} has a control character in it" for name, word in words.items() if word and _CONTROL.search(word)]
+    faults = [
+        f"--{name} has a control character in it" for name, word in words.items() if word and _CONTROL.search(word)
+    ]
+    for name, path in {"scratch": order.scratch, "cache": order.cache}.items():
+        if path is not None and not path.startswith("/"):
+            faults.append(f"--{name} {path!r} begins with no /: write the whole path that it has on the nodes")
+    return [*faults, *_faults_of_names(order)]
+
+
+def _faults_of_names(order: Order) -> list[str]:
+    faults = []
+    for user in order.users:
+        try:
+            check_name(user, "user")
+        except BadName as error:
+            faults.append(f"--user: {error}")
+    if order.accounting is not None and not _GROUP.fullmatch(order.accounting[0]):
+        faults.append(f"--accounting-group {order.accounting[0]!r}: use letters, digits, '_', '.' and '-'")
+    if order.bundle is not None and _NO_PLACE.search(order.bundle.name):
+        faults.append(f"--bundle {order.bundle.name!r}: give the file a name of letters, digits, '.', '_' and '-'")
+    return faults
 
 
 def check_place(path: Path) -> None:
-    """Refuse a folder in which a bundle cannot be unpacked to run. Source: ld.so(8), "--library-path".
+    """Refuse a folder that some reader of its path would take apart: HTCondor's lists, PBS's hosts, Slurm's patterns.
 
     Raises:
-        Refused: its path has a sign that the loader takes for its own.
+        Refused: its path has a sign in it that one of them, or a bundle's loader, takes for its own.
     """
-    if _NO_BUNDLES_PATH.search(str(path)):
-        raise Refused(f"{path} has a ':', ';' or '$' in it, where no bundle runs: name another --folder")
+    found = _NO_PLACE.search(str(path))
+    if found is not None:
+        raise Refused(
+            f"{path} has a {found[0]!r} in its path, which batch systems take for a sign: name another --folder"
+        )

@@ -101,14 +101,10 @@ class Pbs:
         try:
             told = await self._said("qsub", *words, folder=folder)
         except (Refused, Away) as error:
-            if before:
-                raise type(error)(
-                    f"after {len(before)} jobs ({before[0]} to {before[-1]}), no more: {error}"
-                ) from error
-            raise
+            raise type(error)(str(error), submitted=before) from error
         number = _NUMBER.fullmatch(told)
         if number is None:
-            raise Refused(f"qsub answers with what is no job's id: {told[:200]!a}")
+            raise Refused(f"qsub answers with what is no job's id: {told[:200]!a}", submitted=before)
         return number[1]
 
     async def _said(self, *words: str, folder: Path | None = None) -> str:

@@ -139,8 +139,10 @@ class Provisioner:
         except Away as error:
             log.warning("submission_not_answered", user=kind.user, slots=decision.ask, reason=str(error))
             raise
-        except BatchError:
-            self.state.asked.remove(asked)
+        except BatchError as error:
+            asked.ids, asked.is_answered = list(error.submitted), True
+            if not asked.ids:
+                self.state.asked.remove(asked)
             raise
         asked.is_answered = True
         log.info("jobs_submitted", user=kind.user, jobs=len(asked.ids), reason=decision.sentence)

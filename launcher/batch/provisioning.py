@@ -14,7 +14,7 @@ from broker.client.dispatch import DispatchClient
 from broker.client.researcher import Researcher
 from broker.client.session import Patience, Session
 from broker.wire.jobs import DemandPage
-from broker.wire.launchers import LauncherView
+from broker.wire.launchers import MAX_USERS, LauncherView
 from launcher.batch.errors import Refused
 from launcher.batch.job import BatchSystem, JobState
 from launcher.batch.order import Order
@@ -96,7 +96,8 @@ class Provisioning:
         state = provisioner.state
         if state.trouble == "":
             present = [job for job in jobs if job.state is not JobState.ENDED]
-            report = report_of(self._system, present, state.why, ())
+            users = tuple(sorted({job.user for job in present if job.user}))[:MAX_USERS]
+            report = report_of(self._system, present, state.why, users)
             await tell_broker(credential, self._submission.tag, report)
         if time.monotonic() - self._pruned_s > _PRUNE_S:
             self._pruned_s = time.monotonic()

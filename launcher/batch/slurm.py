@@ -7,10 +7,11 @@ Source: sbatch(1), squeue(1), scancel(1), slurm.conf(5).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from broker.wire.jobs import BatchKind
-from launcher.batch.errors import Refused
+from launcher.batch.errors import Away, Refused
 from launcher.batch.job import Job, JobState, Request
 from launcher.batch.order import Order
 from launcher.batch.programs import directives, said
@@ -20,6 +21,8 @@ from launcher.batch.submission import TAG, Submission, Submissions
 _SUBMIT_S: Final = 60.0
 _CALL_S: Final = 30.0
 _AT_ONCE: Final = 200
+_MAX_ARRAY: Final = 1_000
+"""Jobs of one array: what Slurm allows where a site sets no MaxArraySize."""
 _EPOCH: Final = {"SLURM_TIME_FORMAT": "%s"}
 _FIELDS: Final = "%i|%j|%T|%V|%S|%N|%k|%r"
 _STATES: Final = {
@@ -56,10 +59,19 @@ class Slurm:
         return self._place or "this cluster"
 
     async def submit(self, request: Request) -> list[str]:
+        ids: list[str] = []
+        while len(ids) < request.slots:
+            part = replace(request, slots=min(_MAX_ARRAY, request.slots - len(ids)))
+            try:
+                ids += await self._submit_array(part)
+            except (Refused, Away) as error:
+                raise type(error)(str(error), submitted=ids) from error
+        return ids
+
+    async def _submit_array(self, request: Request) -> list[str]:
         submission = self._submissions.of(request.tag)
-        script = batch_script(request, submission)
         batch = submission.folder / f"{request.key}.sbatch"
-        batch.write_text(script, encoding="utf-8")
+        batch.write_text(batch_script(request, submission), encoding="utf-8")
         try:
             told = await self._said("sbatch", "--parsable", str(batch), limit_s=_SUBMIT_S)
         finally:

@@ -96,7 +96,10 @@ class Submission:
         """Keep a script that jobs run, beside those of other orders; return where it is."""
         digest = hashlib.sha256(text.encode()).hexdigest()
         path = self.folder / f"job-{digest[:12]}.sh"
-        if not path.exists():
+        if path.exists():
+            # It is in use again: `prune` goes by its age.
+            path.touch()
+        else:
             write_durably(path, text.encode(), mode=0o700)
         return path
 
@@ -107,8 +110,9 @@ class Submission:
         draft.replace(self.folder / "launcher")
 
     def prune(self, now_s: float) -> None:
-        """Remove logs that nothing was written to for so long that none of their jobs can be there any more."""
-        for path in (*self.folder.glob("events-*.log"), *self.logs.glob("*")):
+        """Remove logs and scripts that were not used for so long that none of their jobs can be there any more."""
+        old = (*self.folder.glob("events-*.log"), *self.folder.glob("job-*.sh"), *self.logs.glob("*"))
+        for path in old:
             with contextlib.suppress(OSError):
                 if now_s - path.stat().st_mtime > _LOG_KEEP_S:
                     path.unlink()
@@ -147,6 +151,7 @@ class Submissions:
         Raises:
             Refused: no folder can be made here.
         """
+        check_place(self.root)
         submission = Submission(self.root / (tag or f"vmb-{secrets.token_hex(4)}"))
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -178,12 +183,17 @@ class Submissions:
         return Submission(self.root / tag)
 
     def forget_old(self, now_s: float | None = None) -> None:
-        """Remove the folders of submissions that ended two weeks ago."""
+        """Remove the folders of submissions that ended two weeks ago, and unpacked bundles that none has any more."""
         now_s = time.time() if now_s is None else now_s
         for submission in self:
             ended_s = submission.record().ended_s
             if ended_s is not None and now_s - ended_s > _FORGET_AFTER_S:
                 shutil.rmtree(submission.folder, ignore_errors=True)
+        used = {link.resolve() for link in self.root.glob("vmb-*/launcher")}
+        for home in self.root.glob(f"{_BUNDLES}/[0-9a-f]*"):
+            is_used = any(home.resolve() in path.parents for path in used)
+            if not is_used and now_s - home.stat().st_mtime > _FORGET_AFTER_S:
+                shutil.rmtree(home, ignore_errors=True)
 
     def unpack(self, bundle: Path, digest: str) -> Path:
         """Return the launcher of a bundle that is unpacked here, once for all submissions that travel with it.
@@ -195,7 +205,6 @@ class Submissions:
         Raises:
             Refused: it is no bundle, or there is no room for it.
         """
-        check_place(self.root)
         home = self.root / _BUNDLES / digest[:16]
         if not home.is_dir():
             _unpack(bundle, home)

@@ -4,12 +4,10 @@ Its daemons are those of `deploy/image/build htcondor`. The account is the pool'
 shows who it is by a file in /tmp (FS): its commands and its Python bindings need no token.
 """
 
-import argparse
 import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from tests.support import ordinary_account
+from tests.support.by_hand import keep_up
 from tests.support.grid import free_port
 from tests.support.waiting import wait_until
 
@@ -296,21 +295,5 @@ def _ads(text: str) -> list[dict[str, Any]]:
     return list(json.loads(text)) if text.strip() else []
 
 
-def main() -> None:
-    """Keep a pool up until Ctrl-C or SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m tests.support.condor_pool", description=main.__doc__)
-    parser.add_argument("folder", type=Path, help="a new folder with a short path, such as /tmp/pool")
-    folder: Path = parser.parse_args().folder.resolve()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    start = time.monotonic()
-    with condor_pool(folder) as pool:
-        print(f"up in {time.monotonic() - start:.1f} s; to use it, put this before a command:")
-        print(" ".join(pool.account_words()), flush=True)
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            return
-
-
 if __name__ == "__main__":
-    main()
+    keep_up("tests.support.condor_pool", condor_pool)

@@ -4,14 +4,12 @@ Its programs are those of `deploy/image/build slurm`, with qsub, qstat and qdel 
 feature `virt`, and there is a partition of that name, which to those commands is a queue. Munge shows who is who.
 """
 
-import argparse
 import json
 import os
 import secrets
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from tests.support import ordinary_account
+from tests.support.by_hand import keep_up
 from tests.support.grid import free_port
 from tests.support.waiting import wait_until
 
@@ -234,21 +233,5 @@ def _end(cluster: SlurmCluster) -> None:
         process.wait(_STOP_S)
 
 
-def main() -> None:
-    """Keep a cluster up until Ctrl-C or SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m tests.support.slurm_cluster", description=main.__doc__)
-    parser.add_argument("folder", type=Path, help="a new folder with a short path, such as /tmp/slurm")
-    folder: Path = parser.parse_args().folder.resolve()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    start = time.monotonic()
-    with slurm_cluster(folder) as cluster:
-        print(f"up in {time.monotonic() - start:.1f} s; to use it, put this before a command:")
-        print(" ".join(cluster.account_words()), flush=True)
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            return
-
-
 if __name__ == "__main__":
-    main()
+    keep_up("tests.support.slurm_cluster", slurm_cluster)
