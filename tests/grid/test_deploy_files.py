@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support import evidence, ordinary_account
+from tests.support.access_point import Bundle
 from tests.support.condor_pool import ABILITY, CondorPool
 from tests.support.grid import REPOSITORY, free_port
 from tests.support.slurm_cluster import SlurmCluster
@@ -221,6 +222,32 @@ class TestHTCondor:
         assert "words: run --broker https://broker.example.org --token-file /" in said.read_text()
         assert "token: 600\n" in said.read_text()
         assert sorted(path.suffix for path in folder.glob("launcher.*")) == [".err", ".log", ".out", ".sub"]
+
+    @pytest.mark.vm
+    def test_with_a_real_launcher_the_slot_tells_what_a_trial_of_a_vm_found(
+        self, pool: CondorPool, node: Path, bundle: Bundle
+    ) -> None:
+        fragment = changed(
+            "htcondor/50-vmbroker-node.conf",
+            VMBROKER_LAUNCHER=str(bundle.launcher),
+            VMBROKER_SITE="",
+            VMBROKER_CACHE=str(ordinary_account.make_folder(node / "images")),
+            STARTD_CRON_VMBROKER_EXECUTABLE=str(node / "vmbroker-advertise"),
+        )
+        pool.configure("50-vmbroker-node.conf", fragment)
+        wait_until(
+            lambda: any("VMBROKER_ACCELERATOR" in slot for slot in self.slots_that_can(pool, "Partitionable")),
+            "the slot tells what the launcher found",
+            timeout_s=90,
+            poll_s=0.5,
+        )
+        (slot,) = self.slots_that_can(pool, "Partitionable")
+        assert slot["VMBROKER_ACCELERATOR"] in {"kvm", "tcg"}
+        assert "network" in slot["VMBROKER_EXCHANGES"].split(",")
+        evidence.note(
+            "a startd and a real launcher",
+            **{name: slot[name] for name in sorted(slot) if name == ABILITY or name.startswith("VMBROKER_")},
+        )
 
 
 class TestSlurm:

@@ -16,6 +16,7 @@ from tests.grid.scene import COPY, SMALL, Scene, nothing_left_of
 from tests.support import evidence
 from tests.support.access_point import AccessPoint
 from tests.support.condor_pool import CondorPool
+from tests.support.slurm_cluster import SlurmCluster
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.grid, pytest.mark.vm, pytest.mark.timeout(300)]
@@ -25,11 +26,11 @@ MOST = 2
 
 
 @contextmanager
-def provisioning(condor: AccessPoint, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def provisioning(point: AccessPoint, log: Path, *more: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a provisioner for the block; SIGTERM at its end, and it must end well, unless a test killed it."""
-    on_node = ("--launcher", str(condor.bundle.launcher))
+    on_node = ("--launcher", str(point.bundle.launcher))
     limits = ("--most", str(MOST), "--soft", str(MOST), "--idle-most", str(MOST), "--every", "1s")
-    command = condor.command("provision", "--htcondor", *limits, *on_node, *SMALL)
+    command = point.command("provision", f"--{point.kind}", *limits, *on_node, *SMALL, *more)
     with log.open("ab") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, cwd="/")
     try:
@@ -126,3 +127,23 @@ def test_a_hanging_schedd_stops_neither_the_provisioners_looks_nor_its_end(
         finally:
             pool.resume("schedd")
     assert process.returncode == 0, log.read_text()
+
+
+@pytest.mark.parametrize("login_node", ["slurm"], indirect=True)
+def test_by_slurm_too_there_are_as_many_jobs_as_items_need(
+    scene: Scene, slurm: SlurmCluster, login_node: AccessPoint, tmp_path: Path
+) -> None:
+    scene.push("slurmed", COPY, count=2)
+    with provisioning(login_node, tmp_path / "provisioner.log", "--cache", str(login_node.home / "cache")):
+        items = scene.settled("slurmed", timeout_s=200)
+
+        def have_ended() -> bool:
+            return all(job["state"] == "ended" for job in login_node.jobs().values())
+
+        wait_until(have_ended, "idle launchers have ended by themselves", timeout_s=90, poll_s=0.5)
+    assert [item["state"] for item in items] == ["done", "done"]
+    jobs = [job for job in login_node.jobs().values() if job.get("user") == "alice"]
+    assert 1 <= len(jobs) <= MOST
+    assert {item["vm"]["launcher"].partition("/")[2] for item in items} <= {job["launcher"] for job in jobs}
+    assert not nothing_left_of(slurm.folder)
+    evidence.note("a provisioner by slurm", items=2, jobs=sorted(job["job"] for job in jobs))
