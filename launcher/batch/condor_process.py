@@ -13,6 +13,8 @@ from launcher.interpreter import own_python
 
 START_S: Final = 20.0
 """Of its start, before the first call: an interpreter and the bindings, on a busy machine."""
+MAX_EVENTS: Final = 20_000
+"""Of one answer; where there are so many, there may be more."""
 _READY: Final = b"ready\n"
 _LINE_BYTES: Final = 256 << 20
 _START: Final = (

@@ -21,11 +21,13 @@ from typing import Any, Final
 import classad2
 import htcondor2
 
+from launcher.batch.condor_process import MAX_EVENTS
+
 READY: Final = "ready\n"
 """The first line that it writes."""
 REFUSED: Final = "refused"
 AWAY: Final = "away"
-_MAX_EVENTS: Final = 100_000
+_CAN_RUN: Final = "CAN_RUN_VIRTUAL_MACHINE"
 _PR_SET_PDEATHSIG: Final = 1
 # What the bindings say when no daemon answers, as far as it is told apart at all.
 _WORDS_OF_AWAY: Final = (
@@ -57,11 +59,12 @@ class Calls:
         """Do `Remove`, `RemoveX` or another action of HTCondor's to jobs; ones that are gone are passed over."""
         return _plain(_schedd().act(htcondor2.JobAction[action], ids, reason=reason))
 
-    def slots(self, constraint: str, attributes: list[str], limit: int) -> list[Ad]:
-        """Return the pool's slots that meet the constraint; dynamic ones are parts of others and left out."""
-        collector = htcondor2.Collector()
-        whole = f'({constraint}) && (SlotType =!= "Dynamic")'
-        return [_plain(ad) for ad in collector.query(htcondor2.AdType.Startd, whole, attributes)[:limit]]
+    def slots(self) -> Ad:
+        """Count the pool's slots, and those that can run vms; dynamic ones are parts of others and left out."""
+        names = [_CAN_RUN, "VMBROKER_REASON"]
+        ads = htcondor2.Collector().query(htcondor2.AdType.Startd, 'SlotType =!= "Dynamic"', names)
+        reason = next((str(ad["VMBROKER_REASON"]) for ad in ads if ad.get("VMBROKER_REASON")), "")
+        return {"total": len(ads), "able": sum(ad.get(_CAN_RUN) is True for ad in ads), "reason": reason}
 
     def place(self) -> str:
         """Return the name of this machine's access point."""
@@ -72,7 +75,7 @@ class Calls:
         """Return what came to a job event log since it was asked for last, all of it the first time; never waits."""
         if path not in self._logs:
             self._logs[path] = htcondor2.JobEventLog(path)
-        return [_event(event) for event in islice(self._logs[path].events(stop_after=0), _MAX_EVENTS)]
+        return [_event(event) for event in islice(self._logs[path].events(stop_after=0), MAX_EVENTS)]
 
 
 def _schedd() -> Any:

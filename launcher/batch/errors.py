@@ -1,6 +1,10 @@
 """What a batch system, or the folder of a submission, does not allow. Each text says what to do."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from launcher.batch.job import Job
 
 
 class BatchError(Exception):
@@ -25,4 +29,11 @@ class Away(BatchError):
     """The batch system does not answer, or answers that it cannot now: ask again later.
 
     Whether a submission that ended so was taken in is not known: ask for the jobs before it is repeated.
+
+    Attributes:
+        known: jobs, as far as they are known without it.
     """
+
+    def __init__(self, sentence: str, *, submitted: Sequence[str] = (), known: "Sequence[Job]" = ()) -> None:
+        super().__init__(sentence, submitted=submitted)
+        self.known = tuple(known)

@@ -10,17 +10,18 @@ it, the log for what has ended, and for everything while no daemon answers.
 Source: HTCondor's manual, condor_submit, "Job ClassAd Attributes", "Job Event Log Codes".
 """
 
+import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from broker.wire.jobs import BatchKind
 from launcher.batch.condor_events import followed
-from launcher.batch.condor_process import CondorProcess, check_bindings
-from launcher.batch.errors import Refused
+from launcher.batch.condor_process import MAX_EVENTS, CondorProcess, check_bindings
+from launcher.batch.errors import Away, BatchError, Refused
 from launcher.batch.job import Job, JobState, Request
 from launcher.batch.order import Order
 from launcher.batch.script import job_script
@@ -32,7 +33,9 @@ CAN_RUN: Final = "CAN_RUN_VIRTUAL_MACHINE"
 _SUBMIT_S: Final = 60.0
 _CALL_S: Final = 30.0
 _MAX_JOBS: Final = 20_000
-_MAX_SLOTS: Final = 5_000
+_PLACE_S: Final = 12.0
+_COUNTS_HOLD_S: Final = 20.0
+"""The pool's slots are counted at most so often."""
 _ENDED_SHOWN_S: Final = 86_400
 _AT_ONCE: Final = 500
 """Ids in one call to remove jobs."""
@@ -52,12 +55,21 @@ _ATTRIBUTES: Final = [
 ]  # fmt: skip
 _OURS: Final = frozenset(
     {
-        "arguments", "environment", "executable", "getenv", "initialdir", "log", "queue", "requirements", "universe",
-        "should_transfer_files", "transfer_executable", "transfer_input_files", "transfer_output_files",
-        "when_to_transfer_output",
+        "allowed_job_duration", "arguments", "dont_encrypt_input_files", "encrypt_input_files", "environment", "error",
+        "executable", "getenv", "initialdir", "kill_sig", "log", "output", "queue", "requirements", "universe",
+        "should_transfer_files", "submit_event_notes", "transfer_executable", "transfer_input_files",
+        "transfer_output_files", "transfer_output_remaps", "when_to_transfer_output",
     }
 )  # fmt: skip
 """Submit commands that no --option may replace: without them no launcher runs, or its credential travels otherwise."""
+
+
+class Slots(NamedTuple):
+    """The pool's slots: how many there are, how many can run vms, and why one that cannot does not."""
+
+    total: int
+    able: int
+    reason: str
 
 
 class HTCondor:
@@ -74,10 +86,20 @@ class HTCondor:
         self._place = ""
         self._logged: dict[str, Job] = {}
         self._logged_by = 0
+        self._slots = Slots(0, 0, "")
+        self._counted_s = -math.inf
 
     @property
     def place(self) -> str:
         return self._place or "this access point"
+
+    async def locate(self) -> str:
+        if not self._place:
+            try:
+                self._place = str(await self._calls.call("place", _PLACE_S))
+            except BatchError:
+                return ""
+        return self._place
 
     async def submit(self, request: Request) -> list[str]:
         submission = self._submissions.of(request.tag)
@@ -88,19 +110,33 @@ class HTCondor:
 
     async def jobs(self, tag: str | None = None) -> list[Job]:
         constraint = "VmbrokerTag =!= undefined" if tag is None else f'VmbrokerTag == "{tag}"'
-        logged = await self.logged(tag)
-        if not self._place:
-            self._place = str(await self._calls.call("place", _CALL_S))
-        ads = await self._calls.call("query", _CALL_S, constraint=constraint, attributes=_ATTRIBUTES, limit=_MAX_JOBS)
+        place = await self.locate()
+        logged = await self.logged(tag, place)
+        try:
+            ads = await self._calls.call(
+                "query", _CALL_S, constraint=constraint, attributes=_ATTRIBUTES, limit=_MAX_JOBS
+            )
+        except Away as error:
+            raise Away(str(error), known=list(logged.values())) from error
+        if len(ads) >= _MAX_JOBS:
+            raise Away(f"there are {_MAX_JOBS:,} launcher jobs or more, too many to tell them apart: remove some")
         present = {job.id: job for job in map(_job, ads)}
-        gone = [_ended(job) for key, job in logged.items() if key not in present]
+        # Of one that has ended, its log tells how; its ad is about to go.
+        ended = {key: _ended(job) for key, job in logged.items() if key not in present or _is_over(job, present[key])}
         since_s = time.time() - _ENDED_SHOWN_S
-        return [*present.values(), *(job for job in gone if (job.ended_s or 0) > since_s)]
+        recent = {key: job for key, job in ended.items() if (job.ended_s or 0) > since_s}
+        return list({**{key: job for key, job in present.items() if key not in ended}, **recent}.values())
 
-    async def logged(self, tag: str | None = None) -> dict[str, Job]:
-        """Return the jobs as the event logs have them, by their ids; no daemon is asked."""
+    async def logged(self, tag: str | None = None, place: str = "") -> dict[str, Job]:
+        """Return the jobs as the event logs have them, by their ids; no daemon is asked.
+
+        Args:
+            tag: of the only submission that is wanted.
+            place: the access point; what was submitted to another one is left out.
+        """
         for submission in self._submissions:
-            if tag is None or submission.tag == tag:
+            is_wanted = tag is None or submission.tag == tag
+            if is_wanted and place in {"", submission.record().place}:
                 for path in sorted(submission.folder.glob("events-*.log")):
                     await self._follow(submission.tag, path)
         return {key: job for key, job in self._logged.items() if tag in {None, job.tag}}
@@ -121,21 +157,22 @@ class HTCondor:
         queued = [job for job in jobs if job.state is JobState.QUEUED]
         if not queued:
             return ""
-        slots = await self._calls.call(
-            "slots", _CALL_S, constraint="true", attributes=["Name", CAN_RUN, "VMBROKER_REASON"], limit=_MAX_SLOTS
-        )
-        return _why(queued, slots)
+        if time.monotonic() - self._counted_s > _COUNTS_HOLD_S:
+            self._slots, self._counted_s = Slots(**await self._calls.call("slots", _CALL_S)), time.monotonic()
+        return _why(queued, self._slots)
 
     async def aclose(self) -> None:
         await self._calls.aclose()
         await self._reader.aclose()
 
     async def _follow(self, tag: str, path: Path) -> None:
-        events = await self._reader.call("events", _CALL_S, path=str(path))
-        if self._reader.starts != self._logged_by:
-            # A new reader begins every log anew.
-            self._logged, self._logged_by = {}, self._reader.starts
-        self._logged |= followed(self._logged, tag, events)
+        events = None
+        while events is None or len(events) == MAX_EVENTS:
+            events = await self._reader.call("events", _CALL_S, path=str(path))
+            if self._reader.starts != self._logged_by:
+                # A new reader begins every log anew.
+                self._logged, self._logged_by = {}, self._reader.starts
+            self._logged |= followed(self._logged, tag, events)
 
 
 def describe(request: Request, submission: Submission, script: Path) -> dict[str, str]:
@@ -144,7 +181,10 @@ def describe(request: Request, submission: Submission, script: Path) -> dict[str
     Raises:
         Refused: an option would replace what a launcher job is made of.
     """
-    order, owned = request.order, {name.lower() for name, _ in request.order.options} & _OURS
+    order, names = request.order, {name.lower() for name, _ in request.order.options}
+    owned = {
+        name for name in names if name in _OURS or name.removeprefix("+").removeprefix("my.").startswith("vmbroker")
+    }
     if owned:
         raise Refused(f"--option {min(owned)}=… would replace what a launcher job is made of: leave it out")
     return {
@@ -254,15 +294,18 @@ def _ended(job: Job) -> Job:
     return replace(job, state=JobState.ENDED, ended_s=int(time.time()), reason="it is in the queue no more")
 
 
-def _why(queued: Sequence[Job], slots: Iterable[dict[str, Any]]) -> str:
-    told = list(slots)
-    able = [slot for slot in told if slot.get(CAN_RUN) is True]
-    if not told:
+def _is_over(logged: Job, present: Job) -> bool:
+    return logged.state is JobState.ENDED and present.state is JobState.ENDED
+
+
+def _why(queued: Sequence[Job], slots: Slots) -> str:
+    if not slots.total:
         return "the pool has no slot at all"
-    if not able:
-        reason = next((str(slot["VMBROKER_REASON"]) for slot in told if slot.get("VMBROKER_REASON")), "")
-        count = "its only slot does not advertise" if len(told) == 1 else f"none of its {len(told)} slots advertises"
-        return f"{count} {CAN_RUN} = true{f': {reason}' if reason else ''}"
+    if not slots.able:
+        count = (
+            "its only slot does not advertise" if slots.total == 1 else f"none of its {slots.total:,} slots advertises"
+        )
+        return f"{count} {CAN_RUN} = true{f': {slots.reason}' if slots.reason else ''}"
     last = next((job.reason for job in queued if job.reason), "")
-    can = f"{len(able)} of {len(told)} slots can run virtual machines"
+    can = f"{slots.able:,} of {slots.total:,} slots can run virtual machines"
     return f"{can}; the last match was refused: {last}" if last else f"{can}, and none has taken them yet"

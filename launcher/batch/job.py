@@ -94,6 +94,9 @@ class BatchSystem(Protocol):
     def place(self) -> str:
         """Where the jobs are queued, for a person."""
 
+    async def locate(self) -> str:
+        """Return the place, asked for once; empty while nobody tells it. Raises nothing but a cancellation."""
+
     async def submit(self, request: Request) -> list[str]:
         """Bring jobs in; return their ids.
 

@@ -65,6 +65,8 @@ Folder = Annotated[
     typer.Option(readable=False, help="Where submissions are kept; for Slurm and PBS, shared with the nodes."),
 ]
 _VIRT: Final = "virt"
+_LEAST_IDLE_S: Final = 10
+_MOST_IDLE_S: Final = 7 * 86_400
 
 
 def kind_of(htcondor: bool, slurm: bool, pbs: bool) -> BatchKind | None:
@@ -113,6 +115,18 @@ def span_of(text: str, option: str) -> int:
         return parse_span(text)
     except ValueError as error:
         raise Refused(f"{option}: {error}") from error
+
+
+def idle_of(text: str) -> int:
+    """Return the seconds after which a launcher without work ends.
+
+    Raises:
+        Refused: no launcher takes them.
+    """
+    idle_s = span_of(text, "--idle")
+    if not _LEAST_IDLE_S <= idle_s <= _MOST_IDLE_S:
+        raise Refused(f"--idle is {idle_s} s: write {_LEAST_IDLE_S}s to {_MOST_IDLE_S // 86_400}d")
+    return idle_s
 
 
 def pairs_of(options: list[str] | None) -> tuple[tuple[str, str], ...]:

@@ -1,6 +1,7 @@
 """What each launcher job gets of its node, and what its launcher does there."""
 
 import re
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ LAST_WORDS_S: Final = 20
 """What a launcher may take beyond its `drain_s`: 15 s to destroy vms and tell the broker, and some for its wrappers."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _NO_PLACE: Final = re.compile(r"[:;$,%\"'\\\s]")
+_STRING: Final = re.compile(r'"(?:\\.|[^"\\])*"')
 _GROUP: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -123,10 +125,22 @@ def _faults_of_words(order: Order) -> list[str]:
     faults = [
         f"--{name} has a control character in it" for name, word in words.items() if word and _CONTROL.search(word)
     ]
+    if order.requirements is not None and not _is_balanced(order.requirements):
+        faults.append("--requirements is no expression of its own: its brackets do not match")
     for name, path in {"scratch": order.scratch, "cache": order.cache}.items():
         if path is not None and not path.startswith("/"):
             faults.append(f"--{name} {path!r} begins with no /: write the whole path that it has on the nodes")
     return [*faults, *_faults_of_names(order)]
+
+
+def _is_balanced(expression: str) -> bool:
+    """Tell whether every bracket has its other: an expression is put between brackets."""
+    depth = 0
+    for sign in _STRING.sub("", expression):
+        depth += {"(": 1, ")": -1}.get(sign, 0)
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 def _faults_of_names(order: Order) -> list[str]:
@@ -141,6 +155,21 @@ def _faults_of_names(order: Order) -> list[str]:
     if order.bundle is not None and _NO_PLACE.search(order.bundle.name):
         faults.append(f"--bundle {order.bundle.name!r}: give the file a name of letters, digits, '.', '_' and '-'")
     return faults
+
+
+def check_options(order: Order, owned: AbstractSet[str]) -> None:
+    """Refuse options that replace what a launcher job is made of.
+
+    Args:
+        order: with the options as a person gave them.
+        owned: names, without the dashes before them.
+
+    Raises:
+        Refused: naming the first.
+    """
+    for name, _ in order.options:
+        if name.lstrip("-") in owned:
+            raise Refused(f"--option {name}=… would replace what a launcher job is made of: leave it out")
 
 
 def check_place(path: Path) -> None:

@@ -6,7 +6,8 @@ system that the nodes share.
 Source: qsub(1B), qstat(1B), qdel(1B); Torque's administrator guide, "Job submission".
 """
 
-import getpass
+import os
+import pwd
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from typing import Final
 from broker.wire.jobs import BatchKind
 from launcher.batch.errors import Away, Refused
 from launcher.batch.job import Job, JobState, Request
+from launcher.batch.order import check_options
 from launcher.batch.programs import directives, said
 from launcher.batch.script import job_script
 from launcher.batch.submission import TAG, Submission, Submissions
@@ -39,6 +41,10 @@ _STATES: Final = {
 }
 """Source: qstat(1B), job_state."""
 _ATTRIBUTE: Final = re.compile(r"^\s+([A-Za-z][\w.]*) = (.*)$", re.MULTILINE)
+_GOES_ON: Final = re.compile(r"\n\t(?![A-Za-z][\w.]* = )")
+_KEY: Final = re.compile(r"/([0-9a-f]{16})-\d+\.log$")
+_OURS: Final = frozenset({"J", "N", "e", "j", "o", "r", "t", "z"})
+"""Options that no --option may replace: without them jobs are not found again."""
 _UNKNOWN_JOB: Final = ("unknown job", "invalid job id", "has finished", "job is being deleted", "already completed")
 _MISSING: Final = "qsub, qstat and qdel are not installed here: run this on a machine where jobs are submitted to PBS"
 
@@ -56,7 +62,11 @@ class Pbs:
     def place(self) -> str:
         return self._place or "this server"
 
+    async def locate(self) -> str:
+        return self._place
+
     async def submit(self, request: Request) -> list[str]:
+        check_options(request.order, _OURS)
         submission = self._submissions.of(request.tag)
         script = batch_script(request, submission)
         batch = submission.folder / f"{request.key}.pbs"
@@ -72,13 +82,13 @@ class Pbs:
         return ids
 
     async def jobs(self, tag: str | None = None) -> list[Job]:
-        own = getpass.getuser()
+        own = pwd.getpwuid(os.getuid()).pw_name
         found = []
         for number, told in _records(await self._said("qstat", "-f")):
+            self._place = self._place or number.partition(".")[2]
             name, owner = told.get("job_name", ""), told.get("job_owner", "").partition("@")[0]
             if TAG.fullmatch(name) and tag in {None, name} and owner in {own, ""}:
                 found.append(_job(number, name, told))
-                self._place = self._place or told.get("server", "")
         return found
 
     async def remove(self, jobs: Sequence[Job], *, at_once: bool = False) -> None:  # noqa: ARG002 - their kill_delay is the site's
@@ -105,6 +115,7 @@ class Pbs:
         number = _NUMBER.fullmatch(told)
         if number is None:
             raise Refused(f"qsub answers with what is no job's id: {told[:200]!a}", submitted=before)
+        self._place = self._place or number[1].partition(".")[2]
         return number[1]
 
     async def _said(self, *words: str, folder: Path | None = None) -> str:
@@ -137,20 +148,23 @@ def _lines(request: Request) -> list[str]:
 def _records(text: str) -> Iterator[tuple[str, Mapping[str, str]]]:
     """Yield the id and the attributes, by their names in small letters, of each job in the form of `qstat -f`.
 
-    What a long value goes on with, in lines of its own, is left out: nothing that is read here is so long.
+    A long value goes on in lines that begin with a tab, as do names in the form that Slurm's has.
     """
     for record in re.split(r"^Job Id:", text, flags=re.MULTILINE)[1:]:
         number, _, rest = record.partition("\n")
-        yield number.strip(), {name.lower(): value.strip() for name, value in _ATTRIBUTE.findall(rest)}
+        whole = _GOES_ON.sub("", rest)
+        yield number.strip(), {name.lower(): value.strip() for name, value in _ATTRIBUTE.findall(whole)}
 
 
 def _job(number: str, name: str, told: Mapping[str, str]) -> Job:
     state = _STATES.get(told.get("job_state", "")[:1], JobState.QUEUED)
     status = told.get("exit_status", "")
+    key = _KEY.search(told.get("output_path", ""))
     return Job(
         id=number,
         tag=name,
         state=state,
+        key=key[1] if key else "",
         submitted_s=_seconds(told.get("qtime") or told.get("ctime", "")),
         started_s=_seconds(told.get("start_time") or told.get("stime", "")) if state is JobState.RUNNING else None,
         where=told.get("exec_host", "") if state is JobState.RUNNING else "",

@@ -3,9 +3,7 @@
 Exit statuses: 0 stopped as asked, 1 the batch system does not answer, 2 wrong words, or another one works here.
 """
 
-import asyncio
 import json
-import sys
 import time
 from typing import Annotated, Final
 
@@ -15,10 +13,12 @@ import typer
 
 from broker.wire.jobs import BatchKind
 from launcher.batch import options
-from launcher.batch.errors import Away, BatchError, Refused
+from launcher.batch.acting import act
+from launcher.batch.errors import Refused
 from launcher.batch.options import (
     constraint_of,
     credential_of,
+    idle_of,
     kind_of,
     launcher_of,
     pairs_of,
@@ -26,25 +26,23 @@ from launcher.batch.options import (
     span_of,
     submissions_of,
 )
-from launcher.batch.order import Order
+from launcher.batch.order import Order, check_order
 from launcher.batch.planning import Limits
 from launcher.batch.provision_shown import status_lines
 from launcher.batch.provision_state import held, is_held, read_state
 from launcher.batch.provisioning import Provisioning
-from launcher.batch.submission import Submission, Submissions
-from launcher.batch.submitting import Credential, prepare
+from launcher.batch.submission import Record, Submission, Submissions
+from launcher.batch.submitting import prepare
 from launcher.batch.systems import opened
-from launcher.logs import set_up_logs
 
 log = structlog.get_logger()
 
-_FAILED, _USAGE = 1, 2
 _LEAST_S, _LONGEST_S = 1, 3_600
 DEFAULT_GROUP: Final = "group_vmbroker"
 
 
 def provision(
-    most: Annotated[int, typer.Option(min=1, max=100_000, help="Most launcher jobs, queued and running.")] = 100,
+    most: Annotated[int, typer.Option(min=1, max=10_000, help="Most launcher jobs, queued and running.")] = 100,
     soft: Annotated[
         int | None, typer.Option(min=1, help="Beyond so many, half is asked for; default: three quarters of --most.")
     ] = None,
@@ -89,7 +87,7 @@ def provision(
     Started again, it goes on with the jobs that are there.
     """
 
-    async def act() -> None:
+    async def keep_in_step() -> None:
         submissions = submissions_of(folder)
         if status:
             _show_status(submissions, as_json)
@@ -104,7 +102,7 @@ def provision(
             memory_mib=memory_mib,
             disk_mib=disk_mib,
             runtime_s=span_of(runtime, "--runtime"),
-            idle_s=span_of(idle, "--idle"),
+            idle_s=idle_of(idle),
             drain_s=drain_s,
             vms=vms,
             bundle=None if bundle is None else bundle.absolute(),
@@ -120,32 +118,29 @@ def provision(
         every_s = span_of(every, "--every")
         if not _LEAST_S <= every_s <= _LONGEST_S:
             raise Refused(f"--every is {every_s} s: it looks every {_LEAST_S} s to {_LONGEST_S} s")
+        check_order(base)
         group = accounting_group or None if kind is BatchKind.HTCONDOR else None
-        submission = _own(submissions, kind, base, credential)
-        log.info("provisioner_started", tag=submission.tag, kind=kind.value, broker=base.broker, most=most)
-        with held(submission.folder):
-            async with opened(kind, submissions) as system:
+        async with opened(kind, submissions) as system:
+            submission = _own(submissions, kind, base.broker, await system.locate())
+            with held(submission.folder):
+                prepare(submissions, kind, base, credential, tag=submission.tag, place=await system.locate())
+                log.info("provisioner_started", tag=submission.tag, kind=kind.value, broker=base.broker, most=most)
                 work = Provisioning(system, submission, base, limits, group)
                 await work.run(every_s, lambda: credential_of(broker, token_file, ca_file))
         log.info("provisioner_stopped", tag=submission.tag)
 
-    set_up_logs()
-    try:
-        asyncio.run(act())
-    except BatchError as error:
-        for line in str(error).splitlines():
-            typer.echo(f"launcher: {line}", err=True)
-        sys.exit(_FAILED if isinstance(error, Away) else _USAGE)
+    act(keep_in_step())
 
 
-def _own(submissions: Submissions, kind: BatchKind, base: Order, credential: Credential) -> Submission:
-    """Return the folder of this provisioner, the former one's of the same batch system and broker if there was one."""
+def _own(submissions: Submissions, kind: BatchKind, broker: str, place: str) -> Submission:
+    """Return the folder of this provisioner: the former one's of the same place and broker, if there was one."""
     submissions.forget_old()
     for submission in submissions:
         record = submission.record()
-        if record.is_provisioner and record.kind is kind and record.broker == base.broker:
-            return prepare(submissions, kind, base, credential, tag=submission.tag)
-    return prepare(submissions, kind, base, credential)
+        is_same = record.kind is kind and record.broker == broker and record.place in {"", place}
+        if record.is_provisioner and is_same:
+            return submission
+    return submissions.make(Record(kind=kind, broker=broker, made_s=int(time.time()), is_provisioner=True, place=place))
 
 
 def _show_status(submissions: Submissions, as_json: bool) -> None:

@@ -6,6 +6,7 @@ provisioner died, and which of its jobs failed. A request is written down before
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from launcher.durable import write_durably
 
 _FILE: Final = "provision.json"
 _LOCK: Final = "provision.lock"
+_TRIES: Final = 20
+_PAUSE_S: Final = 0.1
 LOOKS_BEFORE_LOST: Final = 2
 """After so many answers of the batch system that do not show its jobs, a request without an answer counts as lost."""
 
@@ -32,6 +35,8 @@ class Asked(msgspec.Struct, kw_only=True):
     slots: int
     at_s: int
     ids: list[str] = []
+    heard: list[str] = []
+    """Those of its jobs whose launcher the broker has heard of."""
     is_answered: bool = False
     looks: int = 0
 
@@ -114,25 +119,38 @@ def held(folder: Path) -> Iterator[None]:
 
     Raises:
         Refused: another one is.
+        OSError: the folder's file system has no locks, or it cannot be written to.
     """
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left in reversed(range(_TRIES)):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                # It may be somebody who only looks whether it is held.
+                if not left:
+                    raise Refused(
+                        f"a provisioner works with {folder} already; `launcher provision --status` shows what it does"
+                    ) from error
+                time.sleep(_PAUSE_S)
         yield
-    except BlockingIOError as error:
-        raise Refused(
-            f"a provisioner works with {folder} already; `launcher provision --status` shows what it does"
-        ) from error
     finally:
         os.close(descriptor)
 
 
 def is_held(folder: Path) -> bool:
-    """Tell whether a provisioner works with this folder now."""
+    """Tell whether a provisioner works with this folder now; where that cannot be told, that one does."""
     try:
-        with held(folder):
-            return False
-    except Refused:
-        return True
-    except OSError:
+        descriptor = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
         return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

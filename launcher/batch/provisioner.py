@@ -17,12 +17,13 @@ from broker.client.session import CallError
 from broker.wire.jobs import Demand, DemandPage
 from broker.wire.launchers import LauncherView
 from broker.wire.states import HealthState
-from launcher.batch.errors import Away, BatchError
+from launcher.batch.errors import Away, BatchError, Refused
 from launcher.batch.job import BatchSystem, Job, JobState, Request
+from launcher.batch.looking import why_queued
 from launcher.batch.order import Order
 from launcher.batch.planning import Decision, Kind, Limits, Situation, plan
 from launcher.batch.provision_state import ProvisionState, write_state
-from launcher.batch.reconciling import kind_of, reconcile, settle_ended
+from launcher.batch.reconciling import kind_of, note_heard, reconcile, settle_ended, unseen
 from launcher.batch.shapes import fitting_in, order_for, shape_of, size_told, vms_of, why_not
 from launcher.batch.submission import Submission
 
@@ -105,6 +106,7 @@ class Provisioner:
     async def _act_on(self, look: Look) -> None:
         now_s = int(time.time())
         reconcile(self.state, look.jobs)
+        note_heard(self.state, look.jobs, {view.launcher.rpartition("/")[2] for view in look.launchers})
         settle_ended(self.state, look.jobs)
         await self._remove_held(look.jobs)
         situations = self._situations(look, now_s)
@@ -119,7 +121,7 @@ class Provisioner:
         for kind, decision in decisions.items():
             if decision.ask and kind in wanted:
                 await self._ask(kind, wanted[kind], decision, now_s)
-        self.state.why = await self._system.why_queued(look.jobs)
+        self.state.why = await why_queued(self._system, look.jobs)
 
     async def _ask(self, kind: Kind, demand: Demand, decision: Decision, now_s: int) -> None:
         order = order_for(demand, self._base, group=self._group)
@@ -138,14 +140,20 @@ class Provisioner:
             asked.ids = await self._system.submit(request)
         except Away as error:
             log.warning("submission_not_answered", user=kind.user, slots=decision.ask, reason=str(error))
+            if error.submitted:
+                asked.ids, asked.is_answered = list(error.submitted), True
             raise
-        except BatchError as error:
-            asked.ids, asked.is_answered = list(error.submitted), True
+        except Refused as error:
+            # Of this kind alone: a vm that no node holds keeps nobody else's jobs away.
+            log.warning("submission_refused", user=kind.user, slots=decision.ask, reason=str(error))
+            known = self.state.of(kind)
+            known.failures, known.failure = known.failures + 1, str(error)
+            asked.ids = list(error.submitted)
             if not asked.ids:
                 self.state.asked.remove(asked)
-            raise
         asked.is_answered = True
-        log.info("jobs_submitted", user=kind.user, jobs=len(asked.ids), reason=decision.sentence)
+        if asked.ids:
+            log.info("jobs_submitted", user=kind.user, jobs=len(asked.ids), reason=decision.sentence)
         self._write()
 
     async def _remove_held(self, jobs: Iterable[Job]) -> None:
@@ -164,7 +172,7 @@ class Provisioner:
 
     def _kinds_with_jobs(self, jobs: Iterable[Job]) -> list[Kind]:
         alive = {kind_of(self.state, job) for job in jobs if job.state in {JobState.QUEUED, JobState.RUNNING}}
-        return sorted(alive | {asked.kind for asked in self.state.asked if not asked.is_answered})
+        return sorted(alive | {asked.kind for asked in self.state.asked})
 
     def _situation(self, kind: Kind, demand: Demand | None, look: Look, now_s: int) -> Situation:
         own = [job for job in look.jobs if kind_of(self.state, job) == kind]
@@ -180,7 +188,7 @@ class Provisioner:
             ready=demand.ready if demand is not None and can_serve else 0,
             vms=1 if demand is None else vms_of(order_for(demand, self._base, group=self._group), demand),
             queued=tuple(job.id for job in queued),
-            unresolved=sum(each.slots for each in self.state.asked if each.kind == kind and not each.is_answered),
+            unresolved=sum(unseen(each, look.jobs) for each in self.state.asked if each.kind == kind),
             starting=len(unheard) - len(late),
             silent=len(late),
             idle=_room_for(demand, (heard[name] for name in names if name in heard)),

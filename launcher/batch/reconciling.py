@@ -3,6 +3,7 @@ those that ended did.
 """
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 from launcher.batch.job import Job, JobState
 from launcher.batch.planning import Kind
@@ -26,6 +27,7 @@ def reconcile(state: ProvisionState, jobs: Sequence[Job]) -> None:
         if found:
             asked.ids, asked.is_answered = [job.id for job in found], True
             strays = [job for job in strays if job.id not in set(asked.ids)]
+            asked.looks = 0
         elif asked.looks + 1 >= LOOKS_BEFORE_LOST:
             state.asked.remove(asked)
         else:
@@ -41,28 +43,48 @@ def _of_request(asked: Asked, strays: Iterable[Job]) -> list[Job]:
     return unmarked[: asked.slots]
 
 
+def note_heard(state: ProvisionState, jobs: Iterable[Job], heard: AbstractSet[str]) -> None:
+    """Note which jobs' launchers the broker knows: whose job is gone later, has done something."""
+    launchers = {job.id: job.launcher for job in jobs}
+    for asked in state.asked:
+        known = {*asked.heard, *(each for each in asked.ids if launchers.get(each) in heard)}
+        asked.heard = sorted(known & set(asked.ids))
+
+
+def unseen(asked: Asked, jobs: Iterable[Job]) -> int:
+    """Return how many jobs of a request may be there and are not shown: all of one that was not answered."""
+    if not asked.is_answered:
+        return asked.slots
+    return len(set(asked.ids) - {job.id for job in jobs})
+
+
 def settle_ended(state: ProvisionState, jobs: Sequence[Job]) -> None:
-    """Count how those that ended did, each once, and forget requests none of whose jobs is left."""
+    """Count how those that ended did, each once, and forget requests none of whose jobs is left.
+
+    Not every batch system shows a job at once, nor one that has ended: what is shown in none of several looks is gone.
+    """
     by_id = {job.id: job for job in jobs}
     for asked in state.asked:
-        for each in list(asked.ids):
-            job = by_id.get(each)
-            if job is None and asked.is_answered and asked.looks < LOOKS_BEFORE_LOST:
-                # Brought in a moment ago: not every batch system shows it at once.
-                asked.looks += 1
-            elif job is None or job.state in {JobState.ENDED, JobState.HELD}:
-                asked.ids.remove(each)
-                _count(state, asked.kind, job)
+        missing = [each for each in asked.ids if each not in by_id]
+        if missing and asked.looks < LOOKS_BEFORE_LOST:
+            asked.looks += 1
+            missing = []
+        over = [each for each in asked.ids if each in by_id and by_id[each].state in {JobState.ENDED, JobState.HELD}]
+        for each in (*missing, *over):
+            _count(state, asked, each, by_id.get(each))
+        asked.ids = [each for each in asked.ids if each not in {*missing, *over}]
     state.asked = [asked for asked in state.asked if asked.ids or not asked.is_answered]
 
 
-def _count(state: ProvisionState, kind: Kind, job: Job | None) -> None:
-    known = state.of(kind)
+def _count(state: ProvisionState, asked: Asked, job_id: str, job: Job | None) -> None:
+    known = state.of(asked.kind)
     if job is None:
+        # Nobody tells how it ended: a launcher that was there has worked.
+        failure = "" if job_id in asked.heard else f"job {job_id} is gone, and its launcher was never heard of"
+    elif job.state is JobState.HELD:
+        failure = f"held: {job.reason}"
+    elif job.exit_status is None:
         return
-    if job.state is JobState.HELD:
-        known.failures, known.failure = known.failures + 1, f"held: {job.reason}"
-    elif job.exit_status == 0:
-        known.failures, known.failure = 0, ""
-    elif job.exit_status is not None:
-        known.failures, known.failure = known.failures + 1, f"job {job.id} ended with status {job.exit_status}"
+    else:
+        failure = f"job {job_id} ended with status {job.exit_status}" if job.exit_status else ""
+    known.failures, known.failure = (known.failures + 1, failure) if failure else (0, "")

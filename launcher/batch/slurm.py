@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Final
 
 from broker.wire.jobs import BatchKind
-from launcher.batch.errors import Away, Refused
+from launcher.batch.errors import Away, BatchError, Refused
 from launcher.batch.job import Job, JobState, Request
-from launcher.batch.order import Order
+from launcher.batch.order import Order, check_options
 from launcher.batch.programs import directives, said
 from launcher.batch.script import job_script
 from launcher.batch.submission import TAG, Submission, Submissions
@@ -29,16 +29,41 @@ _STATES: Final = {
     "PENDING": JobState.QUEUED,
     "CONFIGURING": JobState.QUEUED,
     "REQUEUED": JobState.QUEUED,
-    "RUNNING": JobState.RUNNING,
-    "SUSPENDED": JobState.RUNNING,
+    "REQUEUE_FED": JobState.QUEUED,
     "STAGE_OUT": JobState.ENDING,
     "COMPLETING": JobState.ENDING,
     "SIGNALING": JobState.ENDING,
     "REQUEUE_HOLD": JobState.HELD,
     "SPECIAL_EXIT": JobState.HELD,
     "RESV_DEL_HOLD": JobState.HELD,
+    "BOOT_FAIL": JobState.ENDED,
+    "CANCELLED": JobState.ENDED,
+    "COMPLETED": JobState.ENDED,
+    "DEADLINE": JobState.ENDED,
+    "FAILED": JobState.ENDED,
+    "LAUNCH_FAILED": JobState.ENDED,
+    "NODE_FAIL": JobState.ENDED,
+    "OUT_OF_MEMORY": JobState.ENDED,
+    "PREEMPTED": JobState.ENDED,
+    "RECONFIG_FAIL": JobState.ENDED,
+    "REVOKED": JobState.ENDED,
+    "TIMEOUT": JobState.ENDED,
 }
-"""Every other state is one of a job that has ended. Source: squeue(1), "Job state codes"."""
+"""Every other one is of a job that is alive: RUNNING, SUSPENDED, STOPPED, RESIZING, and what a later Slurm adds.
+
+Source: squeue(1), "Job state codes".
+"""
+_OURS: Final = frozenset(
+    {
+        "D", "J", "a", "array", "c", "chdir", "comment", "cpus-per-task", "e", "error", "export", "input", "job-name",
+        "mem", "no-requeue", "nodes", "ntasks", "o", "open-mode", "output", "parsable", "requeue", "signal", "t",
+        "time",
+        "wrap",
+    }
+)  # fmt: skip
+"""Options that no --option may replace: without them jobs are not found again, or end otherwise."""
+_ASKS_OTHERWISE: Final = ("SBATCH_", "SQUEUE_", "SCANCEL_", "SLURM_CLUSTERS")
+"""Variables that come before what a script or a command line says."""
 _HOLDS: Final = ("JobHeldUser", "JobHeldAdmin", "JobHoldMaxRequeue", "launch failed requeued held")
 _MISSING: Final = (
     "sbatch, squeue and scancel are not installed here: run this on a machine where jobs are submitted to Slurm"
@@ -58,7 +83,16 @@ class Slurm:
     def place(self) -> str:
         return self._place or "this cluster"
 
+    async def locate(self) -> str:
+        if not self._place:
+            try:
+                self._place = await self._cluster()
+            except BatchError:
+                return ""
+        return self._place
+
     async def submit(self, request: Request) -> list[str]:
+        check_options(request.order, _OURS)
         ids: list[str] = []
         while len(ids) < request.slots:
             part = replace(request, slots=min(_MAX_ARRAY, request.slots - len(ids)))
@@ -85,8 +119,7 @@ class Slurm:
 
     async def jobs(self, tag: str | None = None) -> list[Job]:
         names = ("--name", tag) if tag else ()
-        if not self._place:
-            self._place = await self._cluster()
+        await self.locate()
         told = await self._said(
             "squeue", "--me", "--noheader", "--array", "--states=all", f"--format={_FIELDS}", *names, limit_s=_CALL_S
         )
@@ -95,9 +128,16 @@ class Slurm:
 
     async def remove(self, jobs: Sequence[Job], *, at_once: bool = False) -> None:
         running = [job.id for job in jobs if job.state is JobState.RUNNING and not at_once]
-        others = [job.id for job in jobs if job.state is not JobState.ENDED and job.id not in set(running)]
+        others = [
+            job.id
+            for job in jobs
+            if job.state not in {JobState.ENDED, JobState.ENDING, JobState.RUNNING}
+            or (at_once and job.state is JobState.RUNNING)
+        ]
         # To the batch script alone: to every process, it would end vms before their launcher could.
-        for words, ids in ((("--batch", "--signal=TERM"), running), ((), others)):
+        # And one that has started meanwhile is none of the queued ones any more: the next look finds it running.
+        queued = () if at_once else ("--state=PENDING",)
+        for words, ids in ((("--batch", "--signal=TERM"), running), (queued, others)):
             for start in range(0, len(ids), _AT_ONCE):
                 await self._said("scancel", "--quiet", *words, *ids[start : start + _AT_ONCE], limit_s=_CALL_S)
 
@@ -115,7 +155,9 @@ class Slurm:
         return next((value.strip() for name, value in pairs.items() if name.strip() == "ClusterName"), "")
 
     async def _said(self, *words: str, limit_s: float) -> str:
-        return await said(*words, limit_s=limit_s, missing=_MISSING, is_away=_is_away, environ=_EPOCH)
+        return await said(
+            *words, limit_s=limit_s, missing=_MISSING, is_away=_is_away, environ=_EPOCH, without=_ASKS_OTHERWISE
+        )
 
 
 def batch_script(request: Request, submission: Submission) -> str:
@@ -168,7 +210,7 @@ def _comment(request: Request) -> str:
 def _job(line: str) -> Job:
     number, name, state, submitted, started, where, comment, reason = line.split("|", _FIELDS.count("|"))
     told = dict(word.split(":", 1) for word in comment.split(",") if ":" in word)
-    known = _STATES.get(state, JobState.ENDED)
+    known = _STATES.get(state.split(" ")[0], JobState.RUNNING)
     if known is JobState.QUEUED and any(reason.startswith(hold) for hold in _HOLDS):
         known = JobState.HELD
     return Job(

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import subprocess
 import tarfile
 import time
@@ -22,12 +23,15 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import structlog
 
 from broker.client.login import Login
 from broker.wire.jobs import BatchKind
 from launcher.batch.errors import Refused
 from launcher.batch.order import MAX_RUNTIME_S, check_place
 from launcher.durable import write_durably
+
+log = structlog.get_logger()
 
 TAG: Final = re.compile(r"vmb-[0-9a-f]{8}")
 """Short enough for the name of a job in every PBS: 15 characters."""
@@ -47,6 +51,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     slots: int = 0
     users: tuple[str, ...] = ()
     is_provisioner: bool = False
+    place: str = ""
+    """Where the jobs were queued, as the batch system calls it; empty while it is not known."""
     ended_s: int | None = None
 
 
@@ -119,7 +125,9 @@ class Submission:
 
     def end(self, now_s: int) -> None:
         """Note that none of its jobs is there any more, and remove its credential."""
-        self.token.unlink(missing_ok=True)
+        # Drafts too: a writer that was killed may have left one.
+        for path in (self.token, *self.folder.glob(f".{self.token.name}.*")):
+            path.unlink(missing_ok=True)
         record = self.record()
         if record.ended_s is None:
             self.write_record(msgspec.structs.replace(record, ended_s=now_s))
@@ -155,7 +163,9 @@ class Submissions:
         submission = Submission(self.root / (tag or f"vmb-{secrets.token_hex(4)}"))
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            check_own(self.root)
             submission.folder.mkdir(mode=0o700, exist_ok=tag is not None)
+            check_own(submission.folder)
             submission.logs.mkdir(mode=0o700, exist_ok=True)
             submission.write_record(record)
         except OSError as error:
@@ -173,9 +183,10 @@ class Submissions:
                 continue
             submission = Submission(folder)
             try:
+                check_own(folder)
                 found.append((submission.record().made_s, submission))
-            except (OSError, msgspec.DecodeError):
-                continue
+            except (OSError, msgspec.DecodeError, Refused) as error:
+                log.warning("submission_passed_over", folder=str(folder), reason=str(error))
         yield from (submission for _, submission in sorted(found, key=lambda pair: (pair[0], pair[1].tag)))
 
     def of(self, tag: str) -> Submission:
@@ -207,11 +218,29 @@ class Submissions:
         """
         home = self.root / _BUNDLES / digest[:16]
         if not home.is_dir():
+            home.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            check_own(home.parent)
             _unpack(bundle, home)
+        check_own(home)
         launchers = sorted(home.glob("vmbroker-*/bin/launcher"))
         if len(launchers) != 1:
             raise Refused(f"{bundle} is no bundle of a launcher: make one by `launcher bundle -o FILE`")
         return launchers[0]
+
+
+def check_own(folder: Path) -> None:
+    """Refuse a folder in which others could put a program or a record of theirs.
+
+    Raises:
+        Refused: it is not this account's alone to write to.
+        OSError: it cannot be looked at.
+    """
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise Refused(
+            f"{folder} is not a folder that this account alone may write to, and holds programs and a credential: name "
+            "another --folder, or mend it (chmod go-w)"
+        )
 
 
 def _unpack(bundle: Path, home: Path) -> None:

@@ -1,17 +1,20 @@
 """From an order to jobs in a batch system: the folder, the script, the credential, and the word to the broker."""
 
+import asyncio
 import hashlib
 import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from broker.client.dispatch import DispatchClient
 from broker.client.login import Login
 from broker.client.session import CallError, Patience, Session
 from broker.wire.jobs import BatchKind, JobsReport
+from launcher.batch.errors import Away, Refused
 from launcher.batch.job import BatchSystem, Job, JobState, Request
 from launcher.batch.order import Order, check_order, check_slots
 from launcher.batch.submission import Record, Submission, Submissions, check_bundle
@@ -46,6 +49,7 @@ def prepare(
     *,
     tag: str | None = None,
     slots: int = 0,
+    place: str = "",
 ) -> Submission:
     """Make, or renew, a submission's folder with all that its jobs read.
 
@@ -56,6 +60,7 @@ def prepare(
         credential: the launchers'.
         tag: of a provisioner, which keeps its own.
         slots: how many are asked for, for the record; none for a provisioner.
+        place: where they will be queued, where it is known beforehand.
 
     Raises:
         Refused: the order, the bundle or the folder cannot be used.
@@ -69,6 +74,7 @@ def prepare(
         slots=slots,
         users=order.users,
         is_provisioner=slots == 0,
+        place=place,
     )
     submission = submissions.make(record, tag)
     submission.write_credential(credential.login, credential.ca_pem)
@@ -89,26 +95,37 @@ async def submit(
 
     Raises:
         Refused: the order is at fault; nothing was submitted, and no credential stays behind.
-        Away: the batch system does not answer; what it may have taken in, `jobs` finds by the submission's tag.
+        Away: the batch system does not answer; what it may have taken in is found by the submission's tag.
     """
     check_slots(slots)
     submission = prepare(submissions, system.kind, order, credential, slots=slots)
     request = Request(order=order, tag=submission.tag, slots=slots, key=secrets.token_hex(8), images=images)
     try:
         ids = await system.submit(request)
-    except Exception:
-        if not await _may_have_jobs(system, submission.tag):
+    except Refused as error:
+        if not error.submitted:
             submission.end(int(time.time()))
+            raise
+        await _note_place(system, submission)
+        raise Refused(f"{error}; {_how_to_look(submission)}") from error
+    except Away as error:
+        await _note_place(system, submission)
+        raise Away(f"{error}; {_how_to_look(submission)}") from error
+    except asyncio.CancelledError:
+        log.warning("submission_interrupted", tag=submission.tag, reason=_how_to_look(submission))
         raise
+    await _note_place(system, submission)
     return Submitted(submission, ids)
 
 
-async def _may_have_jobs(system: BatchSystem, tag: str) -> bool:
-    try:
-        return any(job.state is not JobState.ENDED for job in await system.jobs(tag))
-    except Exception as error:  # noqa: BLE001 - the first error is told; the credential then stays for jobs that may be there
-        log.warning("jobs_not_known", tag=tag, reason=str(error))
-        return True
+def _how_to_look(submission: Submission) -> str:
+    tag = submission.tag
+    return f"what was taken in of it, `launcher jobs {tag}` shows and `launcher remove {tag}` takes away"
+
+
+async def _note_place(system: BatchSystem, submission: Submission) -> None:
+    place = await system.locate()
+    submission.write_record(msgspec.structs.replace(submission.record(), place=place))
 
 
 def _unpacked(submissions: Submissions, kind: BatchKind, order: Order) -> Path | None:

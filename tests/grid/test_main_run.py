@@ -61,8 +61,14 @@ def test_no_ad_argument_environment_or_log_of_a_job_has_the_launchers_token(
 ) -> None:
     token = scene.broker.token("launcher")
     secret = token.rpartition(".")[2]
-    (ad, *_) = [pool.history(int(job.partition(".")[0]))[0] for job in condor.jobs()]
+    scene.push("secret", COPY)
+    (job,) = condor.submit(1, "--launcher", "/bin/false", *SMALL)
+    cluster = int(job.partition(".")[0])
+    wait_until(lambda: condor.has_ended(job), "the job has ended", timeout_s=60)
+    (ad,) = pool.history(cluster)
+    assert ad["GlobalJobId"]
     assert secret not in json.dumps(ad)
+    scene.cancel("secret")
     for file in condor.state_folder.rglob("*"):
         if file.is_file() and file.name != "token":
             assert secret not in file.read_text(errors="replace"), file

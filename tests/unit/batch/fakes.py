@@ -10,14 +10,22 @@ from broker.wire.dispatches import Room
 from broker.wire.jobs import BatchKind, Demand, DemandPage
 from broker.wire.launchers import Health, LauncherReport, LauncherView
 from broker.wire.states import Accelerator, HealthState
-from launcher.batch.errors import Away
+from launcher.batch.errors import Away, Refused
 from launcher.batch.job import Job, JobState, Request
 
 ROOM = Room(vcpus=1, memory_mib=1_024, disk_mib=20_480, accelerator=Accelerator.TCG)
 
 
 class FakeSystem:
-    """Queues what it is given; `start` and `end` do what a node would. `is_away`: nothing is answered."""
+    """Queues what it is given; `start` and `end` do what a node would.
+
+    Attributes:
+        is_away: nothing is answered.
+        loses_answers: of submissions, which take place.
+        refuses: the user whose jobs no node would take.
+        shows_late: a new job is not among those of the first look.
+        keeps_keys: as HTCondor and Slurm do, and not every PBS.
+    """
 
     kind = BatchKind.HTCONDOR
     place = "memory"
@@ -27,10 +35,19 @@ class FakeSystem:
         self.requests: list[Request] = []
         self.is_away = False
         self.loses_answers = False
+        self.refuses: tuple[str, ...] = ()
+        self.shows_late = False
+        self.keeps_keys = True
         self._clusters = 0
+        self._new: set[str] = set()
+
+    async def locate(self) -> str:
+        return self.place
 
     async def submit(self, request: Request) -> list[str]:
         self._check()
+        if request.order.users[:1] == self.refuses[:1] and self.refuses:
+            raise Refused("no node is so large")
         self._clusters += 1
         self.requests.append(request)
         users = request.order.users
@@ -39,21 +56,23 @@ class FakeSystem:
                 id=f"{self._clusters}.{number}",
                 tag=request.tag,
                 state=JobState.QUEUED,
-                key=request.key,
-                user=users[0] if users else "",
-                shape=request.shape,
+                key=request.key if self.keeps_keys else "",
+                user=users[0] if users and self.keeps_keys else "",
+                shape=request.shape if self.keeps_keys else "",
                 submitted_s=self._clusters * 1_000 + number,
             )
             for number in range(request.slots)
         ]
         self.all |= {job.id: job for job in jobs}
+        self._new = {job.id for job in jobs}
         if self.loses_answers:
             raise Away("the answer was lost")
         return [job.id for job in jobs]
 
     async def jobs(self, tag: str | None = None) -> list[Job]:
         self._check()
-        return [job for job in self.all.values() if tag in {None, job.tag}]
+        hidden, self._new = (self._new if self.shows_late else set()), set()
+        return [job for job in self.all.values() if tag in {None, job.tag} and job.id not in hidden]
 
     async def remove(self, jobs: Sequence[Job], *, at_once: bool = False) -> None:
         self._check()

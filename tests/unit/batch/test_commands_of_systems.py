@@ -115,3 +115,46 @@ async def test_a_job_that_ended_meanwhile_is_no_fault_of_its_removal(
     programs.put("qdel", 'echo "qdel: Unauthorized Request" >&2; exit 159\n')
     with pytest.raises(Refused, match="Unauthorized"):
         await system.remove([job])
+
+
+@pytest.mark.parametrize("name", ["job-name", "--array", "export", "signal", "o"])
+async def test_an_option_by_which_jobs_would_not_be_found_again_is_refused_by_slurm(
+    submissions: Submissions, name: str
+) -> None:
+    with pytest.raises(Refused, match="would replace what a launcher job is made of"):
+        await Slurm(submissions).submit(request(options=((name, "x"),)))
+
+
+async def test_an_option_by_which_jobs_would_not_be_found_again_is_refused_by_pbs(submissions: Submissions) -> None:
+    with pytest.raises(Refused, match="would replace what a launcher job is made of"):
+        await Pbs(submissions).submit(request(options=(("N", "mine"),)))
+
+
+async def test_variables_that_would_change_what_slurm_is_asked_are_not_passed_on(
+    programs: Programs, submissions: Submissions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SBATCH_JOB_NAME", "mine")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm/slurm.conf")
+    programs.put("sbatch", 'env >"$0.env"; echo 7\n')
+    assert await Slurm(submissions).submit(request()) == ["7"]
+    around = (programs.folder / "sbatch.env").read_text().splitlines()
+    assert "SLURM_CONF=/etc/slurm/slurm.conf" in around
+    assert not [line for line in around if line.startswith("SBATCH_")]
+
+
+async def test_an_answer_without_end_is_read_up_to_a_bound(
+    programs: Programs, submissions: Submissions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.batch.programs.MAX_OUTPUT_BYTES", 1 << 20)
+    programs.put("qstat", "exec yes\n")
+    with pytest.raises(Away, match="answers with more than 1 MiB"):
+        await Pbs(submissions).jobs()
+
+
+async def test_a_person_is_who_the_system_says_and_not_what_a_variable_says(
+    programs: Programs, submissions: Submissions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "somebody")
+    record = f"Job Id: 7.pbs\\n    Job_Name = {TAG}\\n    job_state = Q\\n    Job_Owner = "
+    programs.put("qstat", f"printf '{record}'; id -un\n")
+    assert [job.id for job in await Pbs(submissions).jobs()] == ["7.pbs"]

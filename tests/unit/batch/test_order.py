@@ -29,6 +29,8 @@ def test_an_order_as_people_give_it_is_taken() -> None:
         ({"cache": "~/cache"}, "--cache '~/cache' begins with no /"),
         ({"requirements": "A\nB"}, "--requirements has a control character"),
         ({"options": (("A", "x\ny"),)}, "--option A has a control character"),
+        ({"requirements": "true) || (true"}, "its brackets do not match"),
+        ({"requirements": '(A == "("'}, "its brackets do not match"),
         ({"users": ('a" b',)}, "is no name of a user"),
         ({"accounting": ('g"', "alice")}, "--accounting-group"),
     ],
@@ -36,6 +38,10 @@ def test_an_order_as_people_give_it_is_taken() -> None:
 def test_what_cannot_be_is_refused_in_a_sentence(changes: dict[str, object], said: str) -> None:
     with pytest.raises(Refused, match=said.replace("(", r"\(")):
         check_order(order(**changes))
+
+
+def test_brackets_within_a_text_are_no_brackets() -> None:
+    check_order(order(requirements='(Name == "a)") && (Other == "(")'))
 
 
 def test_a_bundle_whose_name_a_list_or_a_shell_would_take_apart_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """How many launcher jobs are asked for, and which are taken away."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.batch.planning import FAILURES_IN_A_ROW, Kind, Limits, Situation, plan
@@ -106,6 +106,7 @@ situations = st.builds(
 some_limits = st.builds(Limits, hard=st.integers(1, 200), soft=st.integers(1, 200), queued=st.integers(1, 100))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([Kind(name, "s") for name in "abcdef"]), situations), some_limits)
 def test_never_more_than_the_items_need_nor_than_the_limits_allow(there: dict[Kind, Situation], limits: Limits) -> None:
     decisions = plan(there, limits)
@@ -124,6 +125,7 @@ def test_never_more_than_the_items_need_nor_than_the_limits_allow(there: dict[Ki
             assert left * each.vms + each.idle + each.elsewhere >= each.ready
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.integers(1, 50))
 def test_looks_that_follow_each_other_reach_what_is_needed_and_stay_there(ready: int, hard: int) -> None:
     limits = Limits(hard=hard, soft=max(1, hard * 3 // 4), queued=hard)

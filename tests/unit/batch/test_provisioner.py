@@ -224,6 +224,48 @@ async def test_after_failures_one_that_does_well_lets_the_rest_follow(scene: Sce
     assert len(scene.system.of(JobState.QUEUED)) == 4
 
 
+@pytest.mark.parametrize("keeps_keys", [True, False])
+async def test_jobs_that_are_shown_a_look_late_are_not_asked_for_again(scene: Scene, keeps_keys: bool) -> None:
+    scene.system.shows_late, scene.system.keeps_keys = True, keeps_keys
+    for _ in range(12):
+        await scene.look()
+    assert len(scene.system.all) == 12
+    assert len(scene.system.of(JobState.QUEUED)) == 12
+
+
+async def test_one_users_jobs_that_are_refused_keep_nobody_elses_away(scene: Scene) -> None:
+    scene.broker = FakeBroker(demand("alice", 3, vcpus=512), demand("bob", 3))
+    scene.system.refuses = ("alice",)
+    for _ in range(4):
+        await scene.look()
+    state = await scene.look()
+    assert [job.user for job in scene.system.all.values()] == ["bob"] * 3
+    assert state.trouble == ""
+    refused = next(kind for kind in state.kinds if kind.user == "alice")
+    assert (refused.failures, refused.failure) == (5, "no node is so large")
+
+
+async def test_where_ends_are_not_told_a_launcher_that_was_heard_of_has_worked_and_another_has_failed(
+    scene: Scene,
+) -> None:
+    scene.broker = FakeBroker(demand(ready=4))
+    await scene.look()
+    heard, silent = list(scene.system.all)
+    scene.system.start([heard, silent])
+    scene.broker.hear(scene.system.all[heard].launcher, free=None)
+    await scene.look()
+    scene.system.all.pop(silent)
+    for _ in range(LOOKS_BEFORE_LOST):
+        await scene.look()
+    state = await scene.look()
+    assert state.kinds[0].failure == f"job {silent} is gone, and its launcher was never heard of"
+    scene.system.all.pop(heard)
+    for _ in range(LOOKS_BEFORE_LOST):
+        await scene.look()
+    state = await scene.look()
+    assert (state.kinds[0].failures, state.kinds[0].failure) == (0, "")
+
+
 async def test_jobs_that_were_removed_are_no_failures(scene: Scene) -> None:
     await scene.look()
     scene.system.end(list(scene.system.all))

@@ -1,5 +1,6 @@
 """What Slurm and PBS are told of a job, and how their answers are read."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,8 @@ def test_pbs_is_told_of_queue_node_and_times() -> None:
         ("RUNNING", "None", JobState.RUNNING),
         ("COMPLETING", "None", JobState.ENDING),
         ("NODE_FAIL", "None", JobState.ENDED),
+        ("STOPPED", "None", JobState.RUNNING),
+        ("A_STATE_OF_A_LATER_SLURM", "None", JobState.RUNNING),
     ],
 )
 def test_slurms_states_are_read(state: str, reason: str, read: JobState) -> None:
@@ -119,11 +122,27 @@ def test_qstats_full_form_is_read_as_torque_and_as_slurm_write_it() -> None:
     assert (ended.id, ended.state, ended.exit_status) == ("9", JobState.ENDED, None)
 
 
-def test_the_time_of_a_pbs_server_is_this_machines() -> None:
+@pytest.mark.parametrize(("zone", "offset_s"), [("UTC0", 0), ("XYZ-5:30", -19_800)])
+def test_the_time_of_a_pbs_server_is_this_machines(zone: str, offset_s: int, monkeypatch: pytest.MonkeyPatch) -> None:
     (number, told), *_ = pbs._records(TORQUE)
-    submitted_s = pbs._job(number, TAG, told).submitted_s
-    assert submitted_s is not None
-    assert abs(submitted_s - 1_795_850_712) <= 14 * 3_600
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", zone)
+        time.tzset()
+        submitted_s = pbs._job(number, TAG, told).submitted_s
+    time.tzset()
+    assert submitted_s == 1_795_850_712 + offset_s
+
+
+def test_a_jobs_key_is_read_of_its_output_however_the_line_is_cut() -> None:
+    record = """\
+Job Id: 9.pbs
+    Job_Name = vmb-0123abcd
+    Output_Path = login.example.org:/shared/home/alice/state/vmbroker/batch/vmb-0
+	123abcd/log/00ff00ff00ff00ff-12.log
+    job_state = Q
+"""
+    ((number, told),) = pbs._records(record)
+    assert pbs._job(number, TAG, told).key == "00ff00ff00ff00ff"
 
 
 def test_the_launcher_of_a_job_has_a_name_that_the_broker_takes() -> None:

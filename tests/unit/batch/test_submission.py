@@ -140,3 +140,35 @@ def test_a_folder_that_cannot_be_made_is_told_with_what_to_do(tmp_path: Path) ->
 def test_submissions_are_kept_in_the_accounts_folder_of_state(tmp_path: Path) -> None:
     assert default_root({"XDG_STATE_HOME": str(tmp_path)}) == tmp_path / "vmbroker" / "batch"
     assert default_root({"HOME": str(tmp_path)}) == tmp_path / ".local" / "state" / "vmbroker" / "batch"
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
+def test_a_folder_that_others_may_write_to_is_not_used(submissions: Submissions, mode: int) -> None:
+    made(submissions)
+    submissions.root.chmod(mode)
+    with pytest.raises(Refused, match="this account alone may write to"):
+        submissions.make(RECORD)
+
+
+def test_a_submission_or_a_bundle_that_somebody_else_put_there_is_passed_over(
+    submissions: Submissions, tmp_path: Path
+) -> None:
+    own = made(submissions)
+    planted = submissions.root / "vmb-aaaaaaaa"
+    planted.mkdir()
+    planted.chmod(0o777)
+    (planted / "record.json").write_bytes((own.folder / "record.json").read_bytes())
+    assert [submission.tag for submission in submissions] == [own.tag]
+    home = submissions.root / "bundles" / "00ff00ff00ff00ff"
+    (home / "vmbroker-9" / "bin").mkdir(parents=True)
+    (home / "vmbroker-9" / "bin" / "launcher").write_text("theirs")
+    home.chmod(0o777)
+    with pytest.raises(Refused, match="this account alone may write to"):
+        submissions.unpack(bundle_at(tmp_path / "b.tar.gz"), "00ff" * 16)
+
+
+def test_a_draft_of_the_credential_that_a_killed_writer_left_goes_with_it(submissions: Submissions) -> None:
+    submission = made(submissions)
+    (submission.folder / ".token.00ff00ff").write_text("secret")
+    submission.end(NOW_S)
+    assert not [path for path in submission.folder.iterdir() if "token" in path.name]
