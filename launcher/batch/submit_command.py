@@ -4,6 +4,7 @@ Exit statuses: 0 done, 1 the batch system does not answer, 2 wrong words, or the
 """
 
 import json
+import shlex
 import time
 from typing import Annotated
 
@@ -106,7 +107,8 @@ def submit(
         if show:
             typer.echo(_printed(kind, order, slots, images, submissions))
         else:
-            await _submit(kind, submissions, order, slots, credential, images, output)
+            where = "" if folder is None else f" --folder {shlex.quote(str(folder))}"
+            await _submit(kind, submissions, order, slots, credential, images, output, where)
 
     act(order_and_submit())
 
@@ -119,6 +121,7 @@ async def _submit(
     credential: Credential,
     images: tuple[str, ...],
     output: Output,
+    where: str,
 ) -> None:
     submissions.forget_old()
     async with opened(kind, submissions) as system:
@@ -128,7 +131,7 @@ async def _submit(
             typer.echo(json.dumps({"submission": tag, "kind": kind.value, "jobs": submitted.ids}))
         else:
             typer.echo(shown.submitted(kind, tag, submitted.ids))
-            typer.echo("look at them: launcher jobs; take them away: launcher remove " + tag)
+            typer.echo(f"look at them: launcher jobs{where}; take them away: launcher remove {tag}{where}")
         queued = [Job(id=each, tag=tag, state=JobState.QUEUED, submitted_s=int(time.time())) for each in submitted.ids]
         await tell_broker(credential, tag, report_of(system, queued, "", order.users))
         # What ended long ago keeps no credential for want of somebody who looks.
