@@ -77,7 +77,9 @@ async def test_an_image_that_takes_too_much_memory_to_open_is_refused(cache: Ima
 async def test_an_image_that_takes_too_long_to_open_is_refused(
     cache: ImageCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.images.inspect.Limits", functools.partial(Limits, cpu_s=1))
+    # Room enough that only the time can run out: on a quick node it comes to the limit of its memory first.
+    limits = functools.partial(Limits, cpu_s=1, memory_bytes=1 << 34)
+    monkeypatch.setattr("launcher.images.inspect.Limits", limits)
     slow = with_bitmaps(40_000, size=1 << 20, granularity_bits=16, is_loaded=False)
     assert "and 1 s of a processor (signal 24)" in await _refusal(cache, slow)
 
