@@ -117,7 +117,19 @@ async def forget(services: Services) -> None:
     """Forget what was kept long enough, for ever; beside the clock, which no removal of files may hold up."""
     while True:
         forgotten = await forget_once(services.store, services.tails)
-        await asyncio.sleep(0 if forgotten else _FORGET_S)
+        if forgotten:
+            await asyncio.sleep(0)
+        else:
+            await _until_bulk(services.store, _FORGET_S)
+
+
+async def _until_bulk(store: Store, most_s: float) -> None:
+    """Wait, less long while an act on a whole stream goes on: somebody may wait for the end of a purge."""
+    ends_s = asyncio.get_running_loop().time() + most_s
+    while asyncio.get_running_loop().time() < ends_s:
+        await asyncio.sleep(TICK_S)
+        if store.has_bulk:
+            return
 
 
 async def forget_once(store: Store, tails: Tails) -> int:

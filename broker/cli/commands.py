@@ -28,7 +28,12 @@ COMMANDS: dict[str, Entry] = {
     "why": Entry("item", "why", "Say in one sentence why an item is where it is."),
     "console": Entry("item", "console", "Show the console's tail of an item's last vm."),
     "logs": Entry("logs", "logs", "Show what was said of an item: verdict, program's output, console, node."),
-    "cancel": Entry("cancel", "cancel", "Stop items for good, whoever has them."),
+    "cancel": Entry("item_acts", "cancel", "Stop items for good, whoever has them."),
+    "hold": Entry("item_acts", "hold", "Set items aside until they are released."),
+    "release": Entry("item_acts", "release", "Put held items back, their counters reset."),
+    "pause": Entry("stream_acts", "pause", "Let a stream give nothing out for now."),
+    "resume": Entry("stream_acts", "resume", "Let a paused stream give out again."),
+    "purge": Entry("stream_acts", "purge", "Remove a stream and all its items."),
     "launchers": Entry(
         "launchers", "launchers", "Show which launchers are there, their room, and how their nodes are."
     ),

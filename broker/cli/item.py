@@ -45,6 +45,8 @@ def reason_of(view: ItemView) -> str:
             return f"{view.item} is ready: {waits}"
         case "ready":
             return f"{view.item} is ready again{reason}; {waits}"
+        case "delayed" if view.boots == 0:
+            return f"{view.item} becomes ready at {view.not_before}"
         case "delayed":
             return f"{view.item} is tried again at {view.not_before}{reason}"
         case "dispatched" if vm:

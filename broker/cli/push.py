@@ -1,31 +1,31 @@
 """`broker push`."""
 
 import asyncio
+import itertools
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
-import msgspec
 import typer
 
 from broker.cli import showing
 from broker.cli.acting import Acting, act
+from broker.cli.amounts import parse_duration_ms
+from broker.cli.chunks import Common, chunks_of
 from broker.cli.exits import BadUsage, tell
-from broker.cli.progress import Bars, progress
-from broker.cli.sources import Source, listed, named
+from broker.cli.progress import progress
+from broker.cli.pushing import Pushing, told
+from broker.cli.sources import BadSource, Source, count_listed, listed, named
+from broker.cli.tally import TOLD, counted, sentence_of
 from broker.client.errors import ApiError, Unreachable
-from broker.client.files import read_content
-from broker.wire.items import NewItem, Pushed
-from broker.wire.names import OwnedName
-from broker.wire.problems import Problem, ProblemCode
+from broker.wire.states import Priority
 
-_UPLOADS = 4
 _MAX_ITEMS = 1_000_000
 _RANGE = re.compile(r"\{(-?[0-9]{1,15})\.\.(-?[0-9]{1,15})\}")
-_DIGEST_CHARS = 16
-_SERVER_ERROR = 500
 
 
 def push(
@@ -43,144 +43,98 @@ def push(
         typer.Option(metavar="NAME=VALUE", help="Parameter of every item; '{1..500}' gives each item the next number."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the item, when there is one.")] = None,
+    priority: Annotated[
+        Priority, typer.Option(help="All ready items of a class go before any of the next one.")
+    ] = Priority.NORMAL,
+    delay: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="They become ready so much later: 90s, 2h, 7d.")
+    ] = None,
+    skip_bad: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Push the other lines, and write the bad ones to FILE.")
+    ] = None,
     key: Annotated[
         str | None, typer.Option(metavar="KEY", help="Pushed again with the same key, nothing is added twice.")
     ] = None,
 ) -> None:
     """Push items into a stream. Each is one vm, one run of the stream's program, one result.
 
-    Many items go up in chunks, each accepted as a whole. A push that stops half-way tells the key to go on with.
+    Any number of items goes up in chunks, each accepted as a whole. A push that stops half-way tells the key to go on
+    with. An item whose name is in the stream already is left out.
     """
-    sources = [*map(named, inputs or []), *(listed(from_file) if from_file else ())]
-    act(lambda acting: _push(acting, stream, sources, count, param or [], name, key))
+
+    async def work(acting: Acting) -> None:
+        sources = Sources.of(inputs or [], from_file, count, param or [])
+        if name is not None and sources.total != 1:
+            raise BadUsage("--name is for one item; in a --from file each line may be JSON with a name")
+        delay_ms = parse_duration_ms(delay, "--delay") if delay else 0
+        await _push(acting, stream, sources, Common(sources.params, name, priority, delay_ms), skip_bad, key)
+
+    act(work)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What is to be pushed, read as it is needed, and how much of it there is where that is known."""
+
+    of_inputs: tuple[Source | BadSource, ...]
+    from_file: str | None
+    empty: int
+    params: dict[str, list[str]]
+
+    @classmethod
+    def of(cls, inputs: list[str], from_file: str | None, count: int | None, params: list[str]) -> "Sources":
+        """Read what the command line says.
+
+        Raises:
+            BadUsage, BadSource: it makes no sense; show the text.
+        """
+        given: tuple[Source | BadSource, ...] = tuple(map(named, inputs))
+        if from_file == "-" and any(map(_RANGE.search, params)):
+            # A range has as many values as there are items, and stdin can be read only once.
+            given, from_file = (*given, *listed("-")), None
+        if (given or from_file) and count is not None:
+            raise BadUsage("--count is for items without an input: leave it out, or the files and URLs")
+        if not given and not from_file and count is None and not params:
+            raise BadUsage("there is nothing to push: name files or URLs, or give --from, --count or --param")
+        known = count
+        if given or from_file:
+            known = len(given) + (count_listed(from_file) or 0 if from_file else 0)
+        values = params_of(params, known)
+        empty = 0 if given or from_file else count or max((len(column) for column in values.values()), default=1)
+        return cls(given, from_file, empty, values)
+
+    @property
+    def total(self) -> int | None:
+        """How many items there are; None where only reading all of it tells."""
+        from_list = count_listed(self.from_file) if self.from_file else 0
+        return None if from_list is None else len(self.of_inputs) + from_list + self.empty
+
+    def __iter__(self) -> Iterator[Source | BadSource]:
+        from_list: Iterable[Source | BadSource] = listed(self.from_file) if self.from_file else ()
+        return itertools.chain(self.of_inputs, from_list, itertools.repeat(Source(), self.empty))
 
 
 async def _push(
-    acting: Acting,
-    stream: str,
-    sources: list[Source],
-    count: int | None,
-    params: list[str],
-    name: str | None,
-    key: str | None,
+    acting: Acting, stream: str, sources: Sources, common: Common, skip_bad: Path | None, key: str | None
 ) -> None:
-
     ref = acting.stream(stream)
-    values = params_of(params, len(sources) or count)
-    if not sources:
-        if count is None and not params:
-            raise BadUsage("there is nothing to push: name files or URLs, or give --from, --count or --param")
-        sources = [Source()] * (count or max((len(column) for column in values.values()), default=1))
-    elif count is not None:
-        raise BadUsage("--count is for items without an input: leave it out, or the files and URLs")
-    if name is not None and len(sources) != 1:
-        raise BadUsage("--name is for one item; in a --from file each line may be JSON with a name")
     await acting.researcher.stream(ref)  # before anything is uploaded for it
-    items = await items_of(acting, ref, sources, values, name)
-    places = [source.place or f"item {number}" for number, source in enumerate(sources, 1)]
-    pushed = await push_all(acting, ref, items, places, key or uuid.uuid4().hex)
-    showing.stdout().print(_sentence(pushed, is_asked_again=key is not None))
-
-
-async def push_all(acting: Acting, ref: OwnedName, items: list[NewItem], places: list[str], key: str) -> list[Pushed]:
-    """Push chunk by chunk; whatever stops it half-way is told together with how to go on."""
-    pushed: list[Pushed] = []
-    try:
-        async for chunk in acting.researcher.push(ref, items, key):
-            pushed.append(chunk)  # noqa: PERF401 # a comprehension would lose what came before an error
-    except ApiError as error:
-        refusal = ApiError(_placed(error.problem, places[_accepted(pushed) :]), error.reason)
-        if pushed or error.status >= _SERVER_ERROR:
-            refusal.add_note(_half_way(pushed, len(items), key))
-        raise refusal from error
-    except Unreachable as error:
-        error.add_note(_half_way(pushed, len(items), key))
-        raise
-    except asyncio.CancelledError:
-        tell(_half_way(pushed, len(items), key))
-        raise
-    return pushed
-
-
-def _accepted(pushed: list[Pushed]) -> int:
-    return sum(chunk.accepted for chunk in pushed)
-
-
-def _half_way(pushed: list[Pushed], total: int, key: str) -> str:
-    """Say what was accepted for certain; the chunk on its way may have been too, which the key takes care of."""
-    if not pushed:
-        return f"it is not known whether items were pushed; push again with --key {key}, which adds none twice"
-    range_ = f"{pushed[0].stream}/{pushed[0].first} to {pushed[-1].stream}/{pushed[-1].last}"
-    return f"{_accepted(pushed)} of {total} items were pushed ({range_}); push again with --key {key} to go on"
-
-
-def _placed(problem: Problem, places: Sequence[str]) -> Problem:
-    """Name each fault by where its item was given; the broker counts the lines of a chunk."""
-    if problem.code is not ProblemCode.BAD_ITEMS or not problem.refusals:
-        return problem
-    refusals = []
-    for refusal in problem.refusals:
-        line = refusal.get("line", "")
-        is_known = line.isascii() and line.isdecimal() and 1 <= int(line) <= len(places)
-        refusals.append({**refusal, "path": places[int(line) - 1]} if is_known else refusal)
-    return msgspec.structs.replace(problem, detail="some items are not valid", refusals=refusals)
-
-
-def _sentence(pushed: list[Pushed], *, is_asked_again: bool) -> str:
-    """Say what was pushed; that some was there already is of interest to whoever chose the key."""
-    first, last, stream = pushed[0].first, pushed[-1].last, pushed[0].stream
-    total, before = _accepted(pushed), _accepted([chunk for chunk in pushed if chunk.repeated])
-    what = f"{stream}/{first}" if total == 1 else f"{stream}/{first} to {stream}/{last}"
-    disk = "" if pushed[0].durability == "fsync" else f" (durability: {pushed[0].durability})"
-    items = "1 item" if total == 1 else f"{total} items"
-    if not is_asked_again or not before:
-        return f"{items} pushed: {what}{disk}"
-    if before == total:
-        return f"nothing was added, this key has pushed before: {what}{disk}"
-    return f"{total - before} of {items} pushed, the others were before: {what}{disk}"
-
-
-async def items_of(
-    acting: Acting, ref: OwnedName, sources: list[Source], values: dict[str, list[str]], name: str | None
-) -> list[NewItem]:
-    """Return the items of a push; local files are uploaded first."""
-    uploads: dict[Path, str] = {}
-    with progress() as bars:
-        waiting = asyncio.Semaphore(_UPLOADS)
-
-        async def upload(path: Path) -> None:
-            async with waiting:
-                uploads[path] = await _upload(acting, ref, path, bars)
-
-        files = {source.file for source in sources if source.file}
-        await asyncio.gather(*(upload(path) for path in files))
-    return [
-        _item(source, uploads, {param: column[index % len(column)] for param, column in values.items()}, name)
-        for index, source in enumerate(sources)
-    ]
-
-
-async def _upload(acting: Acting, ref: OwnedName, path: Path, bars: Bars) -> str:
-    """Upload an input under a name made of its digest, so that no later push can change it under an item."""
-    content = await read_content(path)
-    folder = content.digest.removeprefix("sha256:")[:_DIGEST_CHARS]
-    full = f"{ref.user}/{ref.name}/inputs/{folder}/{path.name}"
-    bar = bars.bar(f"uploading {path.name}", content.size_bytes)
-    view = await acting.files.put_file(path, full, content, bar, create_only=True)
-    return view.file
-
-
-def _item(source: Source, uploads: dict[Path, str], params: dict[str, str], name: str | None) -> NewItem:
-
-    if source.json is not None:
+    with progress(of_items=True) as bars, _opened(skip_bad) as skipped:
+        pushing = Pushing(acting, ref, key or uuid.uuid4().hex, skipped)
+        bar = bars.bar(f"pushing to {ref}", sources.total if bars.is_shown else None)
         try:
-            given = msgspec.json.decode(source.json, type=NewItem)
-        except msgspec.DecodeError as error:
-            raise BadUsage(f"{source.place}: {source.json[:80]!r} is no item: {error}") from error
-        return msgspec.structs.replace(given, params={**params, **given.params})
-    if source.file is not None:
-        return NewItem(url=uploads[source.file], name=name or source.file.name, params=params)
-    return NewItem(url=source.url, name=name, params=params)
+            await pushing.run(chunks_of(acting, ref, sources, common, bars), bar)
+        except (ApiError, Unreachable, BadSource, asyncio.CancelledError) as error:
+            raise told(error, pushing, sources.total) from error
+    tally = pushing.tally
+    if tally.bad_count:
+        more = [f"… and {tally.bad_count - TOLD} more"] if tally.bad_count > TOLD else []
+        tell(f"{counted(tally.bad_count, 'line')} skipped, written to {skip_bad}", *tally.bad, *more)
+    showing.stdout().print(sentence_of(tally, is_asked_again=key is not None))
+
+
+def _opened(file: Path | None) -> AbstractContextManager[BinaryIO | None]:
+    return nullcontext() if file is None else file.open("wb")
 
 
 def params_of(params: list[str], count: int | None) -> dict[str, list[str]]:

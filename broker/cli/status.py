@@ -8,6 +8,7 @@ from rich.table import Table
 
 from broker.cli import showing
 from broker.cli.acting import Acting, act
+from broker.cli.bulk import sentence_of
 from broker.cli.item import REFUSED_FACT, reason_of
 from broker.client.errors import ApiError
 from broker.wire.items import ItemView, VmView
@@ -54,6 +55,10 @@ async def _show_stream(acting: Acting, view: StreamView) -> None:
 
     console = showing.stdout()
     console.print(f"{view.stream} on machine {view.spec.machine}, {sum(view.counts.values())} items", style="bold")
+    if view.paused is not None:
+        console.print(f"paused: {showing.plain(view.paused.sentence)}")
+    if view.bulk is not None and view.bulk.ended_at is None:
+        console.print(sentence_of(view.bulk))
     table = showing.table("state", "items", right=("items",))
     for state in ItemState:
         if view.counts.get(state):

@@ -11,8 +11,11 @@ import typer
 from broker.cli import showing
 from broker.cli.acting import Acting, act
 from broker.cli.amounts import parse_duration_ms
+from broker.cli.chunks import Common, chunks_of
 from broker.cli.exits import BadUsage, Exit, fail, tell
-from broker.cli.push import items_of, params_of, push_all
+from broker.cli.progress import progress
+from broker.cli.push import params_of
+from broker.cli.pushing import Pushing
 from broker.cli.results import address_of, download_all, print_table
 from broker.cli.said import print_console, print_head, print_output, said_of, verdict_of
 from broker.cli.sources import Source, named
@@ -22,7 +25,6 @@ from broker.wire.items import ItemView
 from broker.wire.names import ItemRef
 from broker.wire.states import ItemState
 
-_NAME = "try"
 _TAIL_LINES = 40
 _TIMEOUT = "30m"
 
@@ -56,9 +58,11 @@ async def _try(
     if any(len(column) > 1 for column in values.values()):
         raise BadUsage("--param: a range makes several items, and this is one: name one value")
     before = await acting.researcher.stream(ref)
-    items = await items_of(acting, ref, [named(source) if source else Source()], values, _NAME)
-    [pushed] = await push_all(acting, ref, items, [source or "item 1"], uuid.uuid4().hex)
-    item = ItemRef(ref, pushed.first)
+    pushing = Pushing(acting, ref, uuid.uuid4().hex)
+    sources = [named(source) if source else Source()]
+    with progress() as bars:
+        await pushing.run(chunks_of(acting, ref, sources, Common(values), bars), lambda _: None)
+    item = ItemRef(ref, pushing.tally.first)
     showing.stdout().print(f"{item} pushed")
     view = await _followed(acting, item, before.last_event, limit_ms)
     if view is None:

@@ -1,6 +1,6 @@
 """The researcher's calls: machines, streams, items, results."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -11,13 +11,13 @@ from broker.client.session import Session
 from broker.wire.accounts import WhoAmI
 from broker.wire.events import Event
 from broker.wire.files import ResultLine
-from broker.wire.items import CHUNK_ITEMS, CancelledItem, ItemPage, ItemView, NewItem, Pushed
+from broker.wire.items import CHUNK_BYTES, CHUNK_ITEMS, CancelledItem, HoldItem, ItemPage, ItemView, NewItem, Pushed
 from broker.wire.jobs import JobsPage, JobsView
 from broker.wire.launchers import LauncherPage, LauncherView, ListedState
 from broker.wire.machines import MachineDefinition, MachineReaders, MachineView
 from broker.wire.names import ItemRef, MachineRef, StreamRef
 from broker.wire.states import ItemState
-from broker.wire.streams import RevisionView, StreamSpec, StreamView
+from broker.wire.streams import BulkAct, BulkRequest, PauseRequest, RevisionView, StreamSpec, StreamView
 
 T = TypeVar("T")
 
@@ -26,8 +26,6 @@ _PAGE_ITEMS = 500
 _TRUNCATED = b'{"truncated":'
 """What a line begins with that stands for events no longer kept."""
 _LINE_BYTES = 4_194_304
-_PUSH_BYTES = 3_145_728
-"""Where a chunk of a push is cut at the latest: well below what the broker takes as one request."""
 
 
 class Researcher:
@@ -86,7 +84,7 @@ class Researcher:
     async def streams(self, user: str) -> list[StreamView]:
         return await self._get("/v1/streams", list[StreamView], user=user)
 
-    async def push(self, ref: StreamRef, items: Sequence[NewItem], key: str) -> AsyncIterator[Pushed]:
+    async def push(self, ref: StreamRef, items: Iterable[NewItem], key: str) -> AsyncIterator[Pushed]:
         """Push any number of items in chunks, each accepted as a whole or not at all, and acknowledged by one answer.
 
         Chunk `i` carries the idempotency key `key/i`: pushed again with the same key, nothing is added twice, and a
@@ -94,9 +92,18 @@ class Researcher:
         count from the first item after those.
         """
         for number, lines in enumerate(_chunks(items)):
-            headers = {"Content-Type": NDJSON, "Idempotency-Key": f"{key}/{number}"}
-            reply = await self._session.send("POST", f"/v1/streams/{ref}/items", body=lines, headers=headers)
-            yield msgspec.json.decode(reply.body, type=Pushed)
+            yield await self.push_lines(ref, lines, f"{key}/{number}")
+
+    async def push_lines(self, ref: StreamRef, lines: bytes, key: str, *, skip_bad: bool = False) -> Pushed:
+        """Push one chunk, an item a line as JSON: all of it or nothing, or with `skip_bad` all but the bad lines."""
+        reply = await self._session.send(
+            "POST",
+            f"/v1/streams/{ref}/items",
+            body=lines,
+            headers={"Content-Type": NDJSON, "Idempotency-Key": key},
+            query={"skip_bad": "1"} if skip_bad else None,
+        )
+        return msgspec.json.decode(reply.body, type=Pushed)
 
     async def item(self, ref: ItemRef) -> ItemView:
         return await self._get(_item_path(ref), ItemView)
@@ -104,6 +111,33 @@ class Researcher:
     async def cancel(self, ref: ItemRef) -> CancelledItem:
         """Stop an item for good, whoever has it; again does no harm. Refused as `settled` when it is done."""
         return await self._session.call("POST", f"{_item_path(ref)}/cancel", answer=CancelledItem)
+
+    async def hold(self, ref: ItemRef, reason: str = "") -> ItemView:
+        """Set an item aside until it is released; refused as `given_out` while a vm has it."""
+        return await self._session.call(
+            "POST", f"{_item_path(ref)}/hold", body=HoldItem(reason=reason), answer=ItemView
+        )
+
+    async def release(self, ref: ItemRef) -> ItemView:
+        """Put a held item back to the ready ones, its counters reset."""
+        return await self._session.call("POST", f"{_item_path(ref)}/release", answer=ItemView)
+
+    async def pause(self, ref: StreamRef, reason: str = "") -> StreamView:
+        """Let a stream give nothing out for now; what is out goes on."""
+        body = PauseRequest(reason=reason)
+        return await self._session.call("POST", f"/v1/streams/{ref}/pause", body=body, answer=StreamView)
+
+    async def resume(self, ref: StreamRef) -> StreamView:
+        """Let a paused stream give out again."""
+        return await self._session.call("POST", f"/v1/streams/{ref}/resume", answer=StreamView)
+
+    async def purge(self, ref: StreamRef) -> StreamView:
+        """Begin to remove a stream and all its items; it is gone when it is no longer found."""
+        return await self._session.call("DELETE", f"/v1/streams/{ref}", answer=StreamView)
+
+    async def bulk(self, ref: StreamRef, act: BulkAct, request: BulkRequest) -> StreamView:
+        """Begin to cancel, hold or release a stream's items; its `bulk` shows how far that came."""
+        return await self._session.call("POST", f"/v1/streams/{ref}/{act.value}", body=request, answer=StreamView)
 
     async def items(self, ref: StreamRef, state: ItemState | None = None) -> AsyncIterator[ItemView]:
         """Yield a stream's items, or those in one state, page by page."""
@@ -164,13 +198,13 @@ class Researcher:
         return await self._session.call("GET", path, answer=answer, query=query or None)
 
 
-def _chunks(items: Sequence[NewItem]) -> Iterator[bytes]:
+def _chunks(items: Iterable[NewItem]) -> Iterator[bytes]:
     """Cut a push into request bodies: always the same for the same items, so that each keeps its key."""
     lines: list[bytes] = []
     size_bytes = 0
     for item in items:
         line = msgspec.json.encode(item) + b"\n"
-        if lines and (len(lines) == CHUNK_ITEMS or size_bytes + len(line) > _PUSH_BYTES):
+        if lines and (len(lines) == CHUNK_ITEMS or size_bytes + len(line) > CHUNK_BYTES):
             yield b"".join(lines)
             lines, size_bytes = [], 0
         lines.append(line)

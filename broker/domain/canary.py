@@ -10,3 +10,6 @@ from typing import Final
 
 CANARIES: Final = 2
 """Two, because one may meet a sick node."""
+FAULTY_NODES: Final = 2
+"""When vms of one machine's revision failed by its own fault on so many nodes, and none has claimed since, the stream
+is paused: a person has to look."""

@@ -11,6 +11,8 @@ class BrokerError(Exception):
         self.code = code
         self.detail = detail
         self.refusals = refusals or []
+        self.progress: dict[str, int] = {}
+        """How far a request came before this: members of the problem that it becomes."""
 
 
 class Rejected(BrokerError):

@@ -25,6 +25,8 @@ class Act(StrEnum):
     GIVE_BACK = "give_back"
     EXPIRE = "expire"
     END = "end"
+    HOLD = "hold"
+    RELEASE = "release"
     CANCEL = "cancel"
 
 
@@ -44,7 +46,7 @@ class Moves(NamedTuple):
 
 
 ACTS: dict[Act, Moves] = {
-    Act.PUSH: Moves("researcher", {None: frozenset({_READY})}),
+    Act.PUSH: Moves("researcher", {None: frozenset({_READY, _DELAYED})}),
     Act.PROMOTE: Moves("clock", {_DELAYED: frozenset({_READY})}),
     Act.DISPATCH: Moves("launcher", {_READY: frozenset({_DISPATCHED})}, Counter.BOOTS),
     Act.CLAIM: Moves("guest", {_DISPATCHED: frozenset({_RUNNING})}),
@@ -69,6 +71,8 @@ ACTS: dict[Act, Moves] = {
             _RUNNING: frozenset({_READY, _DELAYED, _HELD}),
         },
     ),
+    Act.HOLD: Moves("researcher", {_DELAYED: frozenset({_HELD}), _READY: frozenset({_HELD})}),
+    Act.RELEASE: Moves("researcher", {_HELD: frozenset({_READY})}),
     # At once, whoever has the item: its vm is told afterwards.
     Act.CANCEL: Moves(
         "researcher",

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from broker.wire.items import CHUNK_BYTES, CHUNK_ITEMS
 from broker.wire.problems import ProblemCode
 
 
@@ -20,9 +21,26 @@ LIMITS: dict[str, Limit] = {
     "open_uploads": Limit(16, "uploads", ProblemCode.TOO_MANY_UPLOADS, "unfinished image uploads of one user"),
     "nvram_bytes": Limit(67_108_864, "bytes", ProblemCode.TOO_LARGE, "a machine's UEFI variables"),
     "machine_readers": Limit(1_000, "users", ProblemCode.BAD_REQUEST, "users whom one machine is shared with"),
-    "push_items": Limit(500, "items", ProblemCode.TOO_LARGE, "items in one push request"),
+    "push_items": Limit(CHUNK_ITEMS, "items", ProblemCode.TOO_LARGE, "items in one array, or one part, of a push"),
+    "push_bytes": Limit(CHUNK_BYTES, "bytes", ProblemCode.TOO_LARGE, "one part of a push, and one line of it"),
     "url_bytes": Limit(8_192, "bytes", ProblemCode.BAD_ITEMS, "an item's URL"),
     "params_bytes": Limit(65_536, "bytes", ProblemCode.BAD_ITEMS, "an item's parameters, names and values"),
+    "delay_ms": Limit(31_536_000_000, "ms", ProblemCode.BAD_ITEMS, "an item's delay: one year"),
+    "user_items": Limit(
+        5_000_000,
+        "items",
+        ProblemCode.QUOTA_EXCEEDED,
+        "items of one user that are kept, settled ones until forgotten",
+    ),
+    "user_bytes": Limit(
+        2_147_483_648,
+        "bytes",
+        ProblemCode.QUOTA_EXCEEDED,
+        "URLs, names, parameters of one user's items that are kept",
+    ),
+    "user_streams": Limit(1_000, "streams", ProblemCode.QUOTA_EXCEEDED, "streams of one user"),
+    "bulk_rate": Limit(100_000, "items/s", ProblemCode.BAD_REQUEST, "highest rate of a bulk act"),
+    "reason_chars": Limit(500, "characters", ProblemCode.BAD_REQUEST, "the reason of a hold, pause or bulk act"),
     "machine_disks": Limit(8, "disks", ProblemCode.BAD_REQUEST, "disks of one machine"),
     "attempts": Limit(100, "attempts", ProblemCode.BAD_SPEC, "highest retry.attempts of a stream"),
     "boots": Limit(1_000, "boots", ProblemCode.BAD_SPEC, "highest retry.boots of a stream"),

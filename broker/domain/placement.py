@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import msgspec
+
 from broker.domain import durations
 from broker.wire.dispatches import Room
 from broker.wire.streams import Needs
@@ -23,6 +25,21 @@ def size_of(needs: Needs, machine_vcpus: int, machine_memory_mib: int, room: Roo
         memory_mib=needs.memory_mib if needs.memory_mib is not None else machine_memory_mib,
         disk_mib=needs.disk_mib,
     )
+
+
+def less(room: Room, size: Size) -> Room:
+    """Return what is left of a room when a vm has its place in it; a size of 0 where nothing is."""
+    return msgspec.structs.replace(
+        room,
+        vcpus=max(0, room.vcpus - size.vcpus),
+        memory_mib=max(0, room.memory_mib - size.memory_mib),
+        disk_mib=max(0, room.disk_mib - size.disk_mib),
+    )
+
+
+def how_many(room: Room, size: Size) -> int:
+    """Return how many vms of that size fit into a room together."""
+    return min(room.vcpus // size.vcpus, room.memory_mib // size.memory_mib, room.disk_mib // max(1, size.disk_mib))
 
 
 def unmet(needs: Needs, size: Size, boot_ms: int, run_ms: int, room: Room) -> str | None:

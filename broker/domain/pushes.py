@@ -1,50 +1,63 @@
 """What a researcher may push: each item is checked against the spec it will run under."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from broker.domain import limits, targets
-from broker.domain.faults import Fault, param_faults, rejected
+from broker.domain.faults import Fault, param_faults
 from broker.domain.paths import FILE_SCHEME, BadPath, FilePath, parse_file_url
 from broker.domain.specs import params_of
 from broker.wire.items import NewItem
 from broker.wire.names import DispatchId, ItemRef, StreamRef
-from broker.wire.problems import ProblemCode
 from broker.wire.streams import StreamSpec
 
+_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]{0,200}(?::[1-9][0-9]{0,3})?/[!-~]*")
+"""Addresses of which nothing more has to be found out: a host, a port below 10,000, and printable characters."""
+_PLAIN_CHARS = 2_048
 _PARAM_USE = re.compile(r"\{param\.([A-Za-z_][A-Za-z0-9_]{0,63})\}")
 
 
-def check_items(spec: StreamSpec, stream: StreamRef, items: Sequence[NewItem]) -> None:
-    """Check the items of a push against the spec they will run under.
-
-    Raises:
-        Rejected: `bad_items`, with the faults by line; nothing of the push may then be accepted.
-    """
-    faults = [
+def item_faults(spec: StreamSpec, stream: StreamRef, items: Iterable[tuple[int, NewItem]]) -> list[Fault]:
+    """Check the items of a push, each with its line, against the spec they will run under; return what is wrong."""
+    wanted = sorted(set(_PARAM_USE.findall(spec.run)))
+    is_plain = not wanted and not spec.params and not targets.needs_input(spec.output.to)
+    return [
         Fault(str(line), fault.reason, fault.remedy)
-        for line, item in enumerate(items, 1)
-        for fault in _item(spec, stream, item)
+        for line, item in items
+        if not (is_plain and _is_plainly_good(item))
+        for fault in _item(spec, stream, item, wanted)
     ]
-    if faults:
-        raise rejected(ProblemCode.BAD_ITEMS, "line", faults)
 
 
-def input_files(items: Sequence[NewItem]) -> set[FilePath]:
+def _is_plainly_good(item: NewItem) -> bool:
+    """Tell at little cost of the usual item that it is good: with parameters of its own it has to be looked at."""
+    return (
+        item.url is not None
+        and item.name is None
+        and not item.params
+        and not item.delay_ms
+        and len(item.url) <= _PLAIN_CHARS
+        and _PLAIN_URL.fullmatch(item.url) is not None
+    )
+
+
+def input_files(items: Iterable[NewItem]) -> set[FilePath]:
     """Return the files of our file service that checked items name as input."""
     return {parse_file_url(item.url) for item in items if item.url and item.url.startswith(FILE_SCHEME)}
 
 
-def _item(spec: StreamSpec, stream: StreamRef, item: NewItem) -> Iterator[Fault]:
+def _item(spec: StreamSpec, stream: StreamRef, item: NewItem, wanted: list[str]) -> Iterator[Fault]:
     yield from _url(item.url)
     params = params_of(spec, item)
     yield from param_faults("", params)
     if item.name is not None and not (0 < len(item.name) <= 255 and item.name.isprintable()):
         yield Fault("", "the name is empty, longer than 255 characters or not printable", "write a short name")
+    if not 0 <= item.delay_ms <= limits.default("delay_ms"):
+        yield Fault("", f"delay_ms is {item.delay_ms}", "write 0 to a year in milliseconds")
     if item.url is None and "{input}" in spec.run:
         yield Fault("", "it has no url, and the stream's run line names {input}", "give it a url")
-    for name in sorted(set(_PARAM_USE.findall(spec.run)) - params.keys()):
+    for name in (each for each in wanted if each not in params):
         yield Fault("", f"it lacks the parameter {name!r}, which the stream's run line names", f"add {name} to params")
     if targets.needs_input(spec.output.to):
         yield from _target(spec, stream, item)

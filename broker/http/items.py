@@ -11,10 +11,10 @@ from broker.domain.paths import FILE_SCHEME
 from broker.http.call import NDJSON, Call, json_answer, limit
 from broker.http.prospects import waits_for
 from broker.http.sending import SANDBOX
-from broker.http.streams import known_stream, no_stream
+from broker.http.streams import checked_reason, known_stream, no_stream
 from broker.store.items import no_item
 from broker.wire.files import ResultLine
-from broker.wire.items import ItemView, OutputFile
+from broker.wire.items import HoldItem, ItemView, OutputFile
 from broker.wire.names import DispatchId
 from broker.wire.problems import ProblemCode
 from broker.wire.states import ItemState
@@ -47,6 +47,19 @@ async def cancel(call: Call) -> web.Response:
     """Stop the item for good; answered with the item as it is then."""
     await known_stream(call)
     return json_answer(await call.services.store.cancel(call.item, call.who.subject))
+
+
+async def hold(call: Call) -> web.Response:
+    """Set the item aside until somebody releases it."""
+    request = await call.body(HoldItem) if call.request.can_read_body else HoldItem()
+    await known_stream(call)
+    return json_answer(await call.services.store.hold(call.item, call.who.subject, checked_reason(request.reason)))
+
+
+async def release(call: Call) -> web.Response:
+    """Put the held item back to the ready ones."""
+    await known_stream(call)
+    return json_answer(await call.services.store.release(call.item))
 
 
 async def get_console(call: Call) -> web.Response:

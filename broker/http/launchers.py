@@ -23,9 +23,11 @@ from broker.store import Dispatched
 from broker.wire.dispatches import (
     MAX_BOOTED_XML_BYTES,
     MAX_CONSOLE_BYTES,
+    MAX_DISPATCHES,
     MAX_WAIT_MS,
     DiskSource,
     DispatchAnswer,
+    DispatchAnswers,
     DispatchExtend,
     DispatchLimits,
     DispatchRequest,
@@ -46,18 +48,21 @@ _DISPATCH = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 async def dispatch(call: Call) -> web.Response:
-    """Wait for an item that fits the offered room; 204 when none came."""
+    """Wait for items that fit the offered room; 204 when none came."""
     request = await call.body(DispatchRequest)
     if not _DISPATCH_KEY.fullmatch(request.dispatch_key):
         raise Rejected(ProblemCode.BAD_REQUEST, "dispatch_key is not good: send 16 to 128 random printable characters")
     check_room(request.room, "room")
     check_users(request.users)
+    if request.most is not None and not 1 <= request.most <= MAX_DISPATCHES:
+        raise Rejected(ProblemCode.BAD_REQUEST, f"most is {request.most}: take 1 to {MAX_DISPATCHES} items at once")
     offer = Offer(_bound(call, request), call.who.scopes, asyncio.get_running_loop().time())
     wait_s = max(0, min(request.wait_ms, MAX_WAIT_MS)) / 1000
     found = await call.services.waiting.offer(offer, lambda: is_connected(call.request), wait_s)
-    if found is None:
+    if not found:
         return web.Response(status=204)
-    return json_answer(_answer(call, found))
+    answers = [_answer(call, each) for each in found]
+    return json_answer(answers[0] if request.most is None else DispatchAnswers(dispatches=answers))
 
 
 async def extend(call: Call) -> web.Response:

@@ -22,6 +22,8 @@ REQUEST_ID = web.RequestKey("request_id", str)
 _BEGUN = web.RequestKey("begun", web.StreamResponse)
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 _GONE = (ConnectionError, aiohttp.ClientPayloadError, web.RequestPayloadError)
+_QUOTA_AFTER_S = {ProblemCode.QUOTA_EXCEEDED: 60}
+"""Whoever is over a quota has to make room: asking at once again changes nothing."""
 _CODE_OF_STATUS = {
     HTTPStatus.NOT_FOUND: ProblemCode.NOT_FOUND,
     HTTPStatus.METHOD_NOT_ALLOWED: ProblemCode.METHOD_NOT_ALLOWED,
@@ -43,10 +45,18 @@ def problem_answer(
     *,
     refusals: list[dict[str, str]] | None = None,
     retry_after_s: int | None = None,
+    progress: dict[str, int] | None = None,
     headers: dict[str, str] | None = None,
 ) -> web.Response:
     """Render one problem."""
-    body = problem(code, detail, request_id=request[REQUEST_ID], refusals=refusals or [], retry_after_s=retry_after_s)
+    body = problem(
+        code,
+        detail,
+        request_id=request[REQUEST_ID],
+        refusals=refusals or [],
+        retry_after_s=retry_after_s,
+        **(progress or {}),
+    )
     sent = {"Cache-Control": "no-store", **(headers or {})}
     if retry_after_s is not None:
         sent["Retry-After"] = str(retry_after_s)
@@ -67,8 +77,15 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
     try:
         answer = await handler(request)
     except BrokerError as error:
-        retry_after_s = error.retry_after_s if isinstance(error, Unavailable) else None
-        answer = _answer(request, error.code, error.detail, refusals=error.refusals, retry_after_s=retry_after_s)
+        retry_after_s = error.retry_after_s if isinstance(error, Unavailable) else _QUOTA_AFTER_S.get(error.code)
+        answer = _answer(
+            request,
+            error.code,
+            error.detail,
+            refusals=error.refusals,
+            retry_after_s=retry_after_s,
+            progress=error.progress,
+        )
     except (BadName, BadPath, BadTarget) as error:
         answer = _answer(request, ProblemCode.BAD_REQUEST, str(error))
     except web.HTTPException as error:
@@ -99,6 +116,7 @@ def _answer(
     *,
     refusals: list[dict[str, str]] | None = None,
     retry_after_s: int | None = None,
+    progress: dict[str, int] | None = None,
 ) -> web.StreamResponse:
     begun: web.StreamResponse | None = request.get(_BEGUN)
     if begun is not None:
@@ -106,7 +124,7 @@ def _answer(
         if request.transport is not None:
             request.transport.abort()
         return begun
-    return problem_answer(request, code, detail, refusals=refusals, retry_after_s=retry_after_s)
+    return problem_answer(request, code, detail, refusals=refusals, retry_after_s=retry_after_s, progress=progress)
 
 
 def _translated(request: web.Request, error: web.HTTPException) -> web.StreamResponse:

@@ -18,6 +18,7 @@ from broker.http import (
     launchers,
     machines,
     presence,
+    pushing,
     streams,
     uploads,
 )
@@ -111,14 +112,29 @@ ROUTES: tuple[Route, ...] = (
     _person("POST", _UPLOAD_PATH, uploads.override, _A.MODIFY, (OWN,), "the same, by `X-HTTP-Method-Override`"),
     _person("PUT", _STREAM_PATH, streams.put_stream, _A.MODIFY, _STREAM, "a stream's spec; a change is a revision"),
     _person("GET", _STREAM_PATH, streams.get_stream, _A.READ, _STREAM, "spec (`?revision=`) and counts"),
+    _person("DELETE", _STREAM_PATH, streams.purge, _A.CANCEL, _STREAM, "purge: remove it and all its items"),
+    _person("POST", f"{_STREAM_PATH}/pause", streams.pause, _A.MODIFY, _STREAM, "give nothing out for now"),
+    _person("POST", f"{_STREAM_PATH}/resume", streams.resume, _A.MODIFY, _STREAM, "give out again"),
+    _person("POST", f"{_STREAM_PATH}/cancel", streams.cancel_all, _A.CANCEL, _STREAM, "cancel all items, or by state"),
+    _person("POST", f"{_STREAM_PATH}/hold", streams.hold_all, _A.CANCEL, _STREAM, "hold all items that no vm has"),
+    _person("POST", f"{_STREAM_PATH}/release", streams.release_all, _A.CANCEL, _STREAM, "release all held items"),
     _person("GET", f"{_STREAM_PATH}/revisions", streams.list_revisions, _A.READ, _STREAM, "its spec's revisions"),
     _person("GET", "/v1/streams", streams.list_streams, None, _NONE, "a user's streams (`?user=`)"),
-    _person("POST", _ITEMS_PATH, streams.push, _A.SUBMIT, _STREAM, "push items: a JSON array, or NDJSON; at most 500"),
+    _person(
+        "POST",
+        _ITEMS_PATH,
+        pushing.push,
+        _A.SUBMIT,
+        _STREAM,
+        "push items: an array of at most 500, or NDJSON (`?skip_bad=`)",
+    ),
     _person("GET", _ITEMS_PATH, items.list_items, _A.READ, _STREAM, "items (`?state=&cursor=&limit=`)"),
     _person("GET", _ITEM_PATH, items.get_item, _A.READ, _STREAM, "one item, its last vm and outputs"),
     _person(
         "POST", f"{_ITEM_PATH}/cancel", items.cancel, _A.CANCEL, _STREAM, "stop it for good; 409 when it is settled"
     ),
+    _person("POST", f"{_ITEM_PATH}/hold", items.hold, _A.CANCEL, _STREAM, "set it aside; 409 when a vm has it"),
+    _person("POST", f"{_ITEM_PATH}/release", items.release, _A.CANCEL, _STREAM, "back to ready, its counters reset"),
     _person("GET", f"{_ITEM_PATH}/console", items.get_console, _A.READ, _STREAM, "console tail of its last vm, raw"),
     _person("GET", f"{_ITEM_PATH}/log", items.get_log, _A.READ, _STREAM, "its program's output, raw"),
     _person(

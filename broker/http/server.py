@@ -37,7 +37,7 @@ def make_services(
 ) -> Services:
     """Put together what handlers act with; blobs are kept below `folder`, while there is `space`."""
 
-    async def take(offer: Offer) -> Dispatched | None:
+    async def take(offer: Offer) -> list[Dispatched]:
         now = offer.as_of(asyncio.get_running_loop().time())
         return await store.dispatch(now.request, now.serves)
 

@@ -1,27 +1,19 @@
-"""Streams, and what is pushed into them."""
+"""Streams: their specs, and what is done to all of one."""
 
-import hashlib
 import re
-from collections.abc import Iterator
 
-import msgspec
 from aiohttp import web
 
-from broker.domain import pushes, specs, targets
+from broker.domain import specs, targets
 from broker.domain.errors import Rejected
-from broker.domain.faults import MAX_FAULTS
-from broker.domain.paths import FilePath
 from broker.domain.scopes import Authority
-from broker.http.call import NDJSON, Call, allow, decode, json_answer, limit
+from broker.http.call import Call, allow, json_answer, limit
 from broker.store.catalogue import machine_not_usable
-from broker.wire.items import NewItem
 from broker.wire.names import StreamRef, UserName, check_name
 from broker.wire.problems import ProblemCode
-from broker.wire.streams import StreamSpec, StreamView
+from broker.wire.streams import BulkAct, BulkRequest, PauseRequest, StreamSpec, StreamView
 
-_MAX_KEY = 255
 _REVISION = re.compile(r"[1-9][0-9]{0,8}")
-_ITEM = msgspec.json.Decoder(NewItem)
 
 
 async def put_stream(call: Call) -> web.Response:
@@ -63,22 +55,56 @@ async def list_streams(call: Call) -> web.Response:
     return json_answer(await call.services.store.list_streams(UserName(user)))
 
 
-async def push(call: Call) -> web.Response:
-    """Add items, all or none. With an `Idempotency-Key` the same body gets the first answer again."""
-    body = await call.request.read()
-    key = _key(call)
-    digest = hashlib.sha256(body).hexdigest()
-    view = await known_stream(call)
-    # Before anything is checked: what was right when it was accepted may have changed since.
-    known = await call.services.store.first_answer(call.stream, key, digest) if key is not None else None
-    if known is not None:
-        return json_answer(known, status=201)
-    items = _decode_items(body, call.request.content_type)
-    await _check_share(call, view.spec)
-    pushes.check_items(view.spec, call.stream, items)
-    await _check_inputs(call, items)
-    pushed = await call.services.store.push(call.stream, items, idempotency_key=key, body_digest=digest)
-    return json_answer(pushed, status=201)
+async def pause(call: Call) -> web.Response:
+    """Let the stream give nothing out for now."""
+    request = await call.body(PauseRequest) if call.request.can_read_body else PauseRequest()
+    await call.services.store.pause(call.stream, call.who.subject, checked_reason(request.reason))
+    return json_answer(await known_stream(call))
+
+
+async def resume(call: Call) -> web.Response:
+    """Let the stream give out again."""
+    await call.services.store.resume(call.stream, call.who.subject)
+    return json_answer(await known_stream(call))
+
+
+async def cancel_all(call: Call) -> web.Response:
+    return await _start_bulk(call, BulkAct.CANCEL)
+
+
+async def hold_all(call: Call) -> web.Response:
+    return await _start_bulk(call, BulkAct.HOLD)
+
+
+async def release_all(call: Call) -> web.Response:
+    return await _start_bulk(call, BulkAct.RELEASE)
+
+
+async def purge(call: Call) -> web.Response:
+    """Remove the stream and all its items; it is gone when it is no longer found."""
+    await call.services.store.start_bulk(call.stream, BulkAct.PURGE, BulkRequest(), call.who.subject)
+    return json_answer(await known_stream(call), status=202)
+
+
+async def _start_bulk(call: Call, act: BulkAct) -> web.Response:
+    """Begin an act on all items, or those in some states; the stream shows how far it came."""
+    request = await call.body(BulkRequest) if call.request.can_read_body else BulkRequest()
+    checked_reason(request.reason)
+    await call.services.store.start_bulk(call.stream, act, request, call.who.subject)
+    return json_answer(await known_stream(call), status=202)
+
+
+def checked_reason(reason: str) -> str:
+    """Return a person's reason.
+
+    Raises:
+        Rejected: `bad_request`: it is too long, or not printable.
+    """
+    if len(reason) > limit("reason_chars") or not (reason.isprintable() or not reason):
+        raise Rejected(
+            ProblemCode.BAD_REQUEST, f"a reason is one line of at most {limit('reason_chars')} printable characters"
+        )
+    return reason
 
 
 async def known_stream(call: Call) -> StreamView:
@@ -102,60 +128,3 @@ async def _check_machine(call: Call, spec: StreamSpec) -> None:
     machine, user = specs.machine_of(spec, call.stream), call.stream.user
     if not call.who.may(Authority.READ, user) or not await call.services.store.may_use(user, machine):
         raise machine_not_usable(machine, user)
-
-
-async def _check_share(call: Call, spec: StreamSpec) -> None:
-    """Check that what is pushed could run: a share may have been taken back since the spec was put."""
-    machine, user = specs.machine_of(spec, call.stream), call.stream.user
-    if not await call.services.store.may_use(user, machine):
-        raise machine_not_usable(machine, user)
-
-
-def _key(call: Call) -> str | None:
-    key = call.request.headers.get("Idempotency-Key")
-    if key is not None and not (0 < len(key) <= _MAX_KEY and key.isascii() and key.isprintable()):
-        raise Rejected(ProblemCode.BAD_REQUEST, f"Idempotency-Key is 1 to {_MAX_KEY} printable ASCII characters")
-    return key
-
-
-def _decode_items(body: bytes, content_type: str) -> list[NewItem]:
-    items = list(_lines(body)) if content_type == NDJSON else decode(body, list[NewItem])
-    if not items:
-        raise Rejected(ProblemCode.BAD_REQUEST, "the push holds no item: send at least one")
-    if len(items) > limit("push_items"):
-        raise Rejected(ProblemCode.TOO_LARGE, f"one push takes {limit('push_items')} items: cut it into several")
-    return items
-
-
-def _lines(body: bytes) -> Iterator[NewItem]:
-    for number, line in enumerate(body.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            yield _ITEM.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            refusal = {"line": str(number), "reason": str(error), "remedy": 'write {"url": …, "name": …, "params": …}'}
-            raise Rejected(
-                ProblemCode.BAD_ITEMS, f"line {number} is no item: {error}; nothing was accepted", refusals=[refusal]
-            ) from error
-
-
-async def _check_inputs(call: Call, items: list[NewItem]) -> None:
-    files = pushes.input_files(items)
-    readable = {file for file in files if call.who.may(Authority.FILE_READ, file.user, *file.segments)}
-    missing = files - await call.services.files.find_all(readable)
-    if missing:
-        lines = sorted(_refusals(items, missing), key=lambda refusal: int(refusal["line"]))
-        raise Rejected(
-            ProblemCode.BAD_ITEMS,
-            f"line {lines[0]['line']}: {lines[0]['reason']}; {lines[0]['remedy']}",
-            refusals=lines[:MAX_FAULTS],
-        )
-
-
-def _refusals(items: list[NewItem], missing: set[FilePath]) -> Iterator[dict[str, str]]:
-    urls = {file.url for file in missing}
-    for line, item in enumerate(items, 1):
-        if item.url in urls:
-            reason = f"there is no file {item.url}, or you may not read it"
-            yield {"line": str(line), "reason": reason, "remedy": "upload it with `broker file put`"}

@@ -74,14 +74,14 @@ class Offer(NamedTuple):
 class _Waiter:
     offer: Offer
     is_connected: Callable[[], bool]
-    given: asyncio.Future[Dispatched | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    given: asyncio.Future[list[Dispatched]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     is_being_served: bool = False
 
 
 class WaitingRoom:
     """Parks offers over one way to take an item from the store."""
 
-    def __init__(self, take: Callable[[Offer], Awaitable[Dispatched | None]], *, capacity: int) -> None:
+    def __init__(self, take: Callable[[Offer], Awaitable[list[Dispatched]]], *, capacity: int) -> None:
         self._take = take
         self._capacity = capacity
         self._waiters: dict[_Waiter, None] = {}
@@ -105,8 +105,8 @@ class WaitingRoom:
         self._largest = {name: offer for name, offer in self._largest.items() if name in there}
         return list(self._largest.values())
 
-    async def offer(self, offer: Offer, is_connected: Callable[[], bool], wait_s: float) -> Dispatched | None:
-        """Return an item for the offer as soon as there is one, or None after `wait_s`.
+    async def offer(self, offer: Offer, is_connected: Callable[[], bool], wait_s: float) -> list[Dispatched]:
+        """Return items for the offer as soon as there is one, or none after `wait_s`.
 
         Raises:
             Unavailable: the store is away, or too many wait.
@@ -114,7 +114,7 @@ class WaitingRoom:
         rings_before = self._rings
         found = await self._take(offer)
         self._remember(offer)
-        if found is not None or wait_s <= 0 or self._is_closed:
+        if found or wait_s <= 0 or self._is_closed:
             return found
         if self.parked >= self._capacity:
             raise Unavailable(ProblemCode.STORE_UNAVAILABLE, "too many launchers wait here: try again", retry_after_s=5)
@@ -127,7 +127,7 @@ class WaitingRoom:
                 return await asyncio.shield(waiter.given)
         except TimeoutError:
             self._waiters.pop(waiter, None)  # so that a "nothing" on its way settles it, too
-            return await waiter.given if waiter.is_being_served else None
+            return await waiter.given if waiter.is_being_served else []
         finally:
             self._waiters.pop(waiter, None)
 
@@ -148,21 +148,21 @@ class WaitingRoom:
             await self.run_once()
 
     async def run_once(self) -> int:
-        """Go through the room once; return how many were given an item."""
+        """Go through the room once; return how many were given something."""
         given = 0
         told_nothing: list[Offer] = []
         for waiter in list(self._waiters):
             if waiter not in self._waiters or any(waiter.offer.is_covered_by(offer) for offer in told_nothing):
                 continue
             if not waiter.is_connected():
-                self._settle(waiter, None)
+                self._settle(waiter, [])
                 continue
             try:
                 found = await self._serve(waiter)
             except Unavailable as error:
                 log.warning("store_unavailable", reason=error.detail)
                 return given
-            if found is None:
+            if not found:
                 told_nothing.append(waiter.offer)
             else:
                 given += 1
@@ -173,16 +173,16 @@ class WaitingRoom:
         self._is_closed = True
         for waiter in list(self._waiters):
             if not waiter.is_being_served:
-                self._settle(waiter, None)
+                self._settle(waiter, [])
 
-    async def _serve(self, waiter: _Waiter) -> Dispatched | None:
+    async def _serve(self, waiter: _Waiter) -> list[Dispatched]:
         waiter.is_being_served = True
-        found: Dispatched | None = None
+        found: list[Dispatched] = []
         try:
             found = await self._take(waiter.offer)
         finally:
             waiter.is_being_served = False
-            if found is not None or waiter not in self._waiters or self._is_closed:
+            if found or waiter not in self._waiters or self._is_closed:
                 self._settle(waiter, found)
         return found
 
@@ -194,7 +194,7 @@ class WaitingRoom:
         if len(self._largest) > self._capacity:
             del self._largest[next(iter(self._largest))]
 
-    def _settle(self, waiter: _Waiter, found: Dispatched | None) -> None:
+    def _settle(self, waiter: _Waiter, found: list[Dispatched]) -> None:
         self._waiters.pop(waiter, None)
         if not waiter.given.done():
             waiter.given.set_result(found)

@@ -45,6 +45,7 @@ class PutStream(NamedTuple):
     spec: str
     named: str
     is_own: bool
+    most: int
 
 
 class Push(NamedTuple):
@@ -52,6 +53,8 @@ class Push(NamedTuple):
     job: str
     keyed: bool
     digest: str
+    most_items: int
+    most_bytes: int
     size: int
     rest: tuple[str, ...]
 
@@ -91,7 +94,7 @@ class RemoveJobs(NamedTuple):
 class Dispatch(NamedTuple):
     user: str
     job: str
-    dispatch: DispatchId
+    lane: str
     revision: int
     cost: int
     launcher: str
@@ -102,9 +105,12 @@ class Dispatch(NamedTuple):
     machine: str
     machine_revision: int
     boot_ms: int
+    run_ms: int
     first_deadline_ms: int
     time_left_ms: str
     drain_ms: int
+    given: str
+    rest: tuple[str, ...]
 
 
 class Phase(NamedTuple):
@@ -177,6 +183,98 @@ class Cancel(NamedTuple):
     keep_ms: int
 
 
+class Hold(NamedTuple):
+    user: str
+    job: str
+    number: str
+    code: str
+    sentence: str
+    keep_ms: int
+
+
+class Release(NamedTuple):
+    user: str
+    job: str
+    number: str
+
+
+class Pause(NamedTuple):
+    user: str
+    job: str
+    code: str
+    sentence: str
+
+
+class Resume(NamedTuple):
+    user: str
+    job: str
+    by: str
+
+
+class StartBulk(NamedTuple):
+    user: str
+    job: str
+    id: str
+    act: str
+    states: str
+    code: str
+    sentence: str
+    by: str
+    rate: int
+
+
+class CancelMany(NamedTuple):
+    user: str
+    job: str
+    id: str
+    begin: int
+    most: int
+    code: str
+    sentence: str
+
+
+class HoldMany(NamedTuple):
+    user: str
+    job: str
+    id: str
+    begin: int
+    most: int
+    code: str
+    sentence: str
+
+
+class ReleaseMany(NamedTuple):
+    user: str
+    job: str
+    id: str
+    begin: int
+    most: int
+
+
+class EndBulk(NamedTuple):
+    user: str
+    job: str
+    id: str
+
+
+class TrimReady(NamedTuple):
+    lane: str
+
+
+class PurgeMany(NamedTuple):
+    user: str
+    job: str
+    id: str
+    rest: tuple[str, ...]
+
+
+class RemoveStream(NamedTuple):
+    user: str
+    job: str
+    id: str
+    rest: tuple[str, ...]
+
+
 class Fail(NamedTuple):
     user: str
     job: str
@@ -187,6 +285,7 @@ class Fail(NamedTuple):
     to: str
     delay_ms: int
     cause: str
+    refunds: bool
     code: str
     sentence: str
     exit_code: str
@@ -205,6 +304,7 @@ class GiveBack(NamedTuple):
     to: str
     delay_ms: int
     cause: str
+    refunds: bool
     code: str
     sentence: str
     exit_code: str
@@ -224,6 +324,7 @@ class Expire(NamedTuple):
     to: str
     delay_ms: int
     cause: str
+    refunds: bool
     code: str
     sentence: str
     exit_code: str
@@ -247,10 +348,12 @@ class End(NamedTuple):
     to: str
     delay_ms: int
     cause: str
+    refunds: bool
     code: str
     sentence: str
     exit_code: str
     keep_ms: int
+    is_machines: bool
     rest: tuple[str, ...]
 
 
@@ -263,6 +366,8 @@ class Forget(NamedTuple):
 class Tick(NamedTuple):
     away_ms: int
     lease_ms: int
+    most_promoted: int
+    most_expired: int
 
 
 Arguments = (
@@ -287,6 +392,18 @@ Arguments = (
     | Extend
     | Complete
     | Cancel
+    | Hold
+    | Release
+    | Pause
+    | Resume
+    | StartBulk
+    | CancelMany
+    | HoldMany
+    | ReleaseMany
+    | EndBulk
+    | TrimReady
+    | PurgeMany
+    | RemoveStream
     | Fail
     | GiveBack
     | Expire

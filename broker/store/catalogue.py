@@ -1,7 +1,9 @@
 """Streams, beside machines and images: what researchers define before they push."""
 
 from broker.domain.errors import Rejected
+from broker.domain.limits import LIMITS
 from broker.store.arguments import PutStream
+from broker.store.items import purging, quota_exceeded
 from broker.store.machines import Machines
 from broker.store.records import encode_spec, revision_view, stream_view
 from broker.store.scripts import Word
@@ -20,7 +22,8 @@ class Catalogue(Machines):
         Items keep the revision they were pushed under.
 
         Raises:
-            Rejected: `bad_spec`: the machine is not there, or not shared with the stream's user.
+            Rejected: `bad_spec`: the machine is not there, or not shared with the stream's user; QUOTA_EXCEEDED.
+            Conflict: PURGING.
         """
         machine = parse_owned(spec.machine, ref.user, "machine")
         reply = await self._server.act(
@@ -30,6 +33,7 @@ class Catalogue(Machines):
                 spec=encode_spec(spec),
                 named=str(machine),
                 is_own=machine.user == ref.user,
+                most=LIMITS["user_streams"].default,
             ),
             self._keys.of_stream(ref),
             machine=self._keys.machine(machine),
@@ -37,10 +41,16 @@ class Catalogue(Machines):
             machine_streams=self._keys.machine_streams(machine),
             machine_streams_of=self._keys.machine_streams(""),
         )
-        if reply.word == Word.MISSING:
-            raise machine_not_usable(machine, ref.user)
+        match reply.word:
+            case Word.MISSING:
+                raise machine_not_usable(machine, ref.user)
+            case Word.PURGING:
+                raise purging(ref)
+            case Word.FULL:
+                raise quota_exceeded(f"{ref.user} has {reply.values[0]} streams, as many as may be: purge one first")
         view = await self.get_stream(ref)
-        assert view is not None, "a stream that was just put is there: nothing removes streams"
+        if view is None:
+            raise purging(ref)
         return view
 
     async def get_stream(self, ref: StreamRef, revision: int | None = None) -> StreamView | None:
@@ -49,7 +59,8 @@ class Catalogue(Machines):
         if not stream or not 1 <= (revision or 1) <= int(stream["revision"]):
             return None
         shown = revision or int(stream["revision"])
-        return stream_view(ref, {**stream, "revision": str(shown)}, await self._spec(ref, shown))
+        bulk = await self._server.command("HGETALL", self._keys.of_stream(ref).bulk)
+        return stream_view(ref, {**stream, "revision": str(shown)}, await self._spec(ref, shown), bulk)
 
     async def revisions(self, ref: StreamRef) -> list[RevisionView]:
         """Return a stream's latest revisions, at most `MAX_REVISIONS`, the newest first; none when it is not there."""

@@ -5,35 +5,26 @@ as gone for a whole grace, so that a broker or store that was away throws no run
 """
 
 from collections.abc import Awaitable, Callable
-from itertools import groupby
 from typing import NamedTuple
 
 from broker.domain import deadlines
 from broker.domain.lifecycle import Act, OverCode
 from broker.domain.retry import Cause
 from broker.store import arguments
+from broker.store.bulk import Bulk
+from broker.store.forgetting import Forgotten
 from broker.store.outcomes import SLOT_BOUND, decide, slot_ended
-from broker.store.reading import Reading
 from broker.store.records import Hash, item_ref
 from broker.store.scripts import Word
-from broker.wire.names import DispatchId, ItemRef
+from broker.wire.names import DispatchId, ItemRef, parse_owned
 from broker.wire.states import ItemState
 
 MAX_PROMOTED = 500
 MAX_EXPIRED = 100
-MAX_FORGOTTEN = 100
 """One tick moves at most so many; the next one goes on."""
 
 
-MAX_VMS = 1_001
-"""More than one item can have had."""
-
-
-class Forgotten(NamedTuple):
-    """An item that is about to be forgotten, and every vm it had."""
-
-    item: ItemRef
-    dispatches: tuple[DispatchId, ...]
+MAX_BULKS = 10
 
 
 class _Seen(NamedTuple):
@@ -46,7 +37,10 @@ class _Seen(NamedTuple):
     lease_ms: int
 
 
-class Clock(Reading):
+class Clock(Bulk):
+    has_bulk = False
+    """Whether an act on a whole stream went on at the last tick: a purge ends in `forget`."""
+
     async def tick(self) -> int:
         """Move what is due, at most a bounded number; return how many items moved.
 
@@ -56,19 +50,30 @@ class Clock(Reading):
             Unavailable: tick again.
         """
         reply = await self._server.act(
-            arguments.Tick(away_ms=deadlines.AWAY_MS, lease_ms=self._deadlines.lease_ms), clock=self._keys.clock
+            arguments.Tick(
+                away_ms=deadlines.AWAY_MS,
+                lease_ms=self._deadlines.lease_ms,
+                most_promoted=MAX_PROMOTED,
+                most_expired=MAX_EXPIRED,
+            ),
+            clock=self._keys.clock,
+            due=self._keys.due,
+            deadlines=self._keys.deadlines,
+            bulks=self._keys.bulks,
         )
-        now_ms, hold_until_ms, back_ms = (int(value) for value in reply.values)
+        now_ms, back_ms, due, overdue, bulks = reply.values
         moved = 0
-        for ref in await self._past(self._keys.due, now_ms, MAX_PROMOTED):
-            moved += await self._promote(ref)
-        if now_ms >= hold_until_ms:
-            for ref in await self._past(self._keys.deadlines, now_ms, MAX_EXPIRED):
-                moved += await self._expire(ref, now_ms, back_ms)
+        self.has_bulk = bool(bulks)
+        for name in due:
+            moved += await self._promote(item_ref(name))
+        for name in overdue:
+            moved += await self._expire(item_ref(name), int(now_ms), int(back_ms))
+        for name in bulks:
+            moved += await self.step_bulk(parse_owned(name, None, "stream"), int(now_ms))
         return moved
 
     async def forget(self, clear: Callable[[Forgotten], Awaitable[None]]) -> int:
-        """Forget items whose stream's `keep` is over, at most a bounded number; return how many.
+        """Forget items whose stream's `keep` is over or that are purged, at most a bounded number; return how many.
 
         First `clear` removes what is kept of an item elsewhere: should the broker end in between, it is called again.
 
@@ -76,31 +81,10 @@ class Clock(Reading):
             Unavailable: call again.
         """
         now_ms = await self._now_ms()
-        forgotten = 0
-        past = sorted(await self._past(self._keys.keep, now_ms, MAX_FORGOTTEN))
-        for stream, refs in groupby(past, lambda ref: ref.stream):
-            numbers = []
-            for ref in refs:
-                await clear(Forgotten(ref, await self._dispatches(ref)))
-                numbers.append(str(ref.number))
-            reply = await self._server.act(
-                arguments.Forget(user=stream.user, job=stream.name, rest=tuple(numbers)), self._keys.of_stream(stream)
-            )
-            forgotten += int(reply.values[0]) if reply.word == Word.DONE else 0
+        forgotten = await self._forget_past(now_ms, clear)
+        for name in await self._server.command("ZRANGE", self._keys.bulks, 0, MAX_BULKS - 1):
+            forgotten += await self.purge_part(parse_owned(name, None, "stream"), now_ms, clear)
         return forgotten
-
-    async def _dispatches(self, ref: ItemRef) -> tuple[DispatchId, ...]:
-        """Return the dispatches that an item had, the last one first."""
-        found: list[DispatchId] = []
-        dispatch = await self._server.command("HGET", self._keys.item(ref), "last")
-        while dispatch is not None and len(found) < MAX_VMS:
-            found.append(DispatchId(dispatch))
-            dispatch = await self._server.command("HGET", self._keys.vm(found[-1]), "before")
-        return tuple(found)
-
-    async def _past(self, key: str, now_ms: int, limit: int) -> list[ItemRef]:
-        names = await self._server.command("ZRANGE", key, "-inf", now_ms, "BYSCORE", "LIMIT", 0, limit)
-        return [item_ref(name) for name in names]
 
     async def _promote(self, ref: ItemRef) -> bool:
         reply = await self._server.act(

@@ -8,6 +8,7 @@ import msgspec
 from broker.domain import placement
 from broker.store.dispatches import MAX_USERS
 from broker.store.prospects import Probation, Prospects
+from broker.store.records import revision_of
 from broker.wire.dispatches import Room
 from broker.wire.jobs import MAX_DEMANDS, Demand, DemandPage
 from broker.wire.machines import MachineView
@@ -17,8 +18,8 @@ from broker.wire.streams import StreamSpec
 
 MAX_LOOKED_AT: Final = 1_000
 """Streams that one request looks at."""
-MAX_REVISIONS: Final = 10
-"""And the ready items of so many spec revisions of each, those that are given out first."""
+MAX_LANES: Final = 10
+"""And the ready items of so many lanes of each, those that are given out first."""
 _AT_ONCE: Final = 100
 """So many are read in one round trip: a machine's XML may have half a megabyte."""
 _ONE: Final = Room(vcpus=1, memory_mib=1, disk_mib=1, accelerator=Accelerator.TCG)
@@ -26,11 +27,15 @@ _ONE: Final = Room(vcpus=1, memory_mib=1, disk_mib=1, accelerator=Accelerator.TC
 
 
 class _Listed(NamedTuple):
-    """A spec revision with ready items, and how many of all its revisions the stream has."""
+    """A lane with ready items, and how many of all its lanes the stream has."""
 
     ref: StreamRef
-    revision: int
+    lane: str
     of_stream: int
+
+    @property
+    def revision(self) -> int:
+        return revision_of(self.lane)
 
 
 class _Machine(NamedTuple):
@@ -55,7 +60,7 @@ class Demands(Prospects):
         items than it has. When there is more than one request looks at, no user is left out for what others have.
         """
         refs, are_more_streams = await self._streams_with_ready(serves)
-        listed, are_more_revisions = await self._revisions_with_ready(refs)
+        listed, are_more_lanes = await self._lanes_with_ready(refs)
         left = {each.ref: each.of_stream for each in listed}
         machines: _Machines = {}
         found: dict[Demand, int] = {}
@@ -66,7 +71,7 @@ class Demands(Prospects):
                 if count:
                     found[kind] = found.get(kind, 0) + count
         demands = [msgspec.structs.replace(kind, ready=count) for kind, count in found.items()]
-        is_cut = are_more_streams or are_more_revisions or len(demands) > MAX_DEMANDS
+        is_cut = are_more_streams or are_more_lanes or len(demands) > MAX_DEMANDS
         return DemandPage(demands=demands[:MAX_DEMANDS], is_cut=is_cut)
 
     async def _streams_with_ready(self, serves: Callable[[UserName], bool]) -> tuple[list[StreamRef], bool]:
@@ -81,17 +86,17 @@ class Demands(Prospects):
         refs = [StreamRef(user, job) for (user, _), of_user in zip(shares, jobs, strict=True) for job in of_user]
         return refs, len(users) > MAX_USERS or sum(numbers) > MAX_LOOKED_AT
 
-    async def _revisions_with_ready(self, refs: list[StreamRef]) -> tuple[list[_Listed], bool]:
-        """Return the spec revisions to look at, and whether there are more."""
+    async def _lanes_with_ready(self, refs: list[StreamRef]) -> tuple[list[_Listed], bool]:
+        """Return the lanes to look at, and whether there are more."""
         keys = [self._keys.of_stream(ref) for ref in refs]
-        revisions = await self._server.commands([("ZRANGE", each.ready, 0, MAX_REVISIONS) for each in keys])
+        lanes = await self._server.commands([("ZRANGE", each.ready, 0, MAX_LANES) for each in keys])
         ready = await self._server.commands([("HGET", each.stream, "ready") for each in keys])
         listed = [
-            _Listed(ref, int(revision), int(number or 0))
-            for ref, of_stream, number in zip(refs, revisions, ready, strict=True)
-            for revision in of_stream[:MAX_REVISIONS]
+            _Listed(ref, lane, int(number or 0))
+            for ref, of_stream, number in zip(refs, lanes, ready, strict=True)
+            for lane in of_stream[:MAX_LANES]
         ]
-        return listed, any(len(of_stream) > MAX_REVISIONS for of_stream in revisions)
+        return listed, any(len(of_stream) > MAX_LANES for of_stream in lanes)
 
     async def _demands_of(self, listed: Sequence[_Listed], machines: _Machines) -> list[tuple[StreamRef, Demand, int]]:
         """Return what vms of each need and how many may be given out; those without a machine are left out."""
@@ -106,15 +111,20 @@ class Demands(Prospects):
             if (machine := machines[each.ref.user, name]) is not None
         ]
         lengths = await self._server.commands(
-            [("LLEN", f"{self._keys.of_stream(each.ref).ready_of}{each.revision}") for each, _, _ in usable]
+            [("LLEN", f"{self._keys.of_stream(each.ref).ready_of}{each.lane}") for each, _, _ in usable]
         )
         more = await self.more_canaries(
             [Probation(each.ref, each.revision, machine.revision) for each, _, machine in usable]
         )
-        return [
-            (each.ref, _demand(each.ref.user, spec, machine), length if most is None else min(length, most))
-            for (each, spec, machine), length, most in zip(usable, lengths, more, strict=True)
-        ]
+        left = {(each.ref, each.revision): most for (each, _, _), most in zip(usable, more, strict=True)}
+        found = []
+        for (each, spec, machine), length in zip(usable, lengths, strict=True):
+            of_revision = (each.ref, each.revision)
+            most = left[of_revision]
+            count = length if most is None else min(length, most)
+            left[of_revision] = None if most is None else most - count
+            found.append((each.ref, _demand(each.ref.user, spec, machine), count))
+        return found
 
     async def _add_machines(self, wanted: Iterable[tuple[UserName, MachineRef]], machines: _Machines) -> None:
         """Look up those machines that are not known yet."""

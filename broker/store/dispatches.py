@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from broker.domain import deadlines, placement
 from broker.domain.errors import Rejected
-from broker.domain.lifecycle import act_of, standing_verdict
+from broker.domain.lifecycle import VERDICTS, act_of, standing_verdict
 from broker.domain.retry import Cause
 from broker.store import arguments
 from broker.store.answers import Dispatched
@@ -14,7 +14,7 @@ from broker.store.catalogue import Catalogue
 from broker.store.launchers import too_many_launchers
 from broker.store.outcomes import BROKERS_WORD, Decision, decide, leave_alone
 from broker.store.reading import TRIES, kept_changing
-from broker.store.records import Hash, bounded_facts, bounded_sentence, item_ref
+from broker.store.records import Hash, bounded_facts, bounded_sentence, item_ref, item_view, paired, revision_of
 from broker.store.scripts import Word
 from broker.wire.dispatches import DispatchExtended, DispatchRequest, EndVm, Room, VmEnded
 from broker.wire.machines import MachineView
@@ -26,8 +26,8 @@ from broker.wire.streams import StreamSpec
 MAX_USERS = 1_000
 MAX_STREAMS = 1_000
 """One request looks at so many users of the ring and so many streams of each, in the order of their fair share."""
-MAX_REVISIONS = 100
-"""And at the ready items of so many spec revisions of a stream."""
+MAX_LANES = 100
+"""And at the ready items of so many lanes of a stream: spec revisions and priority classes."""
 MAX_STOPS_IN_MS = 3_600_000
 """A launcher tells its guests to stop at most an hour ahead."""
 _DEFAULT_MEAN_MS = 60_000
@@ -48,13 +48,32 @@ class _Fit(NamedTuple):
     boot_ms: int
 
 
+class _Taking(NamedTuple):
+    """A request on its way from user to user: what it was given so far, and the room that is left."""
+
+    request: DispatchRequest
+    key: str
+    given: list[Dispatched]
+
+    @property
+    def wanted(self) -> int:
+        return (self.request.most or 1) - len(self.given)
+
+    def room(self) -> Room:
+        """Return what is left of the offered room."""
+        room = self.request.room
+        for each in self.given:
+            room = placement.less(room, each.size)
+        return room
+
+
 class Dispatches(Catalogue):
-    async def dispatch(self, request: DispatchRequest, serves: Callable[[UserName], bool]) -> Dispatched | None:
-        """Give the launcher the next item that fits into its room, by fair share, or None when there is none.
+    async def dispatch(self, request: DispatchRequest, serves: Callable[[UserName], bool]) -> list[Dispatched]:
+        """Give the launcher the next items that fit into its room together, by fair share; none when there are none.
 
         Users take turns by what they were given so far, then each user's streams. Of a stream's items the first goes
         that fits, whose machine is there and which waits for no canary. Atomic for each item; repeating the
-        request within an hour gets the same dispatch, even when it is over by then.
+        request within an hour gets the same dispatches, even when they are over by then.
 
         Raises:
             Conflict: TOO_MANY_LAUNCHERS: as many of its token as may be are there.
@@ -70,16 +89,24 @@ class Dispatches(Catalogue):
         )
         match heard.word:
             case Word.REPEATED:
-                return await self._given(DispatchId(heard.values[0]))
+                return await self._given(heard.values[0])
             case Word.FULL:
                 raise too_many_launchers()
+        taking = _Taking(request, key, [])
+        while taking.wanted > 0:
+            before = len(taking.given)
+            await self._dispatch_next(taking, serves)
+            if len(taking.given) == before:
+                break
+        return taking.given
+
+    async def _dispatch_next(self, taking: _Taking, serves: Callable[[UserName], bool]) -> None:
+        """Take what the first stream in the order of fair shares gives that has an item for the room."""
         users = await self._server.command("ZRANGE", self._keys.ring, 0, MAX_USERS - 1)
         for user in filter(serves, users):
             for job in await self._server.command("ZRANGE", self._keys.user_ring(user), 0, MAX_STREAMS - 1):
-                dispatched = await self._dispatch_from(StreamRef(user, job), request, key)
-                if dispatched is not None:
-                    return dispatched
-        return None
+                if await self._dispatch_from(StreamRef(user, job), taking):
+                    return
 
     async def vm_event(self, dispatch: DispatchId, launcher: str, phase: Phase, facts: dict[str, str]) -> Instruction:
         """Record a phase of a vm, once each; its launcher counts as heard.
@@ -174,6 +201,7 @@ class Dispatches(Catalogue):
                     state=item["state"] if is_own else "",
                     over=vm.get("over", ""),
                     silence_ms=self._deadlines.launcher_grace_ms,
+                    is_machines=VERDICTS[verdict].fault == "machine",
                     rest=bounded_facts(end.facts),
                     **decision._asdict(),
                 ),
@@ -198,40 +226,48 @@ class Dispatches(Catalogue):
             raise _no_vm(dispatch)
         return item_ref(vm["item"]), vm
 
-    async def _dispatch_from(self, ref: StreamRef, request: DispatchRequest, key: str) -> Dispatched | None:
-        """Give the first item that fits: the revisions with ready items are tried in the order of their first ones."""
+    async def _dispatch_from(self, ref: StreamRef, taking: _Taking) -> bool:
+        """Take the first items that fit: the lanes are tried in the order of their first ones."""
         keys = self._keys.of_stream(ref)
-        revisions, mean_ms = await self._server.commands(
-            [("ZRANGE", keys.ready, 0, MAX_REVISIONS - 1), ("HGET", keys.stream, "mean_ms")]
+        lanes, mean_ms = await self._server.commands(
+            [("ZRANGE", keys.ready, 0, MAX_LANES - 1), ("HGET", keys.stream, "mean_ms")]
         )
-        for revision in revisions:
-            fit = await self._fit(ref, int(revision), request.room)
+        room = taking.room()
+        for lane in lanes:
+            fit = await self._fit(ref, revision_of(lane), room)
             if fit is None:
                 continue
             cost = fit.size.vcpus * int(mean_ms or _DEFAULT_MEAN_MS)
-            dispatched = await self._dispatch_fitting(ref, request, key, fit, cost)
-            if dispatched is not None:
-                return dispatched
-        return None
+            if await self._dispatch_fitting(ref, taking, lane, fit, cost):
+                return True
+        return False
 
-    async def _dispatch_fitting(
-        self, ref: StreamRef, request: DispatchRequest, key: str, fit: _Fit, cost: int
-    ) -> Dispatched | None:
+    async def _dispatch_fitting(self, ref: StreamRef, taking: _Taking, lane: str, fit: _Fit, cost: int) -> bool:
+        count = min(taking.wanted, placement.how_many(taking.room(), fit.size))
         for _ in range(_DROPS):
-            dispatch = DispatchId(str(uuid4()))
+            dispatches = tuple(DispatchId(str(uuid4())) for _ in range(count))
             reply = await self._server.act(
-                _arguments(ref, dispatch, request, fit, cost), self._keys.of_stream(ref), dispatch_key=key
+                _arguments(ref, lane, dispatches, taking, fit, cost),
+                self._keys.of_stream(ref),
+                dispatch_key=taking.key,
             )
             match reply.word:
                 case Word.DONE:
-                    view = await self._view(ItemRef(ref, int(reply.values[0])), dispatch)
-                    fence = int(reply.values[1])
-                    return Dispatched(dispatch, view, fence, fit.spec, fit.machine, fit.size, fit.boot_ms, False)
+                    for dispatch, (number, fence, flat) in zip(dispatches, reply.values, strict=False):
+                        item = ItemRef(ref, int(number))
+                        self._note_item_of(dispatch, item)
+                        view = item_view(item, paired(flat), None)
+                        taking.given.append(
+                            Dispatched(dispatch, view, int(fence), fit.spec, fit.machine, fit.size, fit.boot_ms, False)
+                        )
+                    return True
                 case Word.REPEATED:
-                    return await self._given(DispatchId(reply.values[0]))
-                case Word.EMPTY | Word.CANARY:
-                    return None
-        return None
+                    # The same request came twice at once: the other one was given these.
+                    taking.given[:] = await self._given(reply.values[0])
+                    return False
+                case Word.EMPTY | Word.CANARY | Word.WAITS:
+                    return False
+        return False
 
     async def _fit(self, ref: StreamRef, revision: int, room: Room) -> _Fit | None:
         spec = await self._spec(ref, revision)
@@ -244,8 +280,12 @@ class Dispatches(Catalogue):
             return None
         return _Fit(revision, spec, machine, size, boot_ms)
 
-    async def _given(self, dispatch: DispatchId) -> Dispatched | None:
-        """Return what a dispatch was given when its key came first; None when its item was forgotten since."""
+    async def _given(self, dispatches: str) -> list[Dispatched]:
+        """Return what a request was given when its key came first, but for items that were forgotten since."""
+        found = [await self._given_once(DispatchId(dispatch)) for dispatch in dispatches.split(" ")]
+        return [each for each in found if each is not None]
+
+    async def _given_once(self, dispatch: DispatchId) -> Dispatched | None:
         vm = await self._vm(dispatch)
         if not vm:
             return None
@@ -259,12 +299,13 @@ class Dispatches(Catalogue):
 
 
 def _arguments(
-    ref: StreamRef, dispatch: DispatchId, request: DispatchRequest, fit: _Fit, cost: int
+    ref: StreamRef, lane: str, dispatches: tuple[DispatchId, ...], taking: _Taking, fit: _Fit, cost: int
 ) -> arguments.Dispatch:
+    request = taking.request
     return arguments.Dispatch(
         user=ref.user,
         job=ref.name,
-        dispatch=dispatch,
+        lane=lane,
         revision=fit.revision,
         cost=cost,
         launcher=request.launcher,
@@ -275,9 +316,12 @@ def _arguments(
         machine=fit.machine.machine,
         machine_revision=fit.machine.revision,
         boot_ms=fit.boot_ms,
+        run_ms=fit.spec.limits.run_ms,
         first_deadline_ms=deadlines.FIRST_DEADLINE_MS,
         time_left_ms="" if request.room.time_left_ms is None else str(request.room.time_left_ms),
         drain_ms=max(0, min(request.room.drain_ms, MAX_STOPS_IN_MS)),
+        given=" ".join(each.dispatch for each in taking.given),
+        rest=dispatches,
     )
 
 

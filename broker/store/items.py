@@ -7,7 +7,7 @@ import msgspec
 
 from broker.domain.errors import Conflict, Rejected
 from broker.domain.limits import LIMITS
-from broker.store.arguments import Cancel, Push
+from broker.store.arguments import Cancel, Hold, Pause, Push, Release, Resume
 from broker.store.keys import StreamKeys
 from broker.store.reading import Reading
 from broker.store.records import Hash, encode_item
@@ -21,6 +21,9 @@ _SCAN_PAGES = 10
 """A page looked for by number reads at most so many times its size; a short page with a cursor says: go on."""
 
 CANCELLED_CODE = "cancelled"
+HELD_CODE = "held_by_user"
+PAUSED_CODE = "paused_by_user"
+_QUOTAS = {"items": "items that are kept", "bytes": "bytes of URLs, names and parameters of items that are kept"}
 _CURSOR = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
 
 
@@ -33,7 +36,9 @@ class Items(Reading):
         With a key it may be repeated for a day: the same key and body get the first answer.
 
         Raises:
-            Rejected: too many items, no such stream (NOT_FOUND), or the key came with another body (KEY_REUSED).
+            Rejected: too many items, no such stream (NOT_FOUND), the key came with another body (KEY_REUSED), or the
+                user would have more than they may (QUOTA_EXCEEDED).
+            Conflict: PURGING.
             Unavailable: try again with the same key; without one, items may be pushed twice. STORE_DISK_FULL: the disk
                 is so full that nothing more is taken in.
         """
@@ -47,6 +52,8 @@ class Items(Reading):
                 job=ref.name,
                 keyed=idempotency_key is not None,
                 digest=body_digest,
+                most_items=LIMITS["user_items"].default,
+                most_bytes=LIMITS["user_bytes"].default,
                 size=len(items),
                 rest=tuple(part for item in items for part in encode_item(item)),
             ),
@@ -58,8 +65,16 @@ class Items(Reading):
                 raise no_stream(ref)
             case Word.REUSED:
                 raise _reused()
-        first, last = (int(value) for value in reply.values)
-        return self._pushed(ref, first, last, repeated=reply.word == Word.REPEATED)
+            case Word.PURGING:
+                raise purging(ref)
+            case Word.FULL:
+                what, bound = reply.values
+                raise quota_exceeded(
+                    f"with these {ref.user} would have more than {bound} {_QUOTAS[what]}: nothing was accepted; purge "
+                    "a stream, shorten its keep, or ask who runs the broker for more"
+                )
+        first, last, duplicates = (int(value) for value in reply.values)
+        return self._pushed(ref, first, last, duplicates, repeated=reply.word == Word.REPEATED)
 
     async def first_answer(self, ref: StreamRef, idempotency_key: str, body_digest: str) -> Pushed | None:
         """Return what a push with this key was answered, or None when there was none: then push.
@@ -67,13 +82,21 @@ class Items(Reading):
         Raises:
             Rejected: the key came with another body (KEY_REUSED).
         """
-        known = await self._server.command("GET", self._keys.push_key(ref, idempotency_key))
+        known, epoch = await self._server.commands(
+            [
+                ("GET", self._keys.push_key(ref, idempotency_key)),
+                ("HGET", self._keys.of_stream(ref).stream, "epoch"),
+            ]
+        )
         if known is None:
             return None
-        known_digest, first, last = known.split(" ")
+        # An older broker noted neither how many names were there nor the stream's epoch.
+        known_digest, first, last, duplicates, of = [*known.split(" "), "0", epoch][:5]
+        if of != epoch:
+            return None
         if known_digest != body_digest:
             raise _reused()
-        return self._pushed(ref, int(first), int(last), repeated=True)
+        return self._pushed(ref, int(first), int(last), int(duplicates), repeated=True)
 
     async def get_item(self, ref: ItemRef) -> ItemView | None:
         """Return an item with its last vm, or None when there is none."""
@@ -115,6 +138,83 @@ class Items(Reading):
             raise no_item(ref)
         return CancelledItem(**msgspec.structs.asdict(view), had_vm=reply.values[0] == 1)
 
+    async def hold(self, ref: ItemRef, by: str, reason: str = "") -> ItemView:
+        """Set a ready or delayed item aside until it is released. Idempotent: of a held one the first reason stands.
+
+        Raises:
+            Rejected: there is no such item.
+            Conflict: SETTLED: it is done or cancelled; GIVEN_OUT: a vm has it.
+            Unavailable: it may or may not have been done; repeat it.
+        """
+        revision = await self._server.command("HGET", self._keys.item(ref), "revision")
+        if revision is None:
+            raise no_item(ref)
+        spec = await self._spec(ref.stream, int(revision))
+        reply = await self._server.act(
+            Hold(
+                user=ref.stream.user,
+                job=ref.stream.name,
+                number=str(ref.number),
+                code=HELD_CODE,
+                sentence=said_by(by, "held", reason),
+                keep_ms=spec.keep_ms,
+            ),
+            self._keys.of_stream(ref.stream),
+        )
+        return await self._after(ref, reply.word, "hold")
+
+    async def release(self, ref: ItemRef) -> ItemView:
+        """Put a held item back to the ready ones, its counters reset. Idempotent: an unsettled one stays as it is.
+
+        Raises:
+            Rejected: there is no such item.
+            Conflict: SETTLED: it is done or cancelled.
+            Unavailable: it may or may not have been done; repeat it.
+        """
+        reply = await self._server.act(
+            Release(user=ref.stream.user, job=ref.stream.name, number=str(ref.number)),
+            self._keys.of_stream(ref.stream),
+        )
+        return await self._after(ref, reply.word, "release")
+
+    async def pause(self, ref: StreamRef, by: str, reason: str = "") -> None:
+        """Let a stream give nothing out; what is out goes on. Idempotent: the first reason stands.
+
+        Raises:
+            Rejected: no such stream.
+        """
+        reply = await self._server.act(
+            Pause(user=ref.user, job=ref.name, code=PAUSED_CODE, sentence=said_by(by, "paused", reason)),
+            self._keys.of_stream(ref),
+        )
+        if reply.word == Word.MISSING:
+            raise no_stream(ref)
+
+    async def resume(self, ref: StreamRef, by: str) -> None:
+        """Let a paused stream give out again. Idempotent.
+
+        Raises:
+            Rejected: no such stream.
+            Conflict: PURGING.
+        """
+        reply = await self._server.act(Resume(user=ref.user, job=ref.name, by=by), self._keys.of_stream(ref))
+        match reply.word:
+            case Word.MISSING:
+                raise no_stream(ref)
+            case Word.PURGING:
+                raise purging(ref)
+
+    async def _after(self, ref: ItemRef, word: Word, act: str) -> ItemView:
+        match word:
+            case Word.SETTLED:
+                raise Conflict(ProblemCode.SETTLED, f"{ref} is done or cancelled: there is nothing to {act}")
+            case Word.GIVEN:
+                raise Conflict(ProblemCode.GIVEN_OUT, f"a vm has {ref}: cancel it, or wait until it comes back")
+        view = await self.get_item(ref) if word is not Word.MISSING else None
+        if view is None:
+            raise no_item(ref)
+        return view
+
     async def list_items(self, ref: StreamRef, state: ItemState | None, cursor: str | None, limit: int) -> ItemPage:
         """Return a page of a stream's items; pass `next_cursor` for the next one, until there is none.
 
@@ -138,12 +238,13 @@ class Items(Reading):
         assert state is not None
         return await self._page_by_time(ref, keys, state, _position(cursor), limit)
 
-    def _pushed(self, ref: StreamRef, first: int, last: int, *, repeated: bool) -> Pushed:
+    def _pushed(self, ref: StreamRef, first: int, last: int, duplicates: int, *, repeated: bool) -> Pushed:
         return Pushed(
             stream=str(ref),
             accepted=last - first + 1,
             first=first,
             last=last,
+            duplicates=duplicates,
             durability=self._server.durability,
             repeated=repeated,
         )
@@ -187,6 +288,19 @@ class Items(Reading):
     async def _read(self, refs: list[ItemRef]) -> list[tuple[ItemRef, Hash]]:
         records = await self._server.commands([("HGETALL", self._keys.item(each)) for each in refs])
         return list(zip(refs, records, strict=True))
+
+
+def said_by(by: str, act: str, reason: str) -> str:
+    """Return the sentence that is shown of what a person did."""
+    return f"{by} {act} it: {reason}" if reason else f"{by} {act} it"
+
+
+def purging(ref: StreamRef) -> Conflict:
+    return Conflict(ProblemCode.PURGING, f"{ref} is being removed with all its items: wait until it is gone")
+
+
+def quota_exceeded(detail: str) -> Rejected:
+    return Rejected(ProblemCode.QUOTA_EXCEEDED, detail)
 
 
 def no_stream(ref: StreamRef) -> Rejected:

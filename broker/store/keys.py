@@ -22,6 +22,8 @@ KEEP_STEP_MS = 60_000
 """Settled items are forgotten at whole minutes, so that one act and one event serve many."""
 GONE_STEPS = 1_000
 """How far one act follows a stream's first items that are all forgotten; the next one goes on."""
+LOOKED_AT = 5_000
+"""Numbers that one part of a bulk act looks at, of which it acts on some."""
 LAUNCHER_KEEP_MS = 86_400_000
 """A launcher, or a submitter of launcher jobs, unheard of for a day is forgotten."""
 
@@ -59,13 +61,16 @@ KEY_KINDS = (
     KeyKind("specs:USER/NAME", "hash", "lasting", "spec by revision; `put:REVISION`: when it came"),
     KeyKind("item:USER/NAME/NUMBER", "hash", "lasting", "an item: state, counters, reason, result"),
     KeyKind(
-        "ready:USER/NAME", "zset", "lasting", "spec revisions that have ready items, by the place of the first of them"
+        "ready:USER/NAME",
+        "zset",
+        "lasting",
+        "lanes that have ready items: a spec revision, and a priority class but for the normal one; by class and place",
     ),
     KeyKind(
-        "ready:USER/NAME/REVISION",
+        "ready:USER/NAME/LANE",
         "list",
         "lasting",
-        "`NUMBER:GENERATION:PLACE` of the revision's ready items, the next one at the head",
+        "`NUMBER:GENERATION:PLACE` of the lane's ready items, the next one at the head",
     ),
     KeyKind("delayed:USER/NAME", "zset", "lasting", "delayed items by the time at which they become ready"),
     KeyKind("dispatched:USER/NAME", "zset", "lasting", "dispatched items by the time of their dispatch"),
@@ -73,12 +78,18 @@ KEY_KINDS = (
     KeyKind("held:USER/NAME", "zset", "lasting", "held items by the time at which they were"),
     KeyKind("cancelled:USER/NAME", "zset", "lasting", "cancelled items by the time at which they were"),
     KeyKind("done:USER/NAME", "zset", "lasting", "done items by the time of their completion"),
+    KeyKind("names:USER/NAME", "hash", "lasting", "numbers of the named items, by name"),
+    KeyKind("bulk:USER/NAME", "hash", "lasting", "the act on the whole stream that goes on, or the last one"),
+    KeyKind("bulks", "zset", "lasting", "streams with a bulk act that goes on, by its start"),
     KeyKind("events:USER/NAME", "stream", "lasting", "event log, trimmed; ids are EPOCH-SEQUENCE"),
     KeyKind("ring", "zset", "lasting", "users with ready items by virtual time, in vcpu-milliseconds"),
     KeyKind("ring:USER", "zset", "lasting", "the user's streams with ready items by virtual time"),
     KeyKind("fair", "hash", "lasting", "`now`: the ring's virtual time"),
     KeyKind(
-        "user:USER", "hash", "lasting", "`pass`: the user's virtual time when last in the ring; `now`: their ring's"
+        "user:USER",
+        "hash",
+        "lasting",
+        "`pass`: the user's virtual time when last in the ring; `now`: their ring's; weight; what they have and may",
     ),
     KeyKind("deadlines", "zset", "lasting", "dispatched and running items by their deadline"),
     KeyKind("due", "zset", "lasting", "delayed items of all streams by the time at which they become ready"),
@@ -110,6 +121,7 @@ _VARIABLES = {
     "NAME": NAME_PATTERN,
     "NUMBER": r"[1-9][0-9]*",
     "REVISION": r"[1-9][0-9]*",
+    "LANE": r"[1-9][0-9]*(:high|:low)?",
     "LAUNCHER": rf".+/{NAME_PATTERN}",
     "SUBJECT": r".*",
     "DISPATCH": r"[0-9a-f-]{36}",
@@ -134,6 +146,9 @@ class StreamKeys(NamedTuple):
     held: str
     cancelled: str
     done: str
+    names: str
+    bulk: str
+    bulks: str
     events: str
     bell: str
     ring: str
@@ -157,6 +172,7 @@ class Keys:
         self.deadlines = f"{self._head}deadlines"
         self.due = f"{self._head}due"
         self.keep = f"{self._head}keep"
+        self.bulks = f"{self._head}bulks"
         self.launchers = f"{self._head}launchers"
         self.launchers_of = f"{self._head}launchers:"
         self.reports = f"{self._head}launcher:"
@@ -234,6 +250,9 @@ class Keys:
             held=f"{head}held:{ref}",
             cancelled=f"{head}cancelled:{ref}",
             done=f"{head}done:{ref}",
+            names=f"{head}names:{ref}",
+            bulk=f"{head}bulk:{ref}",
+            bulks=self.bulks,
             events=f"{head}events:{ref}",
             bell=f"{self.bells}{ref}",
             ring=self.ring,

@@ -9,13 +9,14 @@ from broker.store import arguments
 from broker.store.answers import Claimed, Lease
 from broker.store.outcomes import LATE_RESULT, SLOT_BOUND, decide, slot_ended
 from broker.store.reading import TRIES, Reading, kept_changing, lease_lost
-from broker.store.records import MAX_FACT_CHARS, Hash, bounded_facts, encode_json
+from broker.store.records import MAX_FACT_CHARS, Hash, bounded_facts, encode_json, item_view, paired
 from broker.store.scripts import Word
 from broker.wire.items import OutputFile
 from broker.wire.leases import CompleteRequest, FailRequest, LeaseExtended, Settled
 from broker.wire.names import DispatchId, ItemRef
 from broker.wire.problems import ProblemCode
 from broker.wire.states import FailureCode, Instruction, ItemState
+from broker.wire.streams import Limits
 
 _GUESTS_WORDS = frozenset({"fail", "give_back"})
 
@@ -36,10 +37,6 @@ class Leases(Reading):
         ref = await self._item_of(dispatch)
         if ref is None:
             raise _spent()
-        item = await self._item(ref)
-        if not item:
-            raise _spent()
-        spec = await self._spec(ref.stream, int(item["revision"]))
         reply = await self._server.act(
             arguments.Claim(
                 user=ref.stream.user,
@@ -49,7 +46,7 @@ class Leases(Reading):
                 claim_key=claim_key_hash,
                 nonce=nonce_hash,
                 lease_ms=self._deadlines.lease_ms,
-                run_ms=spec.limits.run_ms,
+                run_ms=Limits().run_ms,
                 grace_ms=self._deadlines.launcher_grace_ms,
                 guest_os=guest_os[:MAX_FACT_CHARS],
                 client=client[:MAX_FACT_CHARS],
@@ -65,8 +62,11 @@ class Leases(Reading):
                     ProblemCode.TICKET_REPLAYED,
                     "this ticket was used with another claim key: the item was taken back, and neither may go on",
                 )
-        fence, deadline_in_ms, run_ms = (int(value) for value in reply.values)
-        return Claimed(dispatch, await self._view(ref, dispatch), fence, spec, deadline_in_ms, run_ms)
+        *numbers, flat = reply.values
+        fence, deadline_in_ms, run_ms = (int(value) for value in numbers)
+        view = item_view(ref, paired(flat), None)
+        spec = await self._spec(ref.stream, view.revision)
+        return Claimed(dispatch, view, fence, spec, deadline_in_ms, run_ms)
 
     async def leased(self, lease: Lease, *, or_late: bool = False) -> Claimed:
         """Return what the lease is for; reads only.

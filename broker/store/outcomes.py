@@ -3,7 +3,7 @@
 import secrets
 from typing import NamedTuple
 
-from broker.domain.lifecycle import Act, OverCode
+from broker.domain.lifecycle import VERDICTS, Act, OverCode
 from broker.domain.retry import Cause, Outcome, after_failure, after_give_back
 from broker.store.records import Hash, bounded_sentence, counters, counters_text
 from broker.wire.states import Verdict
@@ -25,13 +25,19 @@ BROKERS_WORD = {
     Verdict.SUPERSEDED: _NO_RESULT,
 }
 """The sentence of a verdict that stands against the launcher's."""
+NODES_FAULTS = frozenset(
+    {verdict.value for verdict, acts in VERDICTS.items() if acts.fault == "node"}
+    | {OverCode.SLOT_ENDED, "launcher_silent"}
+)
+"""Codes of what happened, where the node or its launcher is to blame."""
 _random = secrets.SystemRandom()
 
 
 class Decision(NamedTuple):
     """Arguments that every script which takes an item back has in common.
 
-    `counters` are those it was decided on; `cause` is the code of what happened, `code` that of the item's reason.
+    `counters` are those it was decided on; `cause` is the code of what happened, `code` that of the item's reason;
+    `refunds`: its user is not charged for what the vm took, which the node is to blame for.
     """
 
     counters: str
@@ -39,6 +45,7 @@ class Decision(NamedTuple):
     to: str
     delay_ms: int
     cause: str
+    refunds: bool
     code: str
     sentence: str
     exit_code: str
@@ -59,7 +66,7 @@ def decide(act: Act, spec: StreamSpec, item: Hash, cause: Cause) -> Decision:
 
 def leave_alone(item: Hash) -> Decision:
     """Decide that the item stays as it is."""
-    return Decision(counters_text(counters(item)), "", "", 0, "", "", "", "", 0)
+    return Decision(counters_text(counters(item)), "", "", 0, "", False, "", "", "", 0)
 
 
 def slot_ended(node: str) -> Cause:
@@ -74,6 +81,7 @@ def _decision(seen: str, counts: str, outcome: Outcome, cause: Cause, keep_ms: i
         to=outcome.state.value,
         delay_ms=outcome.delay_ms,
         cause=cause.code,
+        refunds=cause.code in NODES_FAULTS,
         code=outcome.code,
         sentence=bounded_sentence(outcome.sentence),
         exit_code="" if cause.exit_code is None else str(cause.exit_code),

@@ -20,6 +20,8 @@ TRIES = 5
 """How often an act is decided anew when the item changed under the decision."""
 _KEPT_DEFINITIONS = 64
 """A machine's XML may have half a megabyte."""
+_KEPT_DISPATCHES = 10_000
+"""Most are claimed where they were given out, and soon."""
 
 T = TypeVar("T")
 
@@ -32,6 +34,7 @@ class Reading:
         self._keys = keys
         self._deadlines = deadlines
         self._definitions: dict[tuple[str, int], Any] = {}
+        self._items_of: dict[DispatchId, ItemRef] = {}
 
     async def _now_ms(self) -> int:
         """Return the store's time."""
@@ -50,8 +53,18 @@ class Reading:
 
     async def _item_of(self, dispatch: DispatchId) -> ItemRef | None:
         """Return the item that the dispatch was for; it never changes."""
+        if dispatch in self._items_of:
+            return self._items_of[dispatch]
         name = await self._server.command("HGET", self._keys.vm(dispatch), "item")
-        return item_ref(name) if name is not None else None
+        if name is None:
+            return None
+        self._note_item_of(dispatch, item_ref(name))
+        return self._items_of[dispatch]
+
+    def _note_item_of(self, dispatch: DispatchId, item: ItemRef) -> None:
+        if len(self._items_of) >= _KEPT_DISPATCHES:
+            del self._items_of[next(iter(self._items_of))]
+        self._items_of[dispatch] = item
 
     async def _views(self, items: list[tuple[ItemRef, Hash]]) -> list[ItemView]:
         """Return the views of items, each with its last vm, in one round trip."""

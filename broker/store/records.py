@@ -1,6 +1,6 @@
 """From the store's hashes to the wire's views and back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,8 +9,8 @@ import msgspec
 from broker.domain.retry import Counters
 from broker.wire.items import ItemView, NewItem, OutputFile, Reason, VmView
 from broker.wire.names import DispatchId, ItemRef, StreamRef, parse_item
-from broker.wire.states import Accelerator, ItemState, Phase, Verdict
-from broker.wire.streams import RevisionView, StreamSpec, StreamView
+from broker.wire.states import Accelerator, ItemState, Phase, Priority, Verdict
+from broker.wire.streams import BulkAct, BulkView, RevisionView, StreamSpec, StreamView
 
 MAX_FACTS = 32
 MAX_FACT_NAME_CHARS = 64
@@ -38,10 +38,16 @@ def bounded_facts(facts: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(flat)
 
 
-def encode_item(item: NewItem) -> tuple[str, str, str]:
-    """Return url, name and parameters as push.lua is passed them; '' is none."""
+def encode_item(item: NewItem) -> tuple[str, str, str, str]:
+    """Return url, name, parameters and order as push.lua is passed them; '' is none."""
     params = msgspec.json.encode(item.params).decode() if item.params else ""
-    return item.url or "", item.name or "", params
+    is_plain = item.priority is Priority.NORMAL and not item.delay_ms
+    return item.url or "", item.name or "", params, "" if is_plain else _order(item)
+
+
+def _order(item: NewItem) -> str:
+    priority = "" if item.priority is Priority.NORMAL else item.priority.value
+    return f"{priority}:{item.delay_ms or ''}"
 
 
 def encode_json(value: Any) -> str:
@@ -77,6 +83,7 @@ def item_view(ref: ItemRef, item: Hash, vm: VmView | None) -> ItemView:
         url=item.get("url"),
         name=item.get("name"),
         params=msgspec.json.decode(item.get("params", "{}"), type=dict[str, str]),
+        priority=Priority(item.get("priority", "normal")),
         attempts=_int(item, "attempts"),
         boots=_int(item, "boots"),
         reason=Reason(code=item["code"], sentence=item["sentence"]) if "code" in item else None,
@@ -105,7 +112,7 @@ def vm_view(dispatch: DispatchId, vm: Hash) -> VmView:
     )
 
 
-def stream_view(ref: StreamRef, stream: Hash, spec: StreamSpec) -> StreamView:
+def stream_view(ref: StreamRef, stream: Hash, spec: StreamSpec, bulk: Hash) -> StreamView:
     return StreamView(
         stream=str(ref),
         revision=int(stream["revision"]),
@@ -113,8 +120,29 @@ def stream_view(ref: StreamRef, stream: Hash, spec: StreamSpec) -> StreamView:
         counts={state.value: _int(stream, state) for state in ItemState},
         created_at=rfc3339(int(stream["created_ms"])),
         forgotten=_int(stream, "forgotten"),
+        paused=_paused(stream),
+        paused_at=_time(stream, "paused_ms"),
+        bulk=bulk_view(bulk) if bulk else None,
         last_event=f"{stream['epoch']}-{stream['seq']}",
     )
+
+
+def bulk_view(bulk: Hash) -> BulkView:
+    first, upto, ended = int(bulk["first"]), int(bulk["upto"]), "over_ms" in bulk
+    return BulkView(
+        act=BulkAct(bulk["act"]),
+        states=tuple(ItemState(state) for state in bulk["states"].strip(",").split(",")),
+        by=bulk["by"],
+        started_at=rfc3339(int(bulk["started_ms"])),
+        of=upto - first + 1,
+        looked_at=min(int(bulk["next"]), upto + 1) - first,
+        acted=int(bulk["acted"]),
+        ended_at=rfc3339(int(bulk["over_ms"])) if ended else None,
+    )
+
+
+def _paused(stream: Hash) -> Reason | None:
+    return Reason(code=stream["paused"], sentence=stream["paused_sentence"]) if "paused" in stream else None
 
 
 def revision_view(revision: int, put_ms: str | None, spec: StreamSpec) -> RevisionView:
@@ -125,6 +153,16 @@ def revision_view(revision: int, put_ms: str | None, spec: StreamSpec) -> Revisi
         run=spec.run,
         has_script=bool(spec.script),
     )
+
+
+def revision_of(lane: str) -> int:
+    """Return the spec revision of a stream's lane; see lua/lib/queue.lua."""
+    return int(lane.partition(":")[0])
+
+
+def paired(flat: Sequence[str]) -> Hash:
+    """Return a record as a script answers it: names and values in turn."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def counters(item: Hash) -> Counters:

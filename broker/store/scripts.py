@@ -13,15 +13,26 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
-from broker.domain.canary import CANARIES
+from broker.domain.canary import CANARIES, FAULTY_NODES
 from broker.domain.limits import default
-from broker.store.keys import DISPATCH_KEY_MS, GONE_STEPS, IDEMPOTENCY_MS, KEEP_STEP_MS, LAUNCHER_KEEP_MS
+from broker.store.keys import (
+    DISPATCH_KEY_MS,
+    GONE_STEPS,
+    IDEMPOTENCY_MS,
+    KEEP_STEP_MS,
+    LAUNCHER_KEEP_MS,
+    LOOKED_AT,
+)
+from broker.wire.streams import KEEP_MS
 
 _FIELD = re.compile(r"-- ([A-Z]+) +(.*)")
 _CONTINUED = re.compile(r"-- {2,}(.*)")
 _CONSTANTS = {
     "EVENT_LOG": default("event_log"),
     "CANARIES": CANARIES,
+    "FAULTY_NODES": FAULTY_NODES,
+    "KEEP_MS": KEEP_MS,
+    "LOOKED_AT": LOOKED_AT,
     "LAUNCHERS": default("launchers"),
     "SUBMITTERS": default("submitters"),
     "ALL_SUBMITTERS": default("all_submitters"),
@@ -49,6 +60,13 @@ class Word(StrEnum):
     REUSED = "reused"
     EMPTY = "empty"
     FULL = "full"
+    BUSY = "busy"
+    GIVEN = "given"
+    """A vm has the item."""
+    PURGING = "purging"
+    """The stream is being removed."""
+    WAITS = "waits"
+    """A bulk act is about to reach what would be next."""
     AGAIN = "again"
     CANARY = "canary"
     """The stream's first vms are out; more follow when one of them has claimed."""

@@ -48,6 +48,11 @@ class Store(Items, Dispatches, Leases, Launchers, LauncherJobs, Clock, EventLog,
             raise
         return cls(server, Keys(prefix), deadlines)
 
+    @property
+    def durability(self) -> str:
+        """What an accepted push is worth; see `Pushed`."""
+        return self._server.durability
+
     async def close(self) -> None:
         """Close all connections."""
         await self._server.close()

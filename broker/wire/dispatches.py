@@ -5,6 +5,8 @@ from broker.wire.leases import SignedUrl
 from broker.wire.states import Accelerator, Exchange, Instruction, Phase, Verdict
 
 MAX_WAIT_MS = 30_000
+MAX_DISPATCHES = 64
+"""Items in one answer."""
 MAX_CONSOLE_BYTES = 65_536
 MAX_BOOTED_XML_BYTES = 262_144
 
@@ -39,6 +41,8 @@ class DispatchRequest(Message, frozen=True, kw_only=True):
     client: str = ""
     users: tuple[str, ...] = ()
     """Whom the site serves; empty: everybody whom the token covers."""
+    most: int | None = None
+    """So many items at most, as far as they fit into the room together: answered with `DispatchAnswers`."""
 
 
 class StagedItem(Message, frozen=True, kw_only=True):
@@ -95,6 +99,12 @@ class DispatchAnswer(Message, frozen=True, kw_only=True):
     exchange_folder: str = ""
     staged: StagedItem | None = None
     """Present when the exchange is not `network`: the launcher then brings the item, and claims it for the vm."""
+
+
+class DispatchAnswers(Message, frozen=True, kw_only=True):
+    """The answer to a request that said how many it takes: one or more items, in the order they were given."""
+
+    dispatches: list[DispatchAnswer]
 
 
 class DispatchExtend(Message, frozen=True, kw_only=True):

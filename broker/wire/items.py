@@ -1,26 +1,34 @@
 """Items: what a researcher pushes, and what the broker says of one."""
 
 from broker.wire.kinds import FromPerson, Message
-from broker.wire.states import Accelerator, ItemState, Phase, Verdict
+from broker.wire.states import Accelerator, ItemState, Phase, Priority, Verdict
 
 MAX_PARAMS_BYTES = 65_536
 MAX_URL_BYTES = 8_192
 CHUNK_ITEMS = 500
-"""Most items of one push request; our client cuts a longer push into chunks of this size."""
+"""Most items of one part of a push, which is accepted as a whole; our client makes each a request of its own."""
+CHUNK_BYTES = 3_145_728
+"""Where a part of a push is cut at the latest."""
 
 
 class NewItem(FromPerson, frozen=True, kw_only=True):
-    """One item of a push. `url` is `http:`, `https:` or `file:USER/PATH` of the broker's file service, or absent."""
+    """One item of a push. `url` is `http:`, `https:` or `file:USER/PATH` of the broker's file service, or absent.
+
+    `name` is an item's alone in its stream: pushed again, it adds nothing. `delay_ms`: it becomes ready so much later.
+    """
 
     url: str | None = None
     name: str | None = None
     params: dict[str, str] = {}
+    priority: Priority = Priority.NORMAL
+    delay_ms: int = 0
 
 
 class Pushed(Message, frozen=True, kw_only=True):
     """The answer to a push: every accepted item is on disk when `durability` is `fsync`.
 
-    `repeated`: nothing was added now; this is what the same push was answered when it first came.
+    `first` and `last` are the numbers of those that were added. `duplicates` were left out, as their names are in the
+    stream already. `repeated`: nothing was added now; this is what the same push was answered when it first came.
     """
 
     stream: str
@@ -28,7 +36,10 @@ class Pushed(Message, frozen=True, kw_only=True):
     first: int
     last: int
     durability: str
+    duplicates: int = 0
     repeated: bool = False
+    refused: list[dict[str, str]] = []
+    """With `skip_bad`: the bad lines, each with `line`, `reason` and `remedy`."""
 
 
 class OutputFile(Message, frozen=True, kw_only=True):
@@ -73,6 +84,7 @@ class ItemView(Message, frozen=True, kw_only=True):
     url: str | None = None
     name: str | None = None
     params: dict[str, str] = {}
+    priority: Priority = Priority.NORMAL
     attempts: int = 0
     boots: int = 0
     reason: Reason | None = None
@@ -90,6 +102,12 @@ class CancelledItem(ItemView, frozen=True, kw_only=True):
     """The answer to a cancel. `had_vm`: a vm had the item, and its guest and launcher are told to end."""
 
     had_vm: bool = False
+
+
+class HoldItem(FromPerson, frozen=True, kw_only=True):
+    """Why an item is set aside, for whoever looks at it later."""
+
+    reason: str = ""
 
 
 class ItemPage(Message, frozen=True, kw_only=True):

@@ -25,6 +25,10 @@ class ProblemCode(StrEnum):
     TOO_MANY_UPLOADS = "too_many_uploads"
     TOO_MANY_LAUNCHERS = "too_many_launchers"
     SETTLED = "settled"
+    GIVEN_OUT = "given_out"
+    BULK_BUSY = "bulk_busy"
+    PURGING = "purging"
+    QUOTA_EXCEEDED = "quota_exceeded"
     LEASE_LOST = "lease_lost"
     TICKET_SPENT = "ticket_spent"
     TICKET_REPLAYED = "ticket_replayed"
@@ -66,6 +70,9 @@ PROBLEMS: dict[ProblemCode, ProblemKind] = {
     ProblemCode.TOO_MANY_UPLOADS: ProblemKind(409, "Too many uploads are unfinished"),
     ProblemCode.TOO_MANY_LAUNCHERS: ProblemKind(409, "Too many launchers of this token are there"),
     ProblemCode.SETTLED: ProblemKind(409, "The item is settled"),
+    ProblemCode.GIVEN_OUT: ProblemKind(409, "A vm has the item"),
+    ProblemCode.BULK_BUSY: ProblemKind(409, "Another act on the whole stream goes on"),
+    ProblemCode.PURGING: ProblemKind(409, "The stream is being removed"),
     ProblemCode.LEASE_LOST: ProblemKind(409, "The item is no longer this vm's"),
     ProblemCode.TICKET_SPENT: ProblemKind(409, "The ticket's dispatch is over"),
     ProblemCode.TICKET_REPLAYED: ProblemKind(409, "The ticket was used by somebody else"),
@@ -83,6 +90,7 @@ PROBLEMS: dict[ProblemCode, ProblemKind] = {
     ProblemCode.IMAGE_MISSING: ProblemKind(422, "A disk names an image that was not uploaded"),
     ProblemCode.KEY_REUSED: ProblemKind(422, "The idempotency key was used for another body"),
     ProblemCode.UPLOAD_BUSY: ProblemKind(423, "Another request has the upload"),
+    ProblemCode.QUOTA_EXCEEDED: ProblemKind(429, "As much as you may have is there"),
     # No status of HTTP's own: the tus protocol names it.
     ProblemCode.CHECKSUM_MISMATCH: ProblemKind(460, "The bytes do not match the checksum"),
     ProblemCode.INTERNAL: ProblemKind(500, "The broker failed"),
@@ -101,6 +109,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: ProblemCode
     request_id: str = ""
     retry_after_s: int | None = None
+    accepted_lines: int | None = None
+    """Of a push: so many items were accepted before the part with the fault, which begins at `next_line`."""
+    next_line: int | None = None
     refusals: list[dict[str, str]] = []
     """For `xml_refused` and `bad_items`: one entry each, with `path` or `line`, `reason` and what to do."""
 

@@ -20,6 +20,14 @@ class ItemState(StrEnum):
 SETTLED = frozenset({ItemState.DONE, ItemState.HELD, ItemState.CANCELLED})
 
 
+class Priority(StrEnum):
+    """In which order a stream's ready items are given out: all of a class before any of the next one."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
 class Phase(StrEnum):
     """What a launcher reports of a vm, in this order, each once."""
 

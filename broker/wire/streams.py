@@ -1,9 +1,14 @@
 """Streams: the spec a researcher writes, and what the broker says of one."""
 
+from enum import StrEnum
 from typing import Literal
 
+from broker.wire.items import Reason
 from broker.wire.kinds import FromPerson, Message
-from broker.wire.states import Accelerator, Exchange
+from broker.wire.states import Accelerator, Exchange, ItemState
+
+KEEP_MS = 2_592_000_000
+"""How long settled items are kept where a spec does not say: 30 days."""
 
 
 class Needs(FromPerson, frozen=True, kw_only=True):
@@ -60,8 +65,48 @@ class StreamSpec(FromPerson, frozen=True, kw_only=True):
     output: Output = Output()
     network: tuple[str, ...] = ()
     """`HOST:PORT` that the program needs beyond its input and output."""
-    keep_ms: int = 2_592_000_000
+    keep_ms: int = KEEP_MS
     """How long settled items, their results' records and logs are kept: 30 days."""
+
+
+class BulkAct(StrEnum):
+    """An act on all items of a stream, or those in some states."""
+
+    CANCEL = "cancel"
+    HOLD = "hold"
+    RELEASE = "release"
+    PURGE = "purge"
+
+
+class BulkRequest(FromPerson, frozen=True, kw_only=True):
+    """`POST …/STREAM/cancel | hold | release`. Without `states`: all that the act can be done to.
+
+    `rate`: at most so many items a second, so that what is released does not come all at once; 0: no bound.
+    """
+
+    states: tuple[ItemState, ...] = ()
+    reason: str = ""
+    rate: int = 0
+
+
+class PauseRequest(FromPerson, frozen=True, kw_only=True):
+    """Why a stream gives nothing out for now."""
+
+    reason: str = ""
+
+
+class BulkView(Message, frozen=True, kw_only=True):
+    """A bulk act, going on or the last one that was done. `looked_at` of `of` items were looked at so far."""
+
+    act: BulkAct
+    states: tuple[ItemState, ...]
+    by: str
+    started_at: str
+    of: int
+    looked_at: int
+    acted: int
+    """How many items it was done to."""
+    ended_at: str | None = None
 
 
 class StreamView(Message, frozen=True, kw_only=True):
@@ -73,6 +118,10 @@ class StreamView(Message, frozen=True, kw_only=True):
     created_at: str
     forgotten: int = 0
     """Items whose record was removed, `keep_ms` after they settled."""
+    paused: Reason | None = None
+    """Why it gives nothing out, while it is paused."""
+    paused_at: str | None = None
+    bulk: BulkView | None = None
     last_event: str | None = None
     """Id of the stream's last event: whoever follows from it misses nothing that comes."""
 

@@ -102,8 +102,10 @@ async def add_stream(user: Api, job: str = "render", **spec: Any) -> str:
     return f"/v1/streams/alice/{job}"
 
 
-def offer(*, wait_ms: int = 0, launcher: str = "l1", key: str | None = None, **room: Any) -> dict[str, Any]:
-    """Return the body of a dispatch with room for one vm."""
+def offer(
+    *, wait_ms: int = 0, launcher: str = "l1", key: str | None = None, most: int | None = None, **room: Any
+) -> dict[str, Any]:
+    """Return the body of a dispatch with room for one vm, or for as many as fit."""
     offered = {"vcpus": 4, "memory_mib": 8192, "disk_mib": 100_000, "accelerator": "tcg", **room}
     return {
         "dispatch_key": key or secrets.token_hex(16),
@@ -111,6 +113,7 @@ def offer(*, wait_ms: int = 0, launcher: str = "l1", key: str | None = None, **r
         "node": "n1",
         "room": offered,
         "wait_ms": wait_ms,
+        **({} if most is None else {"most": most}),
     }
 
 

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- PURPOSE  Stop an item for good, at once; a vm that has it is told at its next extend.
--- USES     time event item leave settle
+-- USES     time event ring item leave settle cancelling
 -- KEYS     items vms stream delayed dispatched running held cancelled due keep deadlines events bell
+--          ring user_ring fair account
 -- ARGV     user      text
 --          job       text
 --          number    text
@@ -13,7 +14,7 @@
 -- EMITS    item.cancelled
 -- COST     O(log items in the item's state)
 -- Answers  done, or repeated when it was cancelled before, and 1 when that ended a vm's dispatch, else 0; settled when it
---          is done; or missing. Why the item had failed before is kept in its sentence.
+--          is done; or missing.
 if not is.state then return {'missing'} end
 if is.state == 'done' then return {'settled'} end
 if is.state == 'cancelled' then
@@ -21,28 +22,7 @@ if is.state == 'cancelled' then
   return {'repeated', over == 'cancel' and 1 or 0}
 end
 
-local before = redis.call('HGET', item, 'sentence')
-if before then sentence = sentence .. '; before: ' .. before end
-
-if is.dispatch then
-  leave_dispatch('cancel', 'cancelled', code)
-else
-  if is.state == 'held' then
-    redis.call('ZREM', held, number)
-  elseif is.state == 'delayed' then
-    redis.call('ZREM', delayed, number)
-    redis.call('ZREM', due, ref)
-  end
-  redis.call('HINCRBY', stream, is.state, -1)
-end
--- Whoever had it, or may still settle it late, shows an older fence from now on; an entry in the ready list is stale.
-local fence = redis.call('HINCRBY', item, 'fence', 1)
-redis.call('HINCRBY', item, 'gen', 1)
-redis.call('HDEL', item, 'not_before_ms', 'exit_code')
-redis.call('HSET', item, 'state', 'cancelled', 'code', code, 'sentence', sentence, 'settled_ms', now)
-redis.call('ZADD', cancelled, now, number)
-redis.call('HINCRBY', stream, 'cancelled', 1)
-settle()
-emit('item.cancelled', number, {state = 'cancelled', code = code, sentence = sentence, dispatch = is.dispatch,
+local fence, said = cancel_it()
+emit('item.cancelled', number, {state = 'cancelled', code = code, sentence = said, dispatch = is.dispatch,
   fence = fence, was = is.state})
 return {'done', is.dispatch and 1 or 0}

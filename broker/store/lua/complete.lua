@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- PURPOSE  Accept an item's result, once; the same result again by the same lease gets the same answer.
--- USES     time event item leave settle
+-- USES     time event ring item leave settle bulk
 -- KEYS     items vms stream delayed dispatched running done due keep deadlines events bell
+--          ring user_ring fair account bulk
 -- ARGV     user       text
 --          job        text
 --          number     text
@@ -24,6 +25,7 @@ if is.nonce ~= nonce and is.closed_act == 'complete' then return {is.result == r
 local is_late = is.nonce ~= nonce and is.closed_act == 'expire'
 if is_late and is.state ~= 'ready' and is.state ~= 'delayed' then return {'lost'} end
 if is.nonce ~= nonce and not is_late then return {'lost'} end
+if bulk_reaches(is.state, number) then return {'lost'} end
 
 local vm = vms .. is.last
 if is_late then
@@ -37,7 +39,7 @@ else
   local took_ms = now - tonumber(is.dispatched_ms)
   local mean_ms = tonumber(redis.call('HGET', stream, 'mean_ms')) or took_ms
   redis.call('HSET', stream, 'mean_ms', math.floor(mean_ms + (took_ms - mean_ms) / 8))
-  leave_dispatch('complete', 'done', '')
+  leave_dispatch('complete', 'done', '', false)
 end
 redis.call('HDEL', item, 'code', 'sentence', 'not_before_ms', 'given_back')
 redis.call('HSET', item, 'state', 'done', 'result', result, 'outputs', outputs, 'exit_code', exit_code, 'settled_ms', now)

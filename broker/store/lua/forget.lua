@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Remove items that were kept long enough since they settled, with all of their vms.
--- USES     time event
--- KEYS     items vms stream done held cancelled keep events bell
+-- USES     time event forgetting
+-- KEYS     items vms stream names done held cancelled keep events bell account
 -- ARGV     user  text
 --          job   text
 --          rest  text...
@@ -15,27 +15,15 @@ local SETTLED = {done = true, held = true, cancelled = true}
 local past = {}
 for index = rest, #ARGV do
   local number = ARGV[index]
-  local ref = user .. '/' .. job .. '/' .. number
-  local till = tonumber(redis.call('ZSCORE', keep, ref))
+  local till = tonumber(redis.call('ZSCORE', keep, user .. '/' .. job .. '/' .. number))
   local is = redis.call('HMGET', items .. number, 'state', 'last')
-  if SETTLED[is[1]] and till and till <= now then past[#past + 1] = {number = number, ref = ref, state = is[1], last = is[2]} end
+  if SETTLED[is[1]] and till and till <= now then past[#past + 1] = {number = number, state = is[1], last = is[2]} end
 end
 if #past == 0 then return {'changed'} end
 
 local first, last = tonumber(past[1].number), 0
 for _, item in ipairs(past) do
-  local dispatch = item.last
-  while dispatch do
-    local before = redis.call('HGET', vms .. dispatch, 'before')
-    redis.call('DEL', vms .. dispatch)
-    dispatch = before
-  end
-  redis.call('DEL', items .. item.number)
-  redis.call('ZREM', done, item.number)
-  redis.call('ZREM', held, item.number)
-  redis.call('ZREM', cancelled, item.number)
-  redis.call('ZREM', keep, item.ref)
-  redis.call('HINCRBY', stream, item.state, -1)
+  forget_item(item.number, item.state, item.last)
   first = math.min(first, tonumber(item.number))
   last = math.max(last, tonumber(item.number))
 end

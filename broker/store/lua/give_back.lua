@@ -13,6 +13,7 @@
 --          to         text
 --          delay_ms   ms
 --          cause      text
+--          refunds    flag
 --          code       text
 --          sentence   text
 --          exit_code  text

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Make a delayed item ready when its time has come.
--- USES     time event ring queue ready item
--- KEYS     items stream ready ready_of delayed due events bell ring user_ring fair account
+-- USES     time event ring queue ready item bulk
+-- KEYS     items stream ready ready_of delayed due events bell ring user_ring fair account bulk
 -- ARGV     user    text
 --          job     text
 --          number  text
@@ -9,8 +9,9 @@
 -- MOVES    delayed -> ready
 -- EMITS    item.ready
 -- COST     O(log delayed)
+-- changed, too, while a bulk act is about to reach it.
 local at = tonumber(redis.call('ZSCORE', due, ref))
-if is.state ~= 'delayed' or not at or at > now then return {'changed'} end
+if is.state ~= 'delayed' or not at or at > now or bulk_reaches('delayed', number) then return {'changed'} end
 
 redis.call('HSET', item, 'state', 'ready')
 redis.call('HDEL', item, 'not_before_ms')

@@ -1,52 +1,97 @@
 #!lua
 -- PURPOSE  Add items to a stream, all or none; a repeated idempotency key gets the first answer.
--- USES     time event ring queue
--- KEYS     items stream ready ready_of events bell ring user_ring fair account push_key
--- ARGV     user    text
---          job     text
---          keyed   flag
---          digest  hex
---          size    int
---          rest    text...
--- RETURN   done repeated reused missing
--- MOVES    none -> ready
+-- USES     time event ring queue bulk
+-- KEYS     items stream ready ready_of delayed due names events bell ring user_ring fair account bulk push_key
+-- ARGV     user         text
+--          job          text
+--          keyed        flag
+--          digest       hex
+--          most_items   int
+--          most_bytes   int
+--          size         int
+--          rest         text...
+-- RETURN   done repeated reused missing full purging
+-- MOVES    none -> ready, none -> delayed
 -- EMITS    items.pushed
 -- COST     O(items)
--- Answers  done or repeated, the first and the last number. `rest` is url, name, parameters of each item; '' is none.
-local spec = redis.call('HMGET', stream, 'revision', 'last')
+-- Answers  done or repeated, the first and the last number, and how many were left out because their name was there.
+--          full, and which bound of the user's: items or bytes, and where it stands. `rest` is url, name, parameters
+--          and order of each item; '' is none. An order is its priority class, ':' and the milliseconds of its delay.
+local spec = redis.call('HMGET', stream, 'revision', 'last', 'epoch')
 if not spec[1] then return {'missing'} end
 if keyed == 1 then
   local known = redis.call('GET', push_key)
   if known then
-    local known_digest, known_first, known_last = string.match(known, '^(%S+) (%d+) (%d+)$')
-    if known_digest ~= digest then return {'reused'} end
-    return {'repeated', tonumber(known_first), tonumber(known_last)}
+    local known_digest, first, last, left_out, epoch = string.match(known, '^(%S+) (%d+) (%d+) ?(%d*) ?(%d*)$')
+    -- What was pushed before the stream was purged and made anew is nothing to it.
+    if epoch == '' or epoch == spec[3] then
+      if known_digest ~= digest then return {'reused'} end
+      return {'repeated', tonumber(first), tonumber(last), tonumber(left_out) or 0}
+    end
   end
 end
+if is_purging() then return {'purging'} end
+
+local new, seen, bytes = {}, {}, 0
+for index = 1, size do
+  local at = rest + (index - 1) * 4
+  local name = ARGV[at + 1]
+  if name == '' or not (seen[name] or redis.call('HEXISTS', names, name) == 1) then
+    seen[name] = name ~= ''
+    new[#new + 1] = at
+    bytes = bytes + #ARGV[at] + #name + #ARGV[at + 2]
+  end
+end
+local has = redis.call('HMGET', account, 'items', 'bytes', 'most:items', 'most:bytes')
+most_items, most_bytes = tonumber(has[3]) or most_items, tonumber(has[4]) or most_bytes
+if (tonumber(has[1]) or 0) + #new > most_items then return {'full', 'items', most_items} end
+if (tonumber(has[2]) or 0) + bytes > most_bytes then return {'full', 'bytes', most_bytes} end
 
 local first = (tonumber(spec[2]) or 0) + 1
-local last = first + size - 1
-local entries = {}
-for index = 1, size do
+local last = first + #new - 1
+local lanes, later = {}, 0
+for index, at in ipairs(new) do
   local number = string.format('%.0f', first + index - 1)
+  local priority, delay_ms = string.match(ARGV[at + 3], '^(%a*):?(%d*)$')
   local fields = {'state', 'ready', 'revision', spec[1], 'pushed_ms', now}
-  for offset, field in ipairs({'url', 'name', 'params'}) do
-    local value = ARGV[rest + (index - 1) * 3 + offset - 1]
+  local function add(field, value)
     if value ~= '' then
       fields[#fields + 1] = field
       fields[#fields + 1] = value
     end
   end
+  add('url', ARGV[at])
+  add('name', ARGV[at + 1])
+  add('params', ARGV[at + 2])
+  add('priority', priority)
+  if delay_ms ~= '' then
+    local at_ms = now + tonumber(delay_ms)
+    fields[2] = 'delayed'
+    add('not_before_ms', at_ms)
+    redis.call('ZADD', delayed, at_ms, number)
+    redis.call('ZADD', due, at_ms, user .. '/' .. job .. '/' .. number)
+    later = later + 1
+  else
+    local lane = lane_of(spec[1], priority)
+    lanes[lane] = lanes[lane] or {}
+    lanes[lane][#lanes[lane] + 1] = number .. ':0'
+  end
   redis.call('HSET', items .. number, unpack(fields))
-  entries[index] = number .. ':0'
+  if ARGV[at + 1] ~= '' then redis.call('HSET', names, ARGV[at + 1], number) end
 end
-enqueue_last(spec[1], entries)
+for lane, entries in pairs(lanes) do enqueue_last(lane, entries) end
 redis.call('HSET', stream, 'last', last)
-redis.call('HINCRBY', stream, 'ready', size)
+redis.call('HINCRBY', stream, 'ready', #new - later)
+redis.call('HINCRBY', stream, 'delayed', later)
+redis.call('HINCRBY', account, 'items', #new)
+redis.call('HINCRBY', account, 'bytes', bytes)
 if keyed == 1 then
-  redis.call('SET', push_key, string.format('%s %.0f %.0f', digest, first, last), 'PX', IDEMPOTENCY_MS)
+  local known = string.format('%s %.0f %.0f %.0f %s', digest, first, last, size - #new, spec[3])
+  redis.call('SET', push_key, known, 'PX', IDEMPOTENCY_MS)
 end
-join_rings()
-emit('items.pushed', '', {first = first, last = last})
-ring_ready()
-return {'done', first, last}
+if #new > later then
+  join_rings()
+  ring_ready()
+end
+if #new > 0 then emit('items.pushed', '', {first = first, last = last, delayed = later > 0 and later or nil}) end
+return {'done', first, last, size - #new}

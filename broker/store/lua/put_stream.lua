@@ -1,27 +1,35 @@
 #!lua
 -- PURPOSE  Create a stream, or give it another spec as its next revision; the same spec again changes nothing.
--- USES     time event
--- KEYS     stream specs streams events bell machine readers machine_streams machine_streams_of
+-- USES     time event bulk
+-- KEYS     stream specs streams events bell account bulk machine readers machine_streams machine_streams_of
 -- ARGV     user      text
 --          job       text
 --          spec      json
 --          named     text
 --          is_own    flag
--- RETURN   done repeated missing
+--          most      int
+-- RETURN   done repeated missing full purging
 -- MOVES    none
 -- EMITS    stream.created
 -- COST     O(1)
 -- Answers  done or repeated, the revision that holds now; missing when the machine `named` is not there, or not shared
---          with the user. Each machine keeps the streams that name it, with '' for those that do now, and the last item
+--          with the user; full and their bound when they have as many streams as they may. Each machine keeps the streams that name it, with '' for those that do now, and the last item
 --          that may still want it for those that did.
 if redis.call('HEXISTS', machine, 'latest') == 0 or (is_own == 0 and redis.call('SISMEMBER', readers, user) == 0) then
   return {'missing'}
 end
 local revision = redis.call('HGET', stream, 'revision')
+if revision and is_purging() then return {'purging'} end
 if revision and redis.call('HGET', specs, revision) == spec then return {'repeated', tonumber(revision)} end
 
 local is_new = not revision
-if is_new then redis.call('HSET', stream, 'epoch', now, 'created_ms', now) end
+most = tonumber(redis.call('HGET', account, 'most:streams')) or most
+if is_new and redis.call('SCARD', streams) >= most then return {'full', most} end
+if is_new then
+  redis.call('HSET', stream, 'epoch', now, 'created_ms', now,
+    'revision', redis.call('HGET', account, 'revision:' .. job) or 0)
+  redis.call('HDEL', account, 'revision:' .. job)
+end
 revision = redis.call('HINCRBY', stream, 'revision', 1)
 redis.call('HSET', specs, revision, spec, 'put:' .. revision, now)
 redis.call('SADD', streams, job)

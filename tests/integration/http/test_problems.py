@@ -12,7 +12,7 @@ from tests.support.api import Api, add_machine, add_stream
         ("GET", "/v1/nothing", None, "not_found"),
         ("GET", "/v1/streams/alice/render/items/7", None, "not_found"),
         ("GET", "/v1/streams/alice/none", None, "not_found"),
-        ("DELETE", "/v1/streams/alice/render", None, "method_not_allowed"),
+        ("PATCH", "/v1/streams/alice/render", None, "method_not_allowed"),
         ("POST", "/v1/streams/alice/render/items", b"[" + b" " * 4_194_304 + b"]", "too_large"),
         ("POST", "/v1/streams/alice/render/items", b"{nonsense", "bad_request"),
         ("PUT", "/v1/streams/alice/render", b'{"machine": "m", "run": "x", "atempts": 3}', "bad_request"),

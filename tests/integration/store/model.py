@@ -45,6 +45,7 @@ class Item:
     state: ItemState = ItemState.READY
     attempts: int = 0
     boots: int = 0
+    fence: int = 0
     given_back: int = 0
     current: Boot | None = None
     last: Boot | None = None
@@ -107,6 +108,7 @@ class Model:
         item = self.items[number]
         self.move(Act.DISPATCH, item, ItemState.DISPATCHED)
         item.boots += 1
+        item.fence += 1
         boot = Boot(given, number, key)
         if item.last is not None:
             item.last.may_settle_late = False
@@ -150,6 +152,7 @@ class Model:
     def cancel(self, item: Item) -> None:
         boot, was_running = item.current, item.state == ItemState.RUNNING
         self.move(Act.CANCEL, item, ItemState.CANCELLED)
+        item.fence += 1
         item.current = None
         if boot is not None:
             boot.over = Act.CANCEL
@@ -157,6 +160,13 @@ class Model:
             item.last_lease = boot
         if item.last is not None:
             item.last.may_settle_late = False
+
+    def hold(self, item: Item) -> None:
+        self.move(Act.HOLD, item, ItemState.HELD)
+
+    def release(self, item: Item) -> None:
+        self.move(Act.RELEASE, item, ItemState.READY)
+        item.attempts = item.boots = item.given_back = 0
 
     def fail(self, act: Act, boot: Boot, *, is_hold_code: bool = False) -> ItemState:
         """Do a failed attempt; return where the item went."""

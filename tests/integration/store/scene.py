@@ -80,19 +80,31 @@ class Scene:
         return await self.store.push(ref, items, idempotency_key=None, body_digest="")
 
     async def offer(
-        self, room: Room = ROOM, key: str | None = None, serves: frozenset[str] | None = None
+        self, room: Room = ROOM, key: str | None = None, serves: frozenset[str] | None = None, node: str = "node1"
     ) -> Dispatched | None:
-        """Offer room; `serves` are the users whom the launcher serves, all by default."""
+        """Offer room for one vm; `serves` are the users whom the launcher serves, all by default."""
+        given = await self.offers(room, None, key, serves, node)
+        return given[0] if given else None
+
+    async def offers(
+        self,
+        room: Room = ROOM,
+        most: int | None = None,
+        key: str | None = None,
+        serves: frozenset[str] | None = None,
+        node: str = "node1",
+    ) -> list[Dispatched]:
         request = DispatchRequest(
             dispatch_key=key if key is not None else f"key-{next(self._keys)}",
             launcher=self.launcher,
-            node="node1",
+            node=node,
             room=room,
+            most=most,
         )
         return await self.store.dispatch(request, lambda user: serves is None or user in serves)
 
-    async def dispatched(self) -> Dispatched:
-        given = await self.offer()
+    async def dispatched(self, node: str = "node1") -> Dispatched:
+        given = await self.offer(node=node)
         assert given is not None
         return given
 

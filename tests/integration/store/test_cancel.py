@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from broker.domain.errors import Conflict, Rejected
-from broker.store.clock import Forgotten
+from broker.store import Forgotten
 from broker.wire.names import ItemRef
 from broker.wire.states import ItemState
 from broker.wire.streams import Retry

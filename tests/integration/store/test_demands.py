@@ -163,7 +163,7 @@ async def test_users_rows_and_revisions_that_are_not_looked_at_are_told_to_be_th
         await scene.set_up(msgspec.structs.replace(SPEC, needs=Needs(memory_mib=memory_mib)), items=1)
     await scene.set_up(items=1, ref=BOBS)
     assert sorted((await ready(scene)).items()) == [("alice", 3), ("bob", 1)]
-    for bound, most, rows in (("MAX_REVISIONS", 2, 3), ("MAX_USERS", 1, 3), ("MAX_DEMANDS", 2, 2)):
+    for bound, most, rows in (("MAX_LANES", 2, 3), ("MAX_USERS", 1, 3), ("MAX_DEMANDS", 2, 2)):
         with monkeypatch.context() as bounded:
             bounded.setattr(looking, bound, most)
             page = await scene.store.demand(lambda _: True)

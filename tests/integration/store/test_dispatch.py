@@ -35,7 +35,7 @@ async def test_repeated_dispatch_key_gets_the_same_dispatch(scene: Scene) -> Non
     first, again = await scene.offer(key="same"), await scene.offer(key="same")
     assert first is not None
     assert again is not None
-    assert (again.dispatch, again.item, again.fence, again.repeated) == (first.dispatch, first.item, 1, True)
+    assert (again.dispatch, again.item.item, again.fence, again.repeated) == (first.dispatch, first.item.item, 1, True)
     assert await scene.counts() == {"ready": 1, "dispatched": 1}
 
 

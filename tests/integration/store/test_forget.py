@@ -124,7 +124,7 @@ async def test_items_are_kept_as_the_revision_says_that_they_were_pushed_under(s
 async def test_one_call_forgets_a_bounded_number_and_the_next_goes_on(
     short: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.store.clock.MAX_FORGOTTEN", 2)
+    monkeypatch.setattr("broker.store.forgetting.MAX_FORGOTTEN", 2)
     await short.push(3)
     for _ in range(3):
         await _done(short)

@@ -24,7 +24,7 @@ async def test_claim_makes_the_item_the_vms(scene: Scene) -> None:
     claimed = await scene.claimed()
     assert (claimed.item.state, claimed.fence, claimed.deadline_in_ms) == (ItemState.RUNNING, 1, 120_000)
     leased = await scene.store.leased(lease_of(claimed))
-    assert (leased.dispatch, leased.item, leased.spec) == (claimed.dispatch, claimed.item, SPEC)
+    assert (leased.dispatch, leased.item.item, leased.spec) == (claimed.dispatch, claimed.item.item, SPEC)
     assert (await scene.events())[-2:] == ["item.claimed", "vm.claimed"]
 
 

@@ -52,8 +52,8 @@ class Walk:
             await self.change_machine()
         if self.chance.random() < 0.1:
             await self.change_spec()
-        if self.model.items and self.chance.random() < 0.05:
-            await self.cancel()
+        if self.model.items and self.chance.random() < 0.15:
+            await self.chance.choice([self.cancel, self.hold, self.release])()
         possible: list[Callable[[], Awaitable[object]]] = [
             self.dispatch,
             self.run_next,
@@ -112,6 +112,33 @@ class Walk:
             if self.model.items[number].state is not ItemState.CANCELLED:
                 self.model.cancel(self.model.items[number])
 
+    async def hold(self) -> None:
+        """Hold any item: a ready or delayed one is set aside, of the others nothing changes."""
+        number = self.chance.choice(sorted(self.model.items))
+        self.steps.append(f"hold {number}")
+        item = self.model.items[number]
+        answer = await self.refused(self.store.hold(ItemRef(RENDER, number), "alice"))
+        match item.state:
+            case ItemState.READY | ItemState.DELAYED:
+                self.model.hold(item)
+            case ItemState.DISPATCHED | ItemState.RUNNING:
+                assert answer == ProblemCode.GIVEN_OUT
+            case ItemState.DONE | ItemState.CANCELLED:
+                assert answer == ProblemCode.SETTLED
+
+    async def release(self) -> None:
+        """Release any item, a held one as often as any."""
+        held = sorted(self.model.numbers({ItemState.HELD}))
+        number = self.chance.choice(held or sorted(self.model.items))
+        self.steps.append(f"release {number}")
+        item = self.model.items[number]
+        answer = await self.refused(self.store.release(ItemRef(RENDER, number)))
+        match item.state:
+            case ItemState.HELD:
+                self.model.release(item)
+            case ItemState.DONE | ItemState.CANCELLED:
+                assert answer == ProblemCode.SETTLED
+
     async def push(self) -> None:
         pushed = await self.scene.push(self.chance.randint(1, 2))
         self.model.push(pushed.first, pushed.last)
@@ -129,7 +156,7 @@ class Walk:
         assert number in may_go
         assert given.item.revision == self.model.items[number].revision
         boot = self.model.dispatch(given, number, key)
-        assert (given.fence, given.repeated) == (self.model.items[number].boots, False)
+        assert (given.fence, given.repeated) == (self.model.items[number].fence, False)
         return boot
 
     async def run_next(self) -> None:

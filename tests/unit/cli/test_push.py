@@ -2,12 +2,14 @@ import pytest
 from aiohttp import web
 
 from broker.cli.acting import Acting
-from broker.cli.push import push_all
+from broker.cli.chunks import Common, chunks_of
+from broker.cli.progress import progress
+from broker.cli.pushing import Pushing, told
+from broker.cli.sources import Source
 from broker.client.errors import Unreachable
 from broker.client.files import Files
 from broker.client.researcher import Researcher
 from broker.client.session import Patience, Session
-from broker.wire.items import NewItem
 from broker.wire.names import OwnedName, UserName
 from tests.unit.client.test_session import serving
 
@@ -32,11 +34,13 @@ async def test_a_push_that_loses_its_broker_tells_how_to_go_on(answered: int, no
             request.transport.abort()
         return web.json_response(ACCEPTED, status=201)
 
-    items = [NewItem(name=str(number)) for number in range(501)]
+    sources = [Source(url=f"https://h.example/{number}") for number in range(501)]
     async with serving(handler) as url, Session(url, patience=Patience(attempts=2, first_delay_s=0.01)) as session:
         acting = Acting(session, Researcher(session), Files(session), "alice")
-        with pytest.raises(Unreachable) as told:
-            await push_all(acting, STREAM, items, [], "K")
+        pushing = Pushing(acting, STREAM, "K")
+        with progress() as bars, pytest.raises(Unreachable) as lost:
+            await pushing.run(chunks_of(acting, STREAM, sources, Common(), bars), lambda _: None)
+        told(lost.value, pushing, 501)
 
-    assert told.value.__notes__ == [note]
+    assert lost.value.__notes__ == [note]
     assert keys == ["K/0"] * answered + [f"K/{answered}"] * 2

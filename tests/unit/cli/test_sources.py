@@ -1,22 +1,28 @@
+import re
 from pathlib import Path
 
 import pytest
 import typer
 
-from broker.cli.push import _placed, _sentence
-from broker.cli.sources import Source, listed, named
+from broker.cli.chunks import Chunk
+from broker.cli.pushing import placed
+from broker.cli.sources import BadSource, Source, count_listed, listed, named
+from broker.cli.tally import Tally, half_way, sentence_of
 from broker.wire.items import Pushed
+from broker.wire.names import OwnedName, UserName
 from broker.wire.problems import ProblemCode, problem
 
 
 def test_a_list_is_cut_at_line_feeds_alone_and_each_line_keeps_its_number(tmp_path: Path) -> None:
     file = tmp_path / "list"
-    file.write_bytes('\r\nhttp://h/a\r\n\n{"name": "x\u2028y\x85z"}\n'.encode())
+    item = '{"name": "x\u2028y\x85z"}'.encode()
+    file.write_bytes(b"\r\nhttp://h/a\r\n\n" + item + b"\n")
 
     assert list(listed(str(file))) == [
-        Source(f"line 2 of {file}", url="http://h/a"),
-        Source(f"line 4 of {file}", json='{"name": "x\u2028y\x85z"}'),
+        Source(f"line 2 of {file}", url="http://h/a", line=b"http://h/a"),
+        Source(f"line 4 of {file}", json=item, line=item),
     ]
+    assert count_listed(str(file)) == 2
 
 
 @pytest.mark.parametrize(
@@ -24,14 +30,27 @@ def test_a_list_is_cut_at_line_feeds_alone_and_each_line_keeps_its_number(tmp_pa
     [
         ("/no/such/file", "line 3 of .*'/no/such/file' is neither a file here nor a URL"),
         ("w" * 300, "line 3 of .*'w{80}'… cannot be read: File name too long"),
-        ("{" + "x" * 131_072, "line 3 of .* has more than 131072 characters"),
+        ("a\0b", "line 3 of .* is neither a file here nor a URL"),
     ],
 )
-def test_a_line_that_is_nothing_is_named(tmp_path: Path, line: str, sentence: str) -> None:
+def test_a_line_that_is_nothing_is_named_and_the_next_one_is_read(tmp_path: Path, line: str, sentence: str) -> None:
     file = tmp_path / "list"
-    file.write_text(f"http://h/a\n\n{line}\n")
+    file.write_text(f"http://h/a\n\n{line}\nhttp://h/b\n")
 
-    with pytest.raises(typer.BadParameter, match=sentence):
+    first, bad, last = listed(str(file))
+
+    assert isinstance(bad, BadSource)
+    assert re.match(sentence, str(bad))
+    assert bad.line == line.encode()
+    assert isinstance(first, Source)
+    assert isinstance(last, Source)
+    assert (first.url, last.url) == ("http://h/a", "http://h/b")
+
+
+def test_a_line_longer_than_any_item_ends_the_reading(tmp_path: Path) -> None:
+    file = tmp_path / "list"
+    file.write_text("{" + "x" * 131_072)
+    with pytest.raises(typer.BadParameter, match=r"line 1 of .* has more than 131072 bytes"):
         list(listed(str(file)))
 
 
@@ -47,10 +66,11 @@ def test_the_faults_of_a_chunk_are_named_by_where_their_items_were_given() -> No
         refusals=[{"line": line, "reason": "it has no url", "remedy": "give it a url"} for line in ("2", "99")],
     )
 
-    placed = _placed(said, ["line 7 of list", "line 9 of list"])
+    chunk = Chunk(lines=[b"", b""], sources=[Source("line 7 of list"), Source("line 9 of list")])
+    told = placed(said, chunk)
 
-    assert placed.detail == "some items are not valid"
-    assert [refusal.get("path") for refusal in placed.refusals] == ["line 9 of list", None]
+    assert told.detail == "some items are not valid"
+    assert [refusal.get("path") for refusal in told.refusals] == ["line 9 of list", None]
 
 
 def chunk(first: int, last: int, *, repeated: bool) -> Pushed:
@@ -58,12 +78,32 @@ def chunk(first: int, last: int, *, repeated: bool) -> Pushed:
     return Pushed(stream="a/b", accepted=accepted, first=first, last=last, durability="fsync", repeated=repeated)
 
 
+def tally(*pushed: Pushed) -> Tally:
+    total = Tally(OwnedName(UserName("a"), "b"))
+    for each in pushed:
+        total.add(each)
+    return total
+
+
 def test_what_a_key_pushed_before_is_not_told_as_new() -> None:
     before, now = chunk(1, 500, repeated=True), chunk(501, 502, repeated=False)
-
-    assert _sentence([before, now], is_asked_again=True) == (
+    assert sentence_of(tally(before, now), is_asked_again=True) == (
         "2 of 502 items pushed, the others were before: a/b/1 to a/b/502"
     )
-    assert _sentence([before], is_asked_again=True) == "nothing was added, this key has pushed before: a/b/1 to a/b/500"
-    assert _sentence([now], is_asked_again=True) == "2 items pushed: a/b/501 to a/b/502"
-    assert _sentence([before], is_asked_again=False) == "500 items pushed: a/b/1 to a/b/500"
+    assert sentence_of(tally(before), is_asked_again=True) == (
+        "nothing was added, this key has pushed before: a/b/1 to a/b/500"
+    )
+    assert sentence_of(tally(now), is_asked_again=True) == "2 items pushed: a/b/501 to a/b/502"
+    assert sentence_of(tally(before), is_asked_again=False) == "500 items pushed: a/b/1 to a/b/500"
+
+
+def test_names_that_are_there_are_told() -> None:
+    known = Pushed(stream="a/b", accepted=1, first=7, last=7, durability="fsync", duplicates=2)
+    assert sentence_of(tally(known), is_asked_again=False) == (
+        "1 item pushed: a/b/7; 2 items left out, whose names are there"
+    )
+    nothing = Pushed(stream="a/b", accepted=0, first=8, last=7, durability="fsync", duplicates=1)
+    assert (
+        sentence_of(tally(nothing), is_asked_again=True) == "nothing was added; 1 item left out, whose names are there"
+    )
+    assert half_way(tally(known), None, "K") == "1 items were pushed (a/b/7); push again with --key K to go on"

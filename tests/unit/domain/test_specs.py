@@ -1,10 +1,11 @@
+import re
 from typing import Any
 
 import msgspec
 import pytest
 
 from broker.domain.errors import Rejected
-from broker.domain.pushes import check_items
+from broker.domain.pushes import item_faults
 from broker.domain.specs import BOUNDS, check_spec, params_of, spec_faults
 from broker.wire.items import NewItem
 from broker.wire.names import StreamRef, UserName
@@ -120,10 +121,41 @@ def test_an_items_own_parameters_come_before_the_streams() -> None:
 
 def test_a_push_is_checked_with_the_streams_parameters() -> None:
     with_params = spec(run="/opt/app/run {param.seed}", params={"seed": "1"})
-    check_items(with_params, RENDER, [NewItem(), NewItem(params={"size": "big"})])
-    with pytest.raises(Rejected, match="would both be VMBROKER_PARAM_SEED"):
-        check_items(with_params, RENDER, [NewItem(params={"SEED": "2"})])
-    with pytest.raises(Rejected, match=r"take 65[0-9]{3} bytes"):
-        check_items(with_params, RENDER, [NewItem(params={"size": "x" * 65_530})])
-    with pytest.raises(Rejected, match="lacks the parameter 'seed'"):
-        check_items(spec(run="/opt/app/run {param.seed}"), RENDER, [NewItem()])
+
+    def faults(of: StreamSpec, *items: NewItem) -> list[str]:
+        return [f"{fault.at}: {fault.reason}" for fault in item_faults(of, RENDER, list(enumerate(items, 7)))]
+
+    assert faults(with_params, NewItem(), NewItem(params={"size": "big"})) == []
+    [both] = faults(with_params, NewItem(), NewItem(params={"SEED": "2"}))
+    assert both.startswith("8: the parameters")
+    assert both.endswith("would both be VMBROKER_PARAM_SEED")
+    [large] = faults(with_params, NewItem(params={"size": "x" * 65_530}))
+    assert re.search(r"take 65[0-9]{3} bytes", large)
+    [lacking] = faults(spec(run="/opt/app/run {param.seed}"), NewItem())
+    assert "lacks the parameter 'seed'" in lacking
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://host.example:99999/a",
+        "http://host.example:0/a",
+        "https:///nowhere",
+        "https://user:secret@host.example/a",
+        "https://host.example/a b",
+        "https://host.example/é",
+        "ftp://host.example/a",
+        f"https://{'h' * 300}/a",
+        "file:alice/../x",
+        f"https://host.example/{'x' * 8_200}",
+    ],
+)
+def test_a_url_that_no_guest_can_fetch_is_told(url: str) -> None:
+    assert len(item_faults(spec(), RENDER, [(1, NewItem(url=url))])) == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["https://h/", "http://host.example:8080/a?b=c&d=%20", "https://[::1]:8443/x", "file:alice/x"]
+)
+def test_a_url_that_guests_can_fetch_is_good(url: str) -> None:
+    assert item_faults(spec(), RENDER, [(1, NewItem(url=url))]) == []

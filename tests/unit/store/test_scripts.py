@@ -15,9 +15,10 @@ from broker.wire.states import ItemState
 ALL = sorted(SCRIPTS.values())
 SCRIPTS_OF_ACTS = {
     **{act: [act.value] for act in Act},
+    **{act: [act.value, f"{act.value}_many"] for act in (Act.CANCEL, Act.HOLD, Act.RELEASE)},
     Act.EXTEND: ["extend", "extend_dispatch", "phase"],
 }
-"""Which scripts do an act: a phase that a launcher reports extends its dispatch."""
+"""Which scripts do an act: of one item, or of many; a phase that a launcher reports extends its dispatch."""
 KEYS_OF_ONE_SCRIPT = {
     "submitters",
     "submitters_of",
@@ -100,7 +101,7 @@ def test_moves_are_between_states_that_there_are() -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_emits_what_its_code_emits(name: str) -> None:
     code = re.sub(r"--.*", "", scripts.load(name).source)
-    literal = set(re.findall(r"'((?:item|items|vm|ticket|stream)\.\w+)'", code))
+    literal = set(re.findall(r"'((?:item|items|vm|ticket|stream|bulk)\.\w+)'", code))
     if "'vm.' .. phase" in code:
         literal |= {event.value for event in EventType if event.value.startswith("vm.")} - {"vm.ended"}
     if name == "give_back":

@@ -1,5 +1,5 @@
 -- Moves an item that got no result to where Python decided: `ready` at the head, `delayed`, or `held`.
--- Needs: delayed held due, item, leave, ready, settle, event; Python's decision: counts to delay_ms cause code
+-- Needs: delayed held due, item, leave, ready, settle, event; Python's decision: counts to delay_ms cause refunds code
 -- sentence exit_code keep_ms. `cause` is the code of what happened, `code` that of the item's reason.
 local function still_decided()
   local seen = (is.attempts or '0') .. ':' .. (is.boots or '0') .. ':' .. (is.given_back or '0')
@@ -8,7 +8,7 @@ end
 
 local function go_back(act)
   local kind = 'item.given_back'
-  leave_dispatch(act, to, cause)
+  leave_dispatch(act, to, cause, refunds == 1)
   redis.call('HSET', item, 'state', to, 'code', code, 'sentence', sentence)
   if exit_code ~= '' then redis.call('HSET', item, 'exit_code', exit_code) end
   if counts == 'attempts' then

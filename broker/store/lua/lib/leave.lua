@@ -2,8 +2,9 @@
 -- The vm's record keeps the act and its cause, a closed code, for the verdict that comes afterwards.
 -- Remembers whose lease ended by which act, so that a repeated message gets the same answer.
 -- A dispatched one that leaves may have been a canary: those that wait for it are looked at again.
--- Needs: vms stream dispatched running deadlines, item, time, event.
-local function leave_dispatch(act, to, cause)
+-- The user's share is charged for what the vm took, or for nothing when it is `refunded`.
+-- Needs: vms stream dispatched running deadlines, ring, item, time, event.
+local function leave_dispatch(act, to, cause, refunded)
   if is.nonce then
     redis.call('HSET', item, 'closed', is.nonce, 'closed_fence', is.fence, 'closed_act', act, 'closed_state', to)
   end
@@ -12,6 +13,11 @@ local function leave_dispatch(act, to, cause)
   redis.call('ZREM', is.state == 'running' and running or dispatched, number)
   redis.call('ZREM', deadlines, ref)
   redis.call('HINCRBY', stream, is.state, -1)
+  local charged = redis.call('HMGET', vms .. is.dispatch, 'cost', 'vcpus')
+  if charged[1] then
+    local took = refunded and 0 or tonumber(charged[2]) * math.max(0, now - tonumber(is.dispatched_ms))
+    correct_rings(took - tonumber(charged[1]))
+  end
   redis.call('HSET', vms .. is.dispatch, 'over', act, 'over_code', cause, 'over_ms', now)
   if is.state == 'dispatched' then ring_ready() end
 end

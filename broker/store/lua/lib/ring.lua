@@ -1,5 +1,6 @@
 -- Fair shares: a member's virtual time grows by what it was given; the smallest is served next.
--- Who joins starts at the ring's present, or later when it left the ring ahead of it.
+-- Who joins starts at the ring's present, or later when it left the ring ahead of it. A paused stream is not in the ring.
+-- A user of weight two grows half as fast, and so is given twice as much.
 -- Needs: stream account fair ring user_ring, user job.
 local function join(members, member, own, common)
   if redis.call('ZSCORE', members, member) then return end
@@ -9,6 +10,7 @@ local function join(members, member, own, common)
 end
 
 local function join_rings()
+  if redis.call('HEXISTS', stream, 'paused') == 1 then return end
   join(user_ring, job, stream, account)
   join(ring, user, account, fair)
 end
@@ -25,12 +27,44 @@ local function leave_rings()
   if redis.call('EXISTS', user_ring) == 0 then leave(ring, user, account) end
 end
 
-local function charge(members, member, common, cost)
-  redis.call('HSET', common, 'now', redis.call('ZSCORE', members, member) or 0)
-  redis.call('ZINCRBY', members, cost, member)
+local function weight()
+  return tonumber(redis.call('HGET', account, 'weight')) or 1
 end
 
-local function charge_rings(cost)
-  charge(user_ring, job, account, cost)
-  charge(ring, user, fair, cost)
+local function charge(members, member, common, cost, count)
+  redis.call('HSET', common, 'now', (redis.call('ZSCORE', members, member) or 0) + cost * (count - 1))
+  redis.call('ZINCRBY', members, cost * count, member)
+end
+
+local function charge_rings(cost, count)
+  charge(user_ring, job, account, cost, count)
+  charge(ring, user, fair, cost / weight(), count)
+end
+
+-- How many vms of that cost a member may be given until another one's turn comes; at least one.
+local function turns_among(members, member, cost)
+  local first = redis.call('ZRANGE', members, 0, 1, 'WITHSCORES')
+  local other = first[1] == member and first[4] or first[2]
+  if not other or cost <= 0 then return math.huge end
+  local own = redis.call('ZSCORE', members, member) or other
+  return math.max(1, math.floor((other - own) / cost) + 1)
+end
+
+local function turns(cost)
+  return math.min(turns_among(user_ring, job, cost), turns_among(ring, user, cost / weight()))
+end
+
+local function shift(members, member, own, by)
+  if redis.call('ZSCORE', members, member) then
+    redis.call('ZINCRBY', members, by, member)
+  else
+    redis.call('HINCRBYFLOAT', own, 'pass', by)
+  end
+end
+
+-- Makes good what was charged at a dispatch for what the vm then took.
+local function correct_rings(by)
+  if by == 0 then return end
+  shift(user_ring, job, stream, by)
+  shift(ring, user, account, by / weight())
 end

@@ -1,0 +1,136 @@
+"""From sources to chunks of a push: each one request, made when it is needed, always the same for the same sources."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from broker.cli.acting import Acting
+from broker.cli.progress import Bars
+from broker.cli.sources import BadSource, Source
+from broker.client.files import read_content
+from broker.wire.items import CHUNK_BYTES, CHUNK_ITEMS, NewItem
+from broker.wire.names import OwnedName
+from broker.wire.states import Priority
+
+_UPLOADS = 4
+_DIGEST_CHARS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What all items of a push have in common. `params`: a parameter's one value, or one for each item in turn."""
+
+    params: Mapping[str, list[str]] = field(default_factory=dict)
+    name: str | None = None
+    priority: Priority = Priority.NORMAL
+    delay_ms: int = 0
+
+    @property
+    def is_nothing(self) -> bool:
+        return not self.params and self.name is None and self.priority is Priority.NORMAL and not self.delay_ms
+
+    def item(self, index: int, url: str | None) -> NewItem:
+        return NewItem(
+            url=url, name=self.name, params=self._params(index), priority=self.priority, delay_ms=self.delay_ms
+        )
+
+    def completed(self, index: int, given: NewItem) -> NewItem:
+        """Return an item that was written as JSON: what it says itself comes first."""
+        return msgspec.structs.replace(
+            given,
+            params={**self._params(index), **given.params},
+            priority=given.priority if given.priority is not Priority.NORMAL else self.priority,
+            delay_ms=given.delay_ms or self.delay_ms,
+        )
+
+    def _params(self, index: int) -> dict[str, str]:
+        return {name: column[index % len(column)] for name, column in self.params.items()}
+
+
+@dataclass(slots=True)
+class Chunk:
+    """One request's lines, and of each where it was given and how it was written."""
+
+    lines: list[bytes] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
+    first: int = 1
+    """Which of all items its first one is."""
+    bad: list[BadSource] = field(default_factory=list)
+    """Sources on the way to it that are none."""
+    size_bytes: int = 0
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.lines)
+
+    def place(self, line: int) -> str:
+        """Return where an item was given; lines count from 1."""
+        return self.sources[line - 1].place or f"item {self.first + line - 1}"
+
+
+async def chunks_of(
+    acting: Acting, ref: OwnedName, sources: Iterable[Source | BadSource], common: Common, bars: Bars
+) -> AsyncIterator[Chunk]:
+    """Yield the chunks one by one; the local files of one are uploaded first."""
+    chunk, index = Chunk(), 0
+    for source in sources:
+        if isinstance(source, BadSource):
+            chunk.bad.append(source)
+            continue
+        line = _line(source, common, index)
+        if isinstance(line, BadSource):
+            chunk.bad.append(line)
+            continue
+        if chunk.lines and (len(chunk.lines) == CHUNK_ITEMS or chunk.size_bytes + len(line) > CHUNK_BYTES):
+            yield await _uploaded(acting, ref, chunk, common, bars)
+            chunk = Chunk(first=index + 1)
+        chunk.lines.append(line)
+        chunk.sources.append(source)
+        chunk.size_bytes += len(line)
+        index += 1
+    if chunk.lines or chunk.bad:
+        yield await _uploaded(acting, ref, chunk, common, bars)
+
+
+def _line(source: Source, common: Common, index: int) -> bytes | BadSource:
+    """Return the item as a line; of a local file one that is replaced when it was uploaded."""
+    if source.json is None:
+        return msgspec.json.encode(common.item(index, source.url)) + b"\n"
+    if common.is_nothing:
+        return source.json + b"\n"
+    try:
+        given = msgspec.json.decode(source.json, type=NewItem)
+    except msgspec.DecodeError as error:
+        return BadSource(f"{source.place}: it is no item: {error}", source.line)
+    return msgspec.json.encode(common.completed(index, given)) + b"\n"
+
+
+async def _uploaded(acting: Acting, ref: OwnedName, chunk: Chunk, common: Common, bars: Bars) -> Chunk:
+    files = {source.file for source in chunk.sources if source.file}
+    if not files:
+        return chunk
+    waiting = asyncio.Semaphore(_UPLOADS)
+
+    async def upload(path: Path) -> tuple[Path, str]:
+        async with waiting:
+            return path, await _upload(acting, ref, path, bars)
+
+    uploads = dict(await asyncio.gather(*(upload(path) for path in files)))
+    for place, source in enumerate(chunk.sources):
+        if source.file is not None:
+            item = common.item(chunk.first - 1 + place, uploads[source.file])
+            chunk.lines[place] = msgspec.json.encode(item) + b"\n"
+    return chunk
+
+
+async def _upload(acting: Acting, ref: OwnedName, path: Path, bars: Bars) -> str:
+    """Upload an input under a name made of its digest, so that no later push can change it under an item."""
+    content = await read_content(path)
+    folder = content.digest.removeprefix("sha256:")[:_DIGEST_CHARS]
+    full = f"{ref.user}/{ref.name}/inputs/{folder}/{path.name}"
+    bar = bars.bar(f"uploading {path.name}", content.size_bytes)
+    view = await acting.files.put_file(path, full, content, bar, create_only=True)
+    return view.file

@@ -1,0 +1,239 @@
+"""A push: a JSON array, or any number of lines, which are taken in as they come, part by part.
+
+Each part is accepted as a whole or not at all, and has an idempotency key of its own: the request's, and for every
+part after the first with `/` and its number. So a push of any length needs little memory here, and one that broke off
+goes on where it was when the same lines come again under the same key.
+"""
+
+import hashlib
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+from aiohttp import web
+
+from broker.domain import pushes, specs
+from broker.domain.errors import Rejected
+from broker.domain.faults import Fault, rejected
+from broker.domain.paths import FilePath
+from broker.domain.scopes import Authority
+from broker.http.call import NDJSON, Call, decode, json_answer, limit
+from broker.http.streams import known_stream
+from broker.store.catalogue import machine_not_usable
+from broker.wire.items import NewItem, Pushed
+from broker.wire.problems import ProblemCode
+from broker.wire.streams import StreamSpec, StreamView
+
+_MAX_KEY = 255
+_ITEM = msgspec.json.Decoder(NewItem)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some of the lines of a push. `lines` are the numbers of those that hold something, from 1 over the request."""
+
+    body: bytes
+    first_line: int
+
+    def lines(self) -> list[tuple[int, bytes]]:
+        numbered = enumerate(self.body.split(b"\n"), self.first_line)
+        return [(number, line) for number, line in numbered if line.strip()]
+
+
+@dataclass(slots=True)
+class _Push:
+    """A push on its way."""
+
+    call: Call
+    view: StreamView
+    key: str | None
+    is_skipping: bool
+    part: int = 0
+    answers: list[Pushed] = field(default_factory=list)
+    refused: list[Fault] = field(default_factory=list)
+
+    @property
+    def accepted(self) -> int:
+        return sum(answer.accepted for answer in self.answers)
+
+
+async def push(call: Call) -> web.Response:
+    """Add items. A part with a bad line is not accepted, or without its bad lines where `?skip_bad=1` asks for that."""
+    skip_bad = call.query("skip_bad").get("skip_bad", "0")
+    if skip_bad not in {"0", "1"}:
+        raise Rejected(ProblemCode.BAD_REQUEST, "skip_bad is 0 or 1")
+    going = _Push(call, await known_stream(call), _key(call), skip_bad == "1")
+    await _check_share(call, going.view.spec)
+    if call.request.content_type != NDJSON:
+        await _push_array(going, await call.request.read())
+    else:
+        async for part in _parts(call.chunks()):
+            await _push_lines(going, part)
+            going.part += 1
+    if not going.answers and not going.refused:
+        raise Rejected(ProblemCode.BAD_REQUEST, "the push holds no item: send at least one")
+    return json_answer(_summary(going), status=201)
+
+
+async def _push_array(going: _Push, body: bytes) -> None:
+    if await _is_known(going, body):
+        return
+    items = decode(body, list[NewItem])
+    if len(items) > limit("push_items"):
+        raise Rejected(
+            ProblemCode.TOO_LARGE,
+            f"one array has at most {limit('push_items')} items: cut it into several, or send a line for each "
+            f"({NDJSON}), as many as you like",
+        )
+    if items:
+        await _push_items(going, body, list(enumerate(items, 1)), [])
+
+
+async def _push_lines(going: _Push, part: _Part) -> None:
+    if not part.body.strip() or await _is_known(going, part.body):
+        return
+    items, faults = _decoded(part)
+    await _push_items(going, part.body, items, faults)
+
+
+async def _push_items(going: _Push, body: bytes, items: list[tuple[int, NewItem]], faults: list[Fault]) -> None:
+    """Push those items that are good; none of them when some are bad and nobody asked to skip those."""
+    faults = [*faults, *pushes.item_faults(going.view.spec, going.call.stream, items)]
+    bad = {int(fault.at) for fault in faults}
+    faults += await _missing_inputs(going.call, [each for each in items if each[0] not in bad])
+    if faults and not going.is_skipping:
+        refusal = rejected(ProblemCode.BAD_ITEMS, "line", sorted(faults, key=lambda fault: int(fault.at)))
+        refusal.progress = {"accepted_lines": going.accepted, "next_line": items[0][0] if items else int(faults[0].at)}
+        raise refusal
+    bad = {int(fault.at) for fault in faults}
+    good = [item for number, item in items if number not in bad]
+    going.refused += faults
+    if good:
+        going.answers.append(
+            await going.call.services.store.push(
+                going.call.stream,
+                good,
+                idempotency_key=_key_of_part(going),
+                body_digest=hashlib.sha256(body).hexdigest(),
+            )
+        )
+
+
+async def _is_known(going: _Push, body: bytes) -> bool:
+    """Tell whether the part was pushed under its key before; its answer is then the first one.
+
+    Asked before anything is checked: what was right when it was accepted may have changed since.
+    """
+    key = _key_of_part(going)
+    if key is None or going.is_skipping:
+        return False
+    digest = hashlib.sha256(body).hexdigest()
+    known = await going.call.services.store.first_answer(going.call.stream, key, digest)
+    if known is not None:
+        going.answers.append(known)
+    return known is not None
+
+
+def _key_of_part(going: _Push) -> str | None:
+    return going.key if going.key is None or going.part == 0 else f"{going.key}/{going.part}"
+
+
+def _summary(going: _Push) -> Pushed:
+    """Return one answer for all parts: of the numbers between `first` and `last`, others may have pushed some."""
+    added = [answer for answer in going.answers if answer.accepted]
+    some = added or going.answers
+    return Pushed(
+        stream=str(going.call.stream),
+        accepted=going.accepted,
+        first=some[0].first if some else 0,
+        last=some[-1].last if some else 0,
+        durability=some[0].durability if some else going.call.services.store.durability,
+        duplicates=sum(answer.duplicates for answer in going.answers),
+        repeated=bool(some) and all(answer.repeated for answer in going.answers),
+        refused=[{"line": fault.at, "reason": fault.reason, "remedy": fault.remedy} for fault in going.refused],
+    )
+
+
+def _decoded(part: _Part) -> tuple[list[tuple[int, NewItem]], list[Fault]]:
+    """Return the items with their lines, and what is wrong with the lines that are none."""
+    try:
+        items = _ITEM.decode_lines(part.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decoded_one_by_one(part)
+    if part.body.count(b"\n") in {len(items), len(items) - 1}:
+        return list(zip(itertools.count(part.first_line), items, strict=False)), []
+    return [(number, item) for (number, _), item in zip(part.lines(), items, strict=True)], []
+
+
+def _decoded_one_by_one(part: _Part) -> tuple[list[tuple[int, NewItem]], list[Fault]]:
+    items: list[tuple[int, NewItem]] = []
+    faults: list[Fault] = []
+    for number, line in part.lines():
+        try:
+            items.append((number, _ITEM.decode(line)))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            faults.append(Fault(str(number), f"it is no item: {error}", 'write {"url": …, "name": …, "params": …}'))
+    return items, faults
+
+
+async def _parts(chunks: AsyncIterator[bytes]) -> AsyncIterator[_Part]:
+    """Cut lines into parts: always the same for the same lines, however they come."""
+    first_line, rest = 1, b""
+    async for chunk in chunks:
+        rest += chunk
+        while (end := _end_of_part(rest)) is not None:
+            part = _Part(rest[:end], first_line)
+            first_line, rest = first_line + part.body.count(b"\n"), rest[end:]
+            yield part
+    yield _Part(rest, first_line)
+
+
+def _end_of_part(body: bytes) -> int | None:
+    """Return where the first part ends; None while more may belong to it.
+
+    Raises:
+        Rejected: TOO_LARGE: one line is longer than any item.
+    """
+    most = limit("push_bytes")
+    end, lines = 0, 0
+    while lines < limit("push_items"):
+        feed = body.find(b"\n", end) + 1
+        if not feed or feed > most:
+            break
+        end, lines = feed, lines + 1
+    if lines == limit("push_items") or (end and len(body) > most):
+        return end
+    if len(body) > most:
+        raise Rejected(ProblemCode.TOO_LARGE, f"one line has more than {most} bytes: no item is that long")
+    return None
+
+
+def _key(call: Call) -> str | None:
+    key = call.request.headers.get("Idempotency-Key")
+    if key is not None and not (0 < len(key) <= _MAX_KEY and key.isascii() and key.isprintable()):
+        raise Rejected(ProblemCode.BAD_REQUEST, f"Idempotency-Key is 1 to {_MAX_KEY} printable ASCII characters")
+    return key
+
+
+async def _check_share(call: Call, spec: StreamSpec) -> None:
+    """Check that what is pushed could run: a share may have been taken back since the spec was put."""
+    machine, user = specs.machine_of(spec, call.stream), call.stream.user
+    if not await call.services.store.may_use(user, machine):
+        raise machine_not_usable(machine, user)
+
+
+async def _missing_inputs(call: Call, items: list[tuple[int, NewItem]]) -> list[Fault]:
+    files = pushes.input_files(item for _, item in items)
+    if not files:
+        return []
+    readable = {file for file in files if call.who.may(Authority.FILE_READ, file.user, *file.segments)}
+    return list(_of_missing(items, files - await call.services.files.find_all(readable)))
+
+
+def _of_missing(items: list[tuple[int, NewItem]], missing: set[FilePath]) -> Iterator[Fault]:
+    urls = {file.url for file in missing}
+    for line, item in items:
+        if item.url in urls:
+            reason = f"there is no file {item.url}, or you may not read it"
+            yield Fault(str(line), reason, "upload it with `broker file put`")

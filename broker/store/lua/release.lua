@@ -1,0 +1,20 @@
+#!lua flags=allow-oom
+-- PURPOSE  Put a held item back to the ready ones, its counters reset.
+-- USES     time event ring queue ready item releasing
+-- KEYS     items stream ready ready_of held keep events bell ring user_ring fair account
+-- ARGV     user    text
+--          job     text
+--          number  text
+-- RETURN   done repeated settled missing
+-- MOVES    held -> ready
+-- EMITS    item.released
+-- COST     O(log held)
+-- Answers  done; repeated when it is unsettled; settled when it is done or cancelled; or missing.
+if not is.state then return {'missing'} end
+if is.state == 'done' or is.state == 'cancelled' then return {'settled'} end
+if is.state ~= 'held' then return {'repeated'} end
+
+release_it()
+enter_ready('last', number)
+emit('item.released', number, {state = 'ready'})
+return {'done'}
