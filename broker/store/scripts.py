@@ -21,6 +21,7 @@ _FIELD = re.compile(r"-- ([A-Z]+) +(.*)")
 _CONTINUED = re.compile(r"-- {2,}(.*)")
 _CONSTANTS = {
     "EVENT_LOG": default("event_log"),
+    "EVENT_FEED": default("event_feed"),
     "CANARIES": CANARIES,
     "LAUNCHERS": default("launchers"),
     "SUBMITTERS": default("submitters"),

@@ -24,6 +24,7 @@ class ProblemCode(StrEnum):
     OFFSET_DIFFERS = "offset_differs"
     TOO_MANY_UPLOADS = "too_many_uploads"
     TOO_MANY_LAUNCHERS = "too_many_launchers"
+    TOO_MANY_FOLLOWERS = "too_many_followers"
     SETTLED = "settled"
     LEASE_LOST = "lease_lost"
     TICKET_SPENT = "ticket_spent"
@@ -85,6 +86,7 @@ PROBLEMS: dict[ProblemCode, ProblemKind] = {
     ProblemCode.UPLOAD_BUSY: ProblemKind(423, "Another request has the upload"),
     # No status of HTTP's own: the tus protocol names it.
     ProblemCode.CHECKSUM_MISMATCH: ProblemKind(460, "The bytes do not match the checksum"),
+    ProblemCode.TOO_MANY_FOLLOWERS: ProblemKind(429, "Too many follow events already"),
     ProblemCode.INTERNAL: ProblemKind(500, "The broker failed"),
     ProblemCode.STORE_UNAVAILABLE: ProblemKind(503, "The store is away for the moment"),
     ProblemCode.STORE_DISK_FULL: ProblemKind(503, "The store's disk is full"),

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Stop an item for good, at once; a vm that has it is told at its next extend.
 -- USES     time event item leave settle
--- KEYS     items vms stream delayed dispatched running held cancelled due keep deadlines events bell
+-- KEYS     items vms stream delayed dispatched running held cancelled due keep deadlines events feed life account bell
 -- ARGV     user      text
 --          job       text
 --          number    text

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Accept an item's result, once; the same result again by the same lease gets the same answer.
 -- USES     time event item leave settle
--- KEYS     items vms stream delayed dispatched running done due keep deadlines events bell
+-- KEYS     items vms stream delayed dispatched running done due keep deadlines events feed life account bell
 -- ARGV     user       text
 --          job        text
 --          number     text

@@ -1,7 +1,8 @@
 #!lua
 -- PURPOSE  Give the stream's next ready item of a spec revision to a launcher.
 -- USES     time event ring queue canary
--- KEYS     items vms stream ready ready_of dispatched deadlines events bell ring user_ring fair account dispatch_key
+-- KEYS     items vms stream ready ready_of dispatched deadlines events feed life bell ring user_ring fair account
+--          dispatch_key
 -- ARGV     user               text
 --          job                text
 --          dispatch           uuid

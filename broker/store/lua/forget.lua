@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Remove items that were kept long enough since they settled, with all of their vms.
 -- USES     time event
--- KEYS     items vms stream done held cancelled keep events bell
+-- KEYS     items vms stream done held cancelled keep events feed life account bell
 -- ARGV     user  text
 --          job   text
 --          rest  text...

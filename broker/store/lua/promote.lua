@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Make a delayed item ready when its time has come.
 -- USES     time event ring queue ready item
--- KEYS     items stream ready ready_of delayed due events bell ring user_ring fair account
+-- KEYS     items stream ready ready_of delayed due events feed life bell ring user_ring fair account
 -- ARGV     user    text
 --          job     text
 --          number  text

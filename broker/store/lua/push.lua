@@ -1,7 +1,7 @@
 #!lua
 -- PURPOSE  Add items to a stream, all or none; a repeated idempotency key gets the first answer.
 -- USES     time event ring queue
--- KEYS     items stream ready ready_of events bell ring user_ring fair account push_key
+-- KEYS     items stream ready ready_of events feed life bell ring user_ring fair account push_key
 -- ARGV     user    text
 --          job     text
 --          keyed   flag

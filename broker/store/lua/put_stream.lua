@@ -1,7 +1,7 @@
 #!lua
 -- PURPOSE  Create a stream, or give it another spec as its next revision; the same spec again changes nothing.
 -- USES     time event
--- KEYS     stream specs streams events bell machine readers machine_streams machine_streams_of
+-- KEYS     stream specs streams events feed life account bell machine readers machine_streams machine_streams_of
 -- ARGV     user      text
 --          job       text
 --          spec      json
@@ -21,7 +21,7 @@ local revision = redis.call('HGET', stream, 'revision')
 if revision and redis.call('HGET', specs, revision) == spec then return {'repeated', tonumber(revision)} end
 
 local is_new = not revision
-if is_new then redis.call('HSET', stream, 'epoch', now, 'created_ms', now) end
+if is_new then redis.call('HSET', stream, 'created_ms', now) end
 revision = redis.call('HINCRBY', stream, 'revision', 1)
 redis.call('HSET', specs, revision, spec, 'put:' .. revision, now)
 redis.call('SADD', streams, job)
