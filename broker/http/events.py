@@ -27,7 +27,8 @@ from broker.wire.names import StreamRef, UserName, check_name
 HEARTBEAT_S = 15.0
 RETRY_MS = 2_000
 SLOW_READER_S = 30.0
-_BATCH_EVENTS = 500
+_BATCH_EVENTS = 100
+"""A reader that takes nothing was seen to cost 200 KiB with batches of 100, 1.1 MiB with 500, which are no faster."""
 _SSE = "text/event-stream"
 
 

@@ -22,7 +22,7 @@ ALICE = UserName("alice")
 LOGGED = 20_000
 EVENT_BYTES = 400
 """Of one such event in JSON, at least."""
-MOST_BUFFERED_BYTES = 1_048_576
+MOST_BUFFERED_BYTES = 262_144
 _FILL = """
 local at = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1][1]
 local epoch, seq = string.match(at, '^(%d+)-(%d+)$')
