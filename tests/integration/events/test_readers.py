@@ -19,7 +19,7 @@ from tests.support.grid import Broker, Home, free_port
 from tests.support.waiting import until
 
 LOG, FEED = "/v1/streams/alice/render/events", "/v1/events"
-EACH = 100
+EACH = 50
 """Pushes into each stream in each part of the story: together several times what the breaking connections carry."""
 LINES = {"Accept": "application/x-ndjson"}
 

@@ -1,10 +1,15 @@
 import json
 from collections.abc import Callable
+from pathlib import Path
 
+import aiohttp
 import pytest
 
 from broker.domain.limits import LIMITS
 from broker.http import events
+from broker.store import Store
+from broker.store.embedded import EmbeddedStore
+from broker.wire.names import StreamRef, UserName
 from tests.integration.http.test_events import Feed
 from tests.support.api import Api, add_stream, run_item
 from tests.support.waiting import until
@@ -66,6 +71,24 @@ async def test_place_that_the_feed_does_not_know_is_answered_with_the_counts_of_
     assert json.loads(line)["truncated"]["counts"]["ready"] == 4
 
 
+async def test_stream_that_is_removed_ends_its_followers_and_not_those_of_the_feed(
+    user: Api, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(events, "SLOW_POLL_S", 0.05)
+    stream = await add_stream(user)
+    async with user.stream(f"{stream}/events") as of_stream, user.stream("/v1/events") as of_user:
+        feed = Feed(of_user)
+        await feed.events(1)
+        await _remove(tmp_path / "data", "render")
+
+        with pytest.raises(aiohttp.ClientError):
+            await Feed(of_stream).events(2)
+        assert (await user.call("GET", f"{stream}/events")).status == 404
+        await add_stream(user)
+        [created] = await feed.events(1)
+        assert (created["type"], _sequence(created["position"])) == ("org.vmbroker.stream.created", 2)
+
+
 @pytest.mark.parametrize(
     ("scope", "path", "status"),
     [
@@ -104,6 +127,16 @@ async def test_one_follower_too_many_is_told_so_before_its_answer_begins(
             return (await user.call("GET", "/v1/events", headers=LINES)).status == 200
 
         await until(is_free_again, "the place of the one that went")
+
+
+async def _remove(data: Path, job: str) -> None:
+    """Take from the store what tells of a stream."""
+    store = await Store.connect(EmbeddedStore(data / "store").url)
+    try:
+        keys = store._keys.of_stream(StreamRef(UserName("alice"), job))
+        await store._server.command("DEL", keys.stream, keys.specs, keys.events)
+    finally:
+        await store.close()
 
 
 async def _lines(user: Api, path: str) -> list[str]:
