@@ -25,6 +25,8 @@ demo: setup-node ## Three files in, three virtual machines, three results out (d
 	@deploy/image/build full
 	@$(VENV)/python -m deploy.demo $(if $(DEMO_INPUT),--input "$(DEMO_INPUT)")
 
+# Its own packages beside those of everybody: what a browser does with events, without a browser.
+test: EXTRAS += --group browser
 test: setup-node ## The tests, on a real store, real libvirt and a few real VMs
 	@deploy/setup/system-packages test
 	@deploy/image/build minimal

@@ -14,7 +14,9 @@ from broker.cli.exits import BadUsage, Failed
 from broker.cli.item import reason_of
 from broker.cli.redaction import Redaction, without_values
 from broker.cli.said import Said, verdict_of
+from broker.client.events import read
 from broker.domain.specs import params_of
+from broker.wire.events import Event
 from broker.wire.names import ItemRef
 
 _STDOUT = "-"
@@ -64,8 +66,8 @@ async def _events(acting: Acting, ref: ItemRef, redaction: Redaction) -> bytes:
     """Return the item's events, one a line; the stream's log holds a bounded number of them."""
     lines = [
         msgspec.json.encode(redaction.of_builtins(msgspec.to_builtins(event))) + b"\n"
-        async for event in acting.researcher.events(ref.stream)
-        if event.subject == str(ref)
+        async for event in read(acting.session, ref.stream)
+        if isinstance(event, Event) and event.subject == str(ref)
     ]
     return b"".join(lines)
 

@@ -23,6 +23,7 @@ COMMANDS: dict[str, Entry] = {
     "try": Entry("try_", "try_item", "Push one item and follow it to its end: console and outputs shown."),
     "push": Entry("push", "push", "Push items into a stream: each is one vm, one run, one result."),
     "watch": Entry("watch", "watch", "Follow a stream until all of its items are settled."),
+    "events": Entry("events", "events", "Show what happened in a stream, or in all of yours, and follow it."),
     "status": Entry("status", "status", "Count a stream's items, or tell everything about one."),
     "results": Entry("results", "results", "Show the results, and download the outputs."),
     "why": Entry("item", "why", "Say in one sentence why an item is where it is."),

@@ -100,7 +100,7 @@ class Trial:
 
         async def listen() -> None:
             async for event in follow(self._acting.session, self._ref.stream, self._after):
-                if not isinstance(event, Truncated) and event.subject == str(self._ref):
+                if not isinstance(event, Truncated) and event.is_known and event.subject == str(self._ref):
                     await queue.put(event)
 
         listening = asyncio.create_task(listen())

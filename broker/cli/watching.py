@@ -70,6 +70,8 @@ class View:
         if isinstance(event, Truncated):
             self.counts = dict(event.counts)
             return self._remember("… earlier events are no longer kept")
+        if not event.is_known:
+            return None
         self._follow_vm(event)
         self._follow_item(event)
         sentence = sentence_of(event)

@@ -1,27 +1,35 @@
-"""Following a stream's events, over as many connections as it takes.
+"""Reading events of a stream, or of all streams of a user, over as many connections as it takes.
 
 Each connection goes on after the last event that was received, by `Last-Event-ID`, so none is missed and none comes
-twice. Where the broker no longer has them, `Truncated` says what the stream counts to now.
+twice. Where the broker no longer has them, `Truncated` says what the items count to now.
 
 Source: HTML Living Standard, section "Server-sent events".
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
 
+import aiohttp
 import msgspec
 
 from broker.client.errors import CallError, may_help_to_repeat
+from broker.client.researcher import NDJSON, lines_of
 from broker.client.session import Patience, Session
-from broker.wire.events import Event, Truncated
-from broker.wire.names import StreamRef
+from broker.wire.events import Event, Truncated, TruncatedLine
+from broker.wire.names import StreamRef, UserName
 
 SILENCE_S = 45.0
 """Three heartbeats: a connection silent for longer is dead."""
 _MAX_EVENT_BYTES = 1_048_576
+_TRUNCATED = b'{"truncated":'
+"""What a line begins with that stands for events no longer kept."""
 _FOLLOW_PATIENCE = Patience(attempts=1_000, total_s=120.0, max_delay_s=5.0)
+
+Said = Event | Truncated
 
 
 @dataclass(slots=True)
@@ -73,24 +81,37 @@ class SseParser:
         return None
 
 
-async def follow(session: Session, ref: StreamRef, after: str | None = None) -> AsyncIterator[Event | Truncated]:
-    """Yield a stream's events after `after`, for ever.
+async def follow(session: Session, what: StreamRef | UserName, after: str | None = None) -> AsyncIterator[Said]:
+    """Yield the events of a stream, or of all of a user's, after the place `after`, for ever.
 
     Raises:
         ApiError: the broker refuses.
         Unreachable: it stayed away for two minutes.
     """
+    async for said in _resumed(partial(_messages, session, what), after, is_endless=True):
+        yield said
+
+
+async def read(session: Session, what: StreamRef | UserName, after: str | None = None) -> AsyncIterator[Said]:
+    """Yield the events that are still kept, and end; raises as `follow` does."""
+    async for said in _resumed(partial(_lines, session, what), after, is_endless=False):
+        yield said
+
+
+async def _resumed(
+    connect: Callable[[str | None], AsyncIterator[Said]], after: str | None, *, is_endless: bool
+) -> AsyncIterator[Said]:
     lost_at_s: float | None = None
     attempt = 0
     while True:
         try:
-            async for message in _connection(session, ref, after):
+            async for said in connect(after):
                 attempt, lost_at_s = 0, None
-                if message.kind == "truncated":
-                    yield msgspec.json.decode(message.data, type=Truncated)
-                    continue
-                after = message.id or after
-                yield msgspec.json.decode(message.data, type=Event)
+                if isinstance(said, Event):
+                    after = said.place
+                yield said
+            if not is_endless:
+                return
         except CallError as error:
             lost_at_s = lost_at_s or time.monotonic()
             is_too_long = time.monotonic() - lost_at_s > _FOLLOW_PATIENCE.total_s
@@ -100,10 +121,27 @@ async def follow(session: Session, ref: StreamRef, after: str | None = None) -> 
         await asyncio.sleep(_FOLLOW_PATIENCE.delay_s(attempt, None))
 
 
-async def _connection(session: Session, ref: StreamRef, after: str | None) -> AsyncIterator[Message]:
-    headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after else {})
+async def _messages(session: Session, what: StreamRef | UserName, after: str | None) -> AsyncIterator[Said]:
     parser = SseParser()
-    async with session.open("GET", f"/v1/streams/{ref}/events", headers=headers, idle_timeout_s=SILENCE_S) as answer:
+    async with _opened(session, what, after, "text/event-stream") as answer:
         async for chunk in answer.content.iter_any():
             for message in parser.feed(chunk):
-                yield message
+                kind: type[Said] = Truncated if message.kind == "truncated" else Event
+                yield msgspec.json.decode(message.data, type=kind)
+
+
+async def _lines(session: Session, what: StreamRef | UserName, after: str | None) -> AsyncIterator[Said]:
+    async with _opened(session, what, after, NDJSON) as answer:
+        async for line in lines_of(answer):
+            if line.startswith(_TRUNCATED):
+                yield msgspec.json.decode(line, type=TruncatedLine).truncated
+            else:
+                yield msgspec.json.decode(line, type=Event)
+
+
+def _opened(
+    session: Session, what: StreamRef | UserName, after: str | None, accept: str
+) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    headers = {"Accept": accept} | ({"Last-Event-ID": after} if after else {})
+    path, query = ("/v1/events", {"user": what}) if isinstance(what, str) else (f"/v1/streams/{what}/events", None)
+    return session.open("GET", path, headers=headers, query=query, idle_timeout_s=SILENCE_S)

@@ -9,7 +9,6 @@ import msgspec
 
 from broker.client.session import Session
 from broker.wire.accounts import WhoAmI
-from broker.wire.events import Event
 from broker.wire.files import ResultLine
 from broker.wire.items import CHUNK_BYTES, CHUNK_ITEMS, CancelledItem, HoldItem, ItemPage, ItemView, NewItem, Pushed
 from broker.wire.jobs import JobsPage, JobsView
@@ -23,8 +22,6 @@ T = TypeVar("T")
 
 NDJSON = "application/x-ndjson"
 _PAGE_ITEMS = 500
-_TRUNCATED = b'{"truncated":'
-"""What a line begins with that stands for events no longer kept."""
 _LINE_BYTES = 4_194_304
 
 
@@ -168,7 +165,7 @@ class Researcher:
     async def results(self, ref: StreamRef) -> AsyncIterator[ResultLine]:
         """Yield the results of done and held items as they are now."""
         async with self._session.open("GET", f"/v1/streams/{ref}/results") as answer:
-            async for line in _lines(answer):
+            async for line in lines_of(answer):
                 yield msgspec.json.decode(line, type=ResultLine)
 
     async def console(self, ref: ItemRef) -> bytes:
@@ -185,14 +182,6 @@ class Researcher:
     async def domain_xml(self, ref: ItemRef) -> bytes:
         """Return the XML with which the item's last vm was booted."""
         return (await self._session.send("GET", f"{_item_path(ref)}/domain-xml")).body
-
-    async def events(self, ref: StreamRef) -> AsyncIterator[Event]:
-        """Yield the stream's events that are still kept, and end."""
-        headers = {"Accept": NDJSON}
-        async with self._session.open("GET", f"/v1/streams/{ref}/events", headers=headers) as answer:
-            async for line in _lines(answer):
-                if not line.startswith(_TRUNCATED):
-                    yield msgspec.json.decode(line, type=Event)
 
     async def _get(self, path: str, answer: type[T], **query: str) -> T:
         return await self._session.call("GET", path, answer=answer, query=query or None)
@@ -217,7 +206,7 @@ def _item_path(ref: ItemRef) -> str:
     return f"/v1/streams/{ref.stream}/items/{ref.number}"
 
 
-async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def lines_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     """Yield whole lines, of whatever length up to `_LINE_BYTES`: aiohttp's own reader stops at a shorter one."""
     rest = b""
     async for chunk in answer.content.iter_any():

@@ -51,6 +51,11 @@ LIMITS: dict[str, Limit] = {
     "outputs": Limit(1_000, "files", ProblemCode.BAD_REQUEST, "outputs of one item"),
     "page_items": Limit(1_000, "items", ProblemCode.BAD_REQUEST, "items in one page of a listing"),
     "event_log": Limit(100_000, "events", ProblemCode.BAD_REQUEST, "events kept for a stream; older ones are trimmed"),
+    "event_feed": Limit(
+        50_000, "events", ProblemCode.BAD_REQUEST, "events kept of all streams of a user; older ones are trimmed"
+    ),
+    "followers": Limit(1_000, "requests", ProblemCode.TOO_MANY_FOLLOWERS, "readers of events in one broker process"),
+    "token_followers": Limit(100, "requests", ProblemCode.TOO_MANY_FOLLOWERS, "those of them with tokens of one user"),
     "console_bytes": Limit(65_536, "bytes", ProblemCode.TOO_LARGE, "console tail and program log kept with an item"),
     "launchers": Limit(
         2_000, "launchers", ProblemCode.TOO_MANY_LAUNCHERS, "launchers of one token that are there at once"

@@ -5,26 +5,26 @@ A bell carries no item and may be lost, so nobody relies on it alone: everything
 """
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from broker.domain.errors import Unavailable
+from broker.domain.limits import default
 from broker.store import Store
-from broker.wire.names import StreamRef
+from broker.wire.names import StreamRef, UserName
 from broker.wire.problems import ProblemCode
 
 SLOW_POLL_S = 5.0
-MAX_FOLLOWERS = 1_000
 
 
 class Bells:
-    """Followers of event logs, woken by stream."""
+    """Followers of event logs, woken by stream or by its user, and bounded in number."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._followers: dict[StreamRef, set[asyncio.Event]] = defaultdict(set)
-        self._count = 0
+        self._followers: dict[StreamRef | UserName, set[asyncio.Event]] = defaultdict(set)
+        self._counts: Counter[str] = Counter()
         self.is_closed = False
 
     async def run(self, ring_ready: Callable[[], None]) -> None:
@@ -35,26 +35,31 @@ class Bells:
                     ring_ready()
                 else:
                     self._wake(self._followers.get(bell.stream, set()))
+                    self._wake(self._followers.get(bell.stream.user, set()))
 
     @contextmanager
-    def following(self, stream: StreamRef) -> Iterator[asyncio.Event]:
-        """Give an event that is set whenever the stream's log grew; the follower clears it.
+    def following(self, what: StreamRef | UserName, subject: str) -> Iterator[asyncio.Event]:
+        """Give an event that is set whenever the stream's log or the user's feed grew; the follower clears it.
 
         Raises:
-            Unavailable: too many follow already.
+            Unavailable: TOO_MANY_FOLLOWERS: too many follow already, or too many of the token's subject do.
         """
-        if self._count >= MAX_FOLLOWERS:
-            raise Unavailable(ProblemCode.STORE_UNAVAILABLE, "too many follow events here: try again", retry_after_s=10)
+        is_own = self._counts[subject] >= default("token_followers")
+        if is_own or self._counts.total() >= default("followers"):
+            whose = f"requests of {subject}" if is_own else "requests"
+            raise Unavailable(
+                ProblemCode.TOO_MANY_FOLLOWERS, f"too many {whose} follow events here: end some", retry_after_s=10
+            )
         rung = asyncio.Event()
-        self._followers[stream].add(rung)
-        self._count += 1
+        self._followers[what].add(rung)
+        self._counts[subject] += 1
         try:
             yield rung
         finally:
-            self._count -= 1
-            self._followers[stream].discard(rung)
-            if not self._followers[stream]:
-                del self._followers[stream]
+            self._counts -= Counter([subject])
+            self._followers[what].discard(rung)
+            if not self._followers[what]:
+                del self._followers[what]
 
     def close(self) -> None:
         """Let every follower end: the broker stops."""

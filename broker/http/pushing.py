@@ -151,7 +151,7 @@ def _summary(going: _Push) -> Pushed:
         durability=some[0].durability if some else going.call.services.store.durability,
         duplicates=sum(answer.duplicates for answer in going.answers),
         repeated=bool(some) and all(answer.repeated for answer in going.answers),
-        refused=[{"line": fault.at, "reason": fault.reason, "remedy": fault.remedy} for fault in going.refused],
+        refused=tuple({"line": fault.at, "reason": fault.reason, "remedy": fault.remedy} for fault in going.refused),
     )
 
 

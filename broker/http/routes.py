@@ -141,6 +141,7 @@ ROUTES: tuple[Route, ...] = (
         "GET", f"{_ITEM_PATH}/domain-xml", items.get_domain_xml, _A.READ, _STREAM, "the XML its last vm booted with"
     ),
     _person("GET", f"{_STREAM_PATH}/events", events.events, _A.READ, _STREAM, "events: SSE, or NDJSON by Accept"),
+    _person("GET", "/v1/events", events.feed, None, _NONE, "those of all of a user's streams (`?user=`), in one order"),
     _person("GET", f"{_STREAM_PATH}/results", items.results, _A.READ, _STREAM, "NDJSON of done and held items"),
     _launcher("/v1/dispatch", launchers.dispatch, "offer room, wait for an item; 204 when none came"),
     _launcher(f"{_DISPATCH_PATH}/extend", launchers.extend, "the launcher is there; what to do with the vm"),

@@ -6,6 +6,10 @@ from typing import NamedTuple, get_args
 from broker.wire.names import DispatchId
 
 
+class BeginLife(NamedTuple):
+    run: str
+
+
 class ExpectImage(NamedTuple):
     digest: str
 
@@ -371,7 +375,8 @@ class Tick(NamedTuple):
 
 
 Arguments = (
-    ExpectImage
+    BeginLife
+    | ExpectImage
     | GrantImage
     | ReleaseImage
     | PutMachine

@@ -1,4 +1,8 @@
-"""A stream's event log, read in order, and the doorbells that say when to look."""
+"""A stream's event log and a user's feed, read in order, and the doorbells that say when to look.
+
+Whoever goes on after an id is told of a gap unless that id is in the log, or was the last one trimmed: no id of an
+earlier life of the stream, or of an event that the store told and then lost, is in the log, whatever was written since.
+"""
 
 import asyncio
 import re
@@ -7,6 +11,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import msgspec
 import structlog
+from msgspec import UNSET, UnsetType
 from redis.exceptions import RedisError
 
 from broker.domain.errors import Rejected
@@ -16,7 +21,7 @@ from broker.store.items import no_stream
 from broker.store.reading import Reading
 from broker.store.records import rfc3339
 from broker.wire.events import TYPE_PREFIX, Event
-from broker.wire.names import ItemRef, StreamRef, parse_owned
+from broker.wire.names import ItemRef, StreamRef, UserName, parse_owned
 from broker.wire.problems import ProblemCode
 
 MAX_EVENTS = 1_000
@@ -27,6 +32,7 @@ _EVENT_ID = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _LISTEN_S = 30.0
+_Entry = tuple[str, dict[str, str]]
 
 log = structlog.get_logger()
 
@@ -35,31 +41,51 @@ class EventLog(Reading):
     async def read_events(self, ref: StreamRef, after: str | None, limit: int) -> EventBatch:
         """Return events after the id `after`, or from the oldest kept, in order and without a gap.
 
-        `truncated` says that some are gone: the log was trimmed, or the id is of an earlier life of the stream.
+        `truncated` says that some are gone, and the batch begins with the oldest kept: the log was trimmed, or the id
+        is of an earlier life of the stream, or of an event that the store lost.
 
         Raises:
             Rejected: no such stream, or the id or limit is not valid.
         """
+        keys = self._keys.of_stream(ref)
+        exists, truncated, entries = await self._kept(keys.events, keys.stream, after, limit)
+        if not exists:
+            raise no_stream(ref)
+        return EventBatch([_event(ref, id_, fields) for id_, fields in entries], truncated)
+
+    async def read_feed(self, user: UserName, after: str | None, limit: int) -> EventBatch:
+        """Return the events of all of the user's streams, as `read_events` does; the ids are the feed's.
+
+        A user who never had a stream has an empty feed.
+
+        Raises:
+            Rejected: the id or limit is not valid.
+        """
+        feed = self._keys.feed(user)
+        _, truncated, entries = await self._kept(feed, feed, after, limit)
+        events = [_event(StreamRef(user, fields["job"]), fields["id"], fields, id_) for id_, fields in entries]
+        return EventBatch(events, truncated)
+
+    async def _kept(self, log_: str, owner: str, after: str | None, limit: int) -> tuple[bool, bool, list[_Entry]]:
+        """Return whether the key `owner` is there, whether entries after `after` are gone, and what follows it."""
         if not 0 < limit <= MAX_EVENTS:
             raise Rejected(ProblemCode.BAD_REQUEST, f"ask for 1 to {MAX_EVENTS} events at a time, not {limit}")
         epoch, sequence = _event_id(after)
-        keys = self._keys.of_stream(ref)
-        (known_epoch, last), oldest, entries = await self._server.commands(
+        place = f"{epoch}-{sequence}"
+        exists, oldest, seen, entries = await self._server.commands(
             [
-                ("HMGET", keys.stream, "epoch", "seq"),
-                ("XRANGE", keys.events, "-", "+", "COUNT", 1),
-                ("XRANGE", keys.events, f"({epoch}-{sequence}", "+", "COUNT", limit),
+                ("EXISTS", owner),
+                ("XRANGE", log_, "-", "+", "COUNT", 1),
+                ("XRANGE", log_, place, place),
+                ("XRANGE", log_, f"({place}", "+", "COUNT", limit),
             ],
             atomic=True,
         )
-        if known_epoch is None:
-            raise no_stream(ref)
-        is_known = after is None or (epoch == int(known_epoch) and sequence <= int(last))
-        first = _event_id(oldest[0][0])[1] if oldest else 1
-        truncated = not is_known or sequence + 1 < first
-        if not is_known:
-            entries = await self._server.command("XRANGE", keys.events, "-", "+", "COUNT", limit)
-        return EventBatch([_event(ref, id_, fields) for id_, fields in entries], truncated)
+        first = _event_id(oldest[0][0]) if oldest else (0, 1)
+        is_known = bool(seen) or (first == (epoch, sequence + 1)) or (after is None and first[1] == 1)
+        if not is_known and after is not None:
+            entries = await self._server.command("XRANGE", log_, "-", "+", "COUNT", limit)
+        return bool(exists), not is_known, entries
 
     @asynccontextmanager
     async def bells(self) -> AsyncIterator[AsyncIterator[Bell]]:
@@ -102,7 +128,7 @@ def _event_id(text: str | None) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _event(ref: StreamRef, id_: str, fields: dict[str, str]) -> Event:
+def _event(ref: StreamRef, id_: str, fields: dict[str, str], position: str | UnsetType = UNSET) -> Event:
     number = fields["number"]
     try:
         data = msgspec.json.decode(fields["data"], type=dict[str, str | int | None])
@@ -117,5 +143,6 @@ def _event(ref: StreamRef, id_: str, fields: dict[str, str]) -> Event:
         time=rfc3339(int(fields["at_ms"])),
         sequence=id_.partition("-")[2].zfill(_SEQUENCE_DIGITS),
         data=data,
-        subject=str(ItemRef(ref, int(number))) if number else None,
+        subject=str(ItemRef(ref, int(number))) if number else UNSET,
+        position=position,
     )

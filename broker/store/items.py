@@ -82,17 +82,17 @@ class Items(Reading):
         Raises:
             Rejected: the key came with another body (KEY_REUSED).
         """
-        known, epoch = await self._server.commands(
+        known, born = await self._server.commands(
             [
                 ("GET", self._keys.push_key(ref, idempotency_key)),
-                ("HGET", self._keys.of_stream(ref).stream, "epoch"),
+                ("HGET", self._keys.of_stream(ref).stream, "born"),
             ]
         )
         if known is None:
             return None
-        # An older broker noted neither how many names were there nor the stream's epoch.
-        known_digest, first, last, duplicates, of = [*known.split(" "), "0", epoch][:5]
-        if of != epoch:
+        # An older broker noted neither how many names were there nor of which stream of that name it was.
+        known_digest, first, last, duplicates, of = [*known.split(" "), "0", born][:5]
+        if of != (born or ""):
             return None
         if known_digest != body_digest:
             raise _reused()

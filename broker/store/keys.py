@@ -82,6 +82,8 @@ KEY_KINDS = (
     KeyKind("bulk:USER/NAME", "hash", "lasting", "the act on the whole stream that goes on, or the last one"),
     KeyKind("bulks", "zset", "lasting", "streams with a bulk act that goes on, by its start"),
     KeyKind("events:USER/NAME", "stream", "lasting", "event log, trimmed; ids are EPOCH-SEQUENCE"),
+    KeyKind("feed:USER", "stream", "lasting", "events of all of the user's streams, trimmed; ids are EPOCH-SEQUENCE"),
+    KeyKind("life", "hash", "lasting", "`run`: the process that serves the store; `number`, which grows with each"),
     KeyKind("ring", "zset", "lasting", "users with ready items by virtual time, in vcpu-milliseconds"),
     KeyKind("ring:USER", "zset", "lasting", "the user's streams with ready items by virtual time"),
     KeyKind("fair", "hash", "lasting", "`now`: the ring's virtual time"),
@@ -89,7 +91,7 @@ KEY_KINDS = (
         "user:USER",
         "hash",
         "lasting",
-        "`pass`: the user's virtual time when last in the ring; `now`: their ring's; weight; what they have and may",
+        "`pass`: their virtual time when last in the ring; `now`: that of their ring; what they have and may; `feed_epoch`",
     ),
     KeyKind("deadlines", "zset", "lasting", "dispatched and running items by their deadline"),
     KeyKind("due", "zset", "lasting", "delayed items of all streams by the time at which they become ready"),
@@ -150,6 +152,8 @@ class StreamKeys(NamedTuple):
     bulk: str
     bulks: str
     events: str
+    feed: str
+    life: str
     bell: str
     ring: str
     user_ring: str
@@ -180,6 +184,7 @@ class Keys:
         self.submitters_of = f"{self._head}submitters:"
         self.told_of = f"{self._head}submitter:"
         self.clock = f"{self._head}clock"
+        self.life = f"{self._head}life"
         self.grants = f"{self._head}grants"
         self.ungranted = f"{self._head}ungranted"
         self.unnamed = f"{self._head}unnamed"
@@ -211,6 +216,9 @@ class Keys:
 
     def user_ring(self, user: UserName) -> str:
         return f"{self._head}ring:{user}"
+
+    def feed(self, user: UserName) -> str:
+        return f"{self._head}feed:{user}"
 
     def item(self, ref: ItemRef) -> str:
         return f"{self._head}item:{ref}"
@@ -254,6 +262,8 @@ class Keys:
             bulk=f"{head}bulk:{ref}",
             bulks=self.bulks,
             events=f"{head}events:{ref}",
+            feed=self.feed(ref.user),
+            life=self.life,
             bell=f"{self.bells}{ref}",
             ring=self.ring,
             user_ring=self.user_ring(ref.user),

@@ -29,6 +29,7 @@ _FIELD = re.compile(r"-- ([A-Z]+) +(.*)")
 _CONTINUED = re.compile(r"-- {2,}(.*)")
 _CONSTANTS = {
     "EVENT_LOG": default("event_log"),
+    "EVENT_FEED": default("event_feed"),
     "CANARIES": CANARIES,
     "FAULTY_NODES": FAULTY_NODES,
     "KEEP_MS": KEEP_MS,

@@ -16,7 +16,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from broker.domain.errors import Unavailable
 from broker.store import scripts
-from broker.store.arguments import SCRIPTS, Arguments, flatten
+from broker.store.arguments import SCRIPTS, Arguments, BeginLife, flatten
 from broker.store.failures import disk_full, translated
 from broker.store.keys import StreamKeys
 from broker.store.scripts import Script, Word
@@ -41,10 +41,12 @@ class Reply(NamedTuple):
 class Server:
     """A connected store. The scripts are loaded, and loaded again when the store forgot them.
 
-    `is_disk_short` tells whether the disk of a store on this machine is about to be full.
+    `life` is the key that tells which process serves the store; `is_disk_short` tells whether the disk of a store on
+    this machine is about to be full.
     """
 
-    def __init__(self, url: str, is_disk_short: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, url: str, life: str, is_disk_short: Callable[[], bool] = lambda: False) -> None:
+        self._life = life
         self._is_disk_short = is_disk_short
         pool = BlockingConnectionPool.from_url(
             url,
@@ -75,6 +77,8 @@ class Server:
                 ProblemCode.STORE_UNAVAILABLE, f"the store is Redis {version}: run Redis 7.0 or newer, or Valkey"
             )
         self.durability = await self._read_durability()
+        # Before any script is there to be run: whoever finds them loaded finds the life begun.
+        await self._begin_life()
         for name in scripts.names():
             await self.command("SCRIPT", "LOAD", scripts.load(name).source)
 
@@ -142,9 +146,17 @@ class Server:
         try:
             answer = await self._call("EVALSHA", script.sha1, *parts)
         except NoScriptError:
-            # The server was started anew; EVAL runs it and keeps it.
+            # The server was started anew, or another took its place; EVAL runs it and keeps it.
+            await self._begin_life()
             answer = await self._call("EVAL", script.source, *parts)
         return list(answer)
+
+    async def _begin_life(self) -> None:
+        """Note which process serves the store: with another one than before, event logs begin new epochs."""
+        async with self._translated():
+            info = await self._call("INFO", "server")
+            script, run = scripts.load("begin_life"), flatten(BeginLife(run=info["run_id"]))
+            await self._call("EVAL", script.source, 1, self._life, *run)
 
     async def _read_durability(self) -> str:
         """Return what a 2xx means: `fsync` on disk, `second` within a second, `memory` not at all, or `unknown`."""

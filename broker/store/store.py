@@ -40,13 +40,14 @@ class Store(Items, Dispatches, Leases, Launchers, LauncherJobs, Clock, EventLog,
         Raises:
             Unavailable: it cannot be reached, or is older than Redis 7.0.
         """
-        server = Server(url, is_disk_short)
+        keys = Keys(prefix)
+        server = Server(url, keys.life, is_disk_short)
         try:
             await server.open()
         except BaseException:
             await server.close()
             raise
-        return cls(server, Keys(prefix), deadlines)
+        return cls(server, keys, deadlines)
 
     @property
     def durability(self) -> str:

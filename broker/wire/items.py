@@ -38,7 +38,7 @@ class Pushed(Message, frozen=True, kw_only=True):
     durability: str
     duplicates: int = 0
     repeated: bool = False
-    refused: list[dict[str, str]] = []
+    refused: tuple[dict[str, str], ...] = ()
     """With `skip_bad`: the bad lines, each with `line`, `reason` and `remedy`."""
 
 

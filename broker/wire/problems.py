@@ -24,6 +24,7 @@ class ProblemCode(StrEnum):
     OFFSET_DIFFERS = "offset_differs"
     TOO_MANY_UPLOADS = "too_many_uploads"
     TOO_MANY_LAUNCHERS = "too_many_launchers"
+    TOO_MANY_FOLLOWERS = "too_many_followers"
     SETTLED = "settled"
     GIVEN_OUT = "given_out"
     BULK_BUSY = "bulk_busy"
@@ -93,6 +94,7 @@ PROBLEMS: dict[ProblemCode, ProblemKind] = {
     ProblemCode.QUOTA_EXCEEDED: ProblemKind(429, "As much as you may have is there"),
     # No status of HTTP's own: the tus protocol names it.
     ProblemCode.CHECKSUM_MISMATCH: ProblemKind(460, "The bytes do not match the checksum"),
+    ProblemCode.TOO_MANY_FOLLOWERS: ProblemKind(429, "Too many follow events already"),
     ProblemCode.INTERNAL: ProblemKind(500, "The broker failed"),
     ProblemCode.STORE_UNAVAILABLE: ProblemKind(503, "The store is away for the moment"),
     ProblemCode.STORE_DISK_FULL: ProblemKind(503, "The store's disk is full"),

@@ -1,9 +1,9 @@
-"""A way to a server that can be cut and mended: a TCP relay on a port of its own."""
+"""A way to a server that can be cut and mended, or that breaks by itself: a TCP relay on a port of its own."""
 
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from tests.support.grid import free_port
@@ -12,10 +12,15 @@ _CHUNK_BYTES = 65_536
 
 
 class CuttableWay:
-    """Relays connections to `127.0.0.1:PORT` from `self.port` while it is open."""
+    """Relays connections to `127.0.0.1:PORT` from `self.port` while it is open.
 
-    def __init__(self, port: int) -> None:
+    The first connections break after as many answered bytes as `breaks` say, one after the other; later ones do not.
+    """
+
+    def __init__(self, port: int, breaks: Iterable[int] = ()) -> None:
         self.port = free_port()
+        self._breaks = iter(breaks)
+        self.broken = 0
         self._to = port
         self._listener: socket.socket | None = None
         self._open: set[socket.socket] = set()
@@ -42,15 +47,20 @@ class CuttableWay:
                     near.close()
                     continue
                 self._open |= {near, far}
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
+                for source, sink, most in ((near, far, None), (far, near, next(self._breaks, None))):
+                    threading.Thread(target=self._copy, args=(source, sink, most), daemon=True).start()
 
-    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
+    def _copy(self, source: socket.socket, sink: socket.socket, most: int | None) -> None:
         with contextlib.suppress(OSError):
-            while chunk := source.recv(_CHUNK_BYTES):
+            while chunk := source.recv(_CHUNK_BYTES if most is None else min(_CHUNK_BYTES, most)):
                 sink.sendall(chunk)
-            sink.shutdown(socket.SHUT_WR)
-            return
+                most = None if most is None else most - len(chunk)
+                if most == 0:
+                    self.broken += 1
+                    break
+            else:
+                sink.shutdown(socket.SHUT_WR)
+                return
         for end in (source, sink):
             _shut(end)
             self._open.discard(end)
@@ -63,9 +73,9 @@ def _shut(one: socket.socket) -> None:
 
 
 @contextmanager
-def cuttable_way(port: int) -> Iterator[CuttableWay]:
+def cuttable_way(port: int, breaks: Iterable[int] = ()) -> Iterator[CuttableWay]:
     """A way to `127.0.0.1:PORT`, open at first, gone after the block."""
-    way = CuttableWay(port)
+    way = CuttableWay(port, breaks)
     way.mend()
     try:
         yield way

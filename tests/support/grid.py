@@ -45,6 +45,9 @@ class Home:
             **self.extra,
         }
 
+    def program(self, name: str) -> Path:
+        return _BIN / name
+
     def run(self, *command: str, stdin: str | None = None, timeout_s: float = 120) -> "Said":
         """Run a `broker` or `launcher` command to its end, whatever its exit status."""
         ended = subprocess.run(

@@ -29,7 +29,23 @@ class StoreServer(NamedTuple):
 @contextmanager
 def running_server(kind: str) -> Iterator[StoreServer]:
     """Run a server over a fresh folder with a short path; it is stopped and its folder removed at the end."""
+    with short_folder(kind) as folder, served(kind, folder) as server:
+        yield server
+
+
+@contextmanager
+def short_folder(kind: str) -> Iterator[Path]:
+    """A folder whose path leaves room for a socket's name; removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix=f"vmb-{kind}-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def served(kind: str, folder: Path) -> Iterator[StoreServer]:
+    """Run a server over what is in a folder; it is stopped at the end."""
     process = subprocess.Popen(command(_program(kind), folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         path = folder / "store.sock"
@@ -38,7 +54,6 @@ def running_server(kind: str) -> Iterator[StoreServer]:
     finally:
         process.terminate()
         process.wait(timeout=10)
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Do the next part of a bulk cancel, or of a purge's first half: stop items for good.
 -- USES     time event ring numbers item leave kept settle cancelling progress
--- KEYS     items vms stream specs delayed dispatched running held cancelled due keep deadlines events bell
+-- KEYS     items vms stream specs delayed dispatched running held cancelled due keep deadlines events feed life bell
 --          ring user_ring fair account bulk
 -- ARGV     user      text
 --          job       text

@@ -1,7 +1,7 @@
 #!lua
 -- PURPOSE  Exchange a ticket for the item and its lease, once; the same claim key again gets the same answer.
 -- USES     time event item canary bulk
--- KEYS     items vms stream dispatched running deadlines events bell bulk
+-- KEYS     items vms stream dispatched running deadlines events feed life account bell bulk
 -- ARGV     user       text
 --          job        text
 --          number     text

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- PURPOSE  Accept an item's result, once; the same result again by the same lease gets the same answer.
 -- USES     time event ring item leave settle bulk
--- KEYS     items vms stream delayed dispatched running done due keep deadlines events bell
---          ring user_ring fair account bulk
+-- KEYS     items vms stream delayed dispatched running done due keep deadlines events feed life bell ring user_ring
+--          fair account bulk
 -- ARGV     user       text
 --          job        text
 --          number     text

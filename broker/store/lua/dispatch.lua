@@ -1,7 +1,8 @@
 #!lua
 -- PURPOSE  Give a launcher the next ready items of a lane, one for each dispatch it brings, until another's turn comes.
 -- USES     time event ring queue stale canary bulk
--- KEYS     items vms stream ready ready_of dispatched deadlines events bell ring user_ring fair account bulk dispatch_key
+-- KEYS     items vms stream ready ready_of dispatched deadlines events feed life bell ring user_ring fair account
+--          bulk dispatch_key
 -- ARGV     user               text
 --          job                text
 --          lane               text

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  End a failed attempt: the item is tried again later, or held.
 -- USES     time event ring queue ready item leave settle back
--- KEYS     items vms stream ready ready_of delayed dispatched running held due keep deadlines events bell
+-- KEYS     items vms stream ready ready_of delayed dispatched running held due keep deadlines events feed life bell
 --          ring user_ring fair account
 -- ARGV     user       text
 --          job        text

@@ -1,7 +1,7 @@
 #!lua
 -- PURPOSE  Record a phase that a launcher reports of its vm, once each.
 -- USES     time event item closing heard
--- KEYS     items vms stream deadlines launchers launchers_of reports events bell
+-- KEYS     items vms stream deadlines launchers launchers_of reports events feed life account bell
 -- ARGV     user        text
 --          job         text
 --          number      text

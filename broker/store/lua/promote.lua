@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Make a delayed item ready when its time has come.
 -- USES     time event ring queue ready item bulk
--- KEYS     items stream ready ready_of delayed due events bell ring user_ring fair account bulk
+-- KEYS     items stream ready ready_of delayed due events feed life bell ring user_ring fair account bulk
 -- ARGV     user    text
 --          job     text
 --          number  text

@@ -1,7 +1,8 @@
 #!lua
 -- PURPOSE  Add items to a stream, all or none; a repeated idempotency key gets the first answer.
 -- USES     time event ring queue bulk
--- KEYS     items stream ready ready_of delayed due names events bell ring user_ring fair account bulk push_key
+-- KEYS     items stream ready ready_of delayed due names events feed life bell ring user_ring fair account bulk
+--          push_key
 -- ARGV     user         text
 --          job          text
 --          keyed        flag
@@ -17,14 +18,14 @@
 -- Answers  done or repeated, the first and the last number, and how many were left out because their name was there.
 --          full, and which bound of the user's: items or bytes, and where it stands. `rest` is url, name, parameters
 --          and order of each item; '' is none. An order is its priority class, ':' and the milliseconds of its delay.
-local spec = redis.call('HMGET', stream, 'revision', 'last', 'epoch')
+local spec = redis.call('HMGET', stream, 'revision', 'last', 'born')
 if not spec[1] then return {'missing'} end
 if keyed == 1 then
   local known = redis.call('GET', push_key)
   if known then
-    local known_digest, first, last, left_out, epoch = string.match(known, '^(%S+) (%d+) (%d+) ?(%d*) ?(%d*)$')
+    local known_digest, first, last, left_out, born = string.match(known, '^(%S+) (%d+) (%d+) ?(%d*) ?(%d*)$')
     -- What was pushed before the stream was purged and made anew is nothing to it.
-    if epoch == '' or epoch == spec[3] then
+    if born == '' or born == spec[3] then
       if known_digest ~= digest then return {'reused'} end
       return {'repeated', tonumber(first), tonumber(last), tonumber(left_out) or 0}
     end
@@ -86,7 +87,7 @@ redis.call('HINCRBY', stream, 'delayed', later)
 redis.call('HINCRBY', account, 'items', #new)
 redis.call('HINCRBY', account, 'bytes', bytes)
 if keyed == 1 then
-  local known = string.format('%s %.0f %.0f %.0f %s', digest, first, last, size - #new, spec[3])
+  local known = string.format('%s %.0f %.0f %.0f %s', digest, first, last, size - #new, spec[3] or '')
   redis.call('SET', push_key, known, 'PX', IDEMPOTENCY_MS)
 end
 if #new > later then

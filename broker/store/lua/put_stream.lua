@@ -1,7 +1,7 @@
 #!lua
 -- PURPOSE  Create a stream, or give it another spec as its next revision; the same spec again changes nothing.
 -- USES     time event bulk
--- KEYS     stream specs streams events bell account bulk machine readers machine_streams machine_streams_of
+-- KEYS     stream specs streams events feed life bell account bulk machine readers machine_streams machine_streams_of
 -- ARGV     user      text
 --          job       text
 --          spec      json
@@ -26,7 +26,7 @@ local is_new = not revision
 most = tonumber(redis.call('HGET', account, 'most:streams')) or most
 if is_new and redis.call('SCARD', streams) >= most then return {'full', most} end
 if is_new then
-  redis.call('HSET', stream, 'epoch', now, 'created_ms', now,
+  redis.call('HSET', stream, 'created_ms', now, 'born', now,
     'revision', redis.call('HGET', account, 'revision:' .. job) or 0)
   redis.call('HDEL', account, 'revision:' .. job)
 end

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Do the next part of a bulk release: put held items back to the ready ones.
 -- USES     time event ring queue ready numbers item releasing progress
--- KEYS     items stream ready ready_of held keep events bell ring user_ring fair account bulk
+-- KEYS     items stream ready ready_of held keep events feed life bell ring user_ring fair account bulk
 -- ARGV     user   text
 --          job    text
 --          id     text

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- PURPOSE  Remove a stream whose items are all removed: the end of a purge.
 -- USES     time event
--- KEYS     stream account specs streams ready ready_of delayed dispatched running held cancelled done names events bell bulk
---          bulks machine_streams_of
+-- KEYS     stream account specs streams ready ready_of delayed dispatched running held cancelled done names events
+--          feed life bell bulk bulks machine_streams_of
 -- ARGV     user  text
 --          job   text
 --          id    text

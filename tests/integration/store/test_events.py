@@ -3,9 +3,9 @@ import pytest
 
 from broker.domain.errors import Rejected
 from broker.domain.limits import default
-from broker.store import Bell, Store
+from broker.store import Bell, EventBatch, Store
 from broker.wire.events import EventType
-from broker.wire.names import StreamRef
+from broker.wire.names import StreamRef, UserName
 from broker.wire.states import Verdict
 from broker.wire.streams import Limits, Needs, Retry
 from tests.integration.store.listening import listening
@@ -17,6 +17,10 @@ local epoch = redis.call('HGET', KEYS[1], 'epoch')
 for _ = 1, ARGV[1] do
   redis.call('XADD', KEYS[2], epoch .. '-' .. redis.call('HINCRBY', KEYS[1], 'seq', 1), 'kind', 'item.ready')
 end
+"""
+_FILL_FEED = """
+local epoch = string.match(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1][1], '^%d+')
+for _ = 1, ARGV[1] do redis.call('XADD', KEYS[1], epoch .. '-*', 'kind', 'item.ready') end
 """
 _UNREADABLE = """
 local id = redis.call('HGET', KEYS[1], 'epoch') .. '-' .. redis.call('HINCRBY', KEYS[1], 'seq', 1)
@@ -101,6 +105,100 @@ async def test_id_of_another_life_of_the_stream_starts_from_the_oldest(scene: Sc
     assert [event.kind for event in batch.events] == [EventType.STREAM_CREATED]
 
 
+async def test_feed_tells_of_every_stream_in_one_order_and_without_a_gap(scene: Scene) -> None:
+    draw = StreamRef(ALICE, "draw")
+    await scene.set_up(ref=draw)
+    await scene.push(1, draw)
+    await scene.push(2)
+    batch = await scene.store.read_feed(ALICE, None, 100)
+    assert [(event.source, event.kind) for event in batch.events] == [
+        ("/streams/alice/render", EventType.STREAM_CREATED),
+        ("/streams/alice/draw", EventType.STREAM_CREATED),
+        ("/streams/alice/draw", EventType.ITEMS_PUSHED),
+        ("/streams/alice/render", EventType.ITEMS_PUSHED),
+    ]
+    assert [_sequence(event.place) for event in batch.events] == [1, 2, 3, 4]
+    assert not batch.truncated
+
+
+async def test_event_is_the_same_in_the_feed_and_in_its_streams_log(scene: Scene) -> None:
+    await scene.push(1)
+    await scene.store.complete(await scene.running(), result())
+    log, feed = await scene.store.read_events(RENDER, None, 100), await scene.store.read_feed(ALICE, None, 100)
+    assert [msgspec.structs.replace(event, position=msgspec.UNSET) for event in feed.events] == log.events
+
+
+async def test_reader_of_the_feed_resumes_after_the_last_event_it_saw(scene: Scene) -> None:
+    await scene.push(1)
+    first = await scene.store.read_feed(ALICE, None, 1)
+    rest = await scene.store.read_feed(ALICE, first.events[-1].place, 100)
+    end = await scene.store.read_feed(ALICE, rest.events[-1].place, 100)
+    assert [event.kind for event in rest.events] == [EventType.ITEMS_PUSHED]
+    assert (end.events, end.truncated, rest.truncated) == ([], False, False)
+
+
+async def test_feed_is_of_one_user(scene: Scene) -> None:
+    bob = StreamRef(UserName("bob"), "render")
+    await scene.set_up(ref=bob)
+    assert {event.source for event in (await scene.store.read_feed(ALICE, None, 100)).events} == {
+        "/streams/alice/render"
+    }
+    assert {event.source for event in (await scene.store.read_feed(bob.user, None, 100)).events} == {
+        "/streams/bob/render"
+    }
+
+
+async def test_user_who_never_had_a_stream_has_an_empty_feed(store: Store) -> None:
+    assert await store.read_feed(ALICE, None, 10) == EventBatch([], truncated=False)
+    assert await store.read_feed(ALICE, "1795358314107-3", 10) == EventBatch([], truncated=True)
+
+
+async def test_feed_outlives_the_logs_it_tells_of(scene: Scene) -> None:
+    await scene.push(1)
+    await scene.store._server.command("DEL", scene.store._keys.of_stream(RENDER).events)
+    batch = await scene.store.read_feed(ALICE, None, 100)
+    assert [event.kind for event in batch.events] == [EventType.STREAM_CREATED, EventType.ITEMS_PUSHED]
+    assert batch.events[-1].data == {"first": 1, "last": 1}
+
+
+async def test_feed_that_was_trimmed_says_so(scene: Scene) -> None:
+    first = (await scene.store.read_feed(ALICE, None, 1)).events[0]
+    for _ in range(3):
+        await scene.push(1)
+    await scene.store._server.command("XTRIM", scene.store._keys.feed(ALICE), "MAXLEN", 2)
+    batch = await scene.store.read_feed(ALICE, first.place, 100)
+    assert (batch.truncated, [_sequence(event.place) for event in batch.events]) == (True, [3, 4])
+    assert (await scene.store.read_feed(ALICE, None, 100)).truncated
+
+
+async def test_reader_who_saw_the_last_trimmed_event_missed_none(scene: Scene) -> None:
+    await scene.push(1)
+    seen = (await scene.store.read_events(RENDER, None, 2)).events[-1]
+    await scene.push(1)
+    await scene.store._server.command("XTRIM", scene.store._keys.of_stream(RENDER).events, "MAXLEN", 1)
+    batch = await scene.store.read_events(RENDER, seen.id, 100)
+    assert (batch.truncated, [int(event.sequence) for event in batch.events]) == (False, [3])
+
+
+async def test_stream_made_anew_begins_another_epoch_and_the_feed_goes_on(scene: Scene) -> None:
+    old = (await scene.store.read_events(RENDER, None, 1)).events[0]
+    place = (await scene.store.read_feed(ALICE, None, 1)).events[0].place
+    keys = scene.store._keys.of_stream(RENDER)
+    await scene.store._server.command("DEL", keys.stream, keys.specs, keys.events)
+    await scene.set_up()
+    log, feed = await scene.store.read_events(RENDER, old.id, 100), await scene.store.read_feed(ALICE, place, 100)
+    assert (log.truncated, [int(event.sequence) for event in log.events]) == (True, [1])
+    assert (feed.truncated, [_sequence(event.place) for event in feed.events]) == (False, [2])
+    assert log.events[0].id != old.id
+
+
+async def test_feed_keeps_its_limit_and_little_more(scene: Scene) -> None:
+    feed, limit = scene.store._keys.feed(ALICE), default("event_feed")
+    await scene.store._server.command("EVAL", _FILL_FEED, 1, feed, limit + 1_000)
+    await scene.push(1)
+    assert limit <= await scene.store._server.command("XLEN", feed) <= limit + 100
+
+
 async def test_log_keeps_its_limit_and_little_more(scene: Scene) -> None:
     keys, limit = scene.store._keys.of_stream(RENDER), default("event_log")
     await scene.store._server.command("EVAL", _FILL_LOG, 2, keys.stream, keys.events, limit + 1_000)
@@ -145,3 +243,7 @@ async def test_bells_go_on_after_their_connection_was_cut(scene: Scene) -> None:
         assert await scene.store._server.command("CLIENT", "KILL", "TYPE", "pubsub") == 1
         heard.clear()
         await until(rings, "a bell after the cut")
+
+
+def _sequence(place: str) -> int:
+    return int(place.partition("-")[2])

@@ -65,6 +65,18 @@ def test_name_of_another_prefix_or_shape_is_of_no_kind() -> None:
 
 def test_keys_of_one_stream_never_meet_those_of_another() -> None:
     other = KEYS.of_stream(StreamRef(UserName("alice.render"), "v2"))
-    shared = {"vms", "bulks", "ring", "fair", "deadlines", "due", "keep", "launchers", "launchers_of", "reports"}
+    shared = {
+        "vms",
+        "bulks",
+        "ring",
+        "fair",
+        "deadlines",
+        "due",
+        "keep",
+        "launchers",
+        "launchers_of",
+        "reports",
+        "life",
+    }
     same = {name for name, a, b in zip(other._fields, other, KEYS.of_stream(STREAM), strict=True) if a == b}
     assert same == shared

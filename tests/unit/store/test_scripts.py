@@ -24,7 +24,7 @@ KEYS_OF_ONE_SCRIPT = {
     "submitters_of",
     "told_of",
     *("machine", "machines", "machines_of", "images", "readers", "machine_streams", "machine_streams_of"),
-    *("grants", "ungranted", "unnamed", "push_key", "dispatch_key", "clock"),
+    *("grants", "ungranted", "unnamed", "push_key", "dispatch_key", "clock", "life"),
 }
 TYPES = {"int": int, "ms": int, "flag": bool, "text...": tuple[str, ...]}
 MAX_LINES = 120
