@@ -19,6 +19,7 @@ from broker import workers as pool
 from broker.app import running_broker
 from broker.listening import CannotServe, bound_sockets
 from broker.settings import Address, BadSettings, load_settings
+from broker.store import Store
 from tests.support.api import Answer, Api, add_stream, digest_of, offer
 from tests.support.grid import Broker, Home, free_port
 from tests.support.launching import short_folder
@@ -208,6 +209,23 @@ async def test_a_killed_worker_is_replaced_while_the_other_goes_on(tree: Tree, c
     wait_until(lambda: len(tree.workers()) == 2, "there is another worker")
     [new] = set(tree.workers()) - {other}
     assert await (await calls.user(new)).ok("GET", "/readyz") == {"status": "ready"}
+
+
+async def test_the_clock_goes_on_while_a_worker_hangs(tree: Tree) -> None:
+    store = await Store.connect(tree.store)
+    hanging = tree.workers()[0]
+    os.kill(hanging, signal.SIGSTOP)
+    try:
+        seen: set[str] = set()
+
+        async def ticks() -> bool:
+            seen.add(await store._server.command("HGET", store._keys.clock, "ticked_ms"))
+            return len(seen) == 3
+
+        await until(ticks, "the clock ticks")
+    finally:
+        os.kill(hanging, signal.SIGCONT)
+        await store.close()
 
 
 async def test_a_stop_lets_those_who_wait_at_every_process_go() -> None:
