@@ -22,6 +22,7 @@ from broker.wire.names import check_name
 
 ENV_PREFIX = "VMBROKER_BROKER_"
 _CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
+MAX_WORKERS = 64
 _EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 # compared with, not bound to
 
 
@@ -79,6 +80,7 @@ class Settings(BaseSettings):
     public_url: str | None = Field(None, description="address under which others reach the broker; default: listen's")
     tls_cert: Path | None = Field(None, description="PEM file of the certificate and its chain")
     tls_key: Path | None = Field(None, description="PEM file of the certificate's key")
+    workers: int = Field(1, ge=1, le=MAX_WORKERS, description="processes that serve on the one port, over one store")
     user: str = Field(default_factory=_own_name, description="user who is logged in on this machine at start")
     min_free_mib: int = Field(
         256,

@@ -7,11 +7,11 @@ from typing import Annotated
 import structlog
 import typer
 
-from broker.app import CannotServe
 from broker.app import serve as run_broker
 from broker.auth.keys import BadKeys
 from broker.cli.exits import Exit, fail
 from broker.domain.errors import Unavailable
+from broker.listening import CannotServe
 from broker.settings import BadSettings, Settings, load_settings
 from broker.telemetry import configure_logging
 
@@ -25,6 +25,9 @@ def serve(
     public_url: Annotated[str | None, typer.Option(metavar="URL", help="Address that others reach it by.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM file of the certificate and its chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes that serve, 1 to 64; one a core is plenty.")
+    ] = None,
     user: Annotated[str | None, typer.Option(metavar="NAME", help="User who is logged in on this machine.")] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
@@ -44,6 +47,7 @@ def serve(
                 "public_url": public_url,
                 "tls_cert": tls_cert,
                 "tls_key": tls_key,
+                "workers": workers,
                 "user": user,
                 "log_format": log_format,
                 "log_level": log_level,
@@ -55,7 +59,6 @@ def serve(
 
 
 def _run(settings: Settings, ready_file: Path | None) -> None:
-
     configure_logging(settings.log_format, settings.log_level)
     try:
         asyncio.run(run_broker(settings, ready_file))

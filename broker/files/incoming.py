@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -57,11 +57,12 @@ async def receive(
 
 
 def clear_abandoned(folder: Path) -> None:
-    """Remove what a broker that was killed left unfinished."""
+    """Remove what a broker that was killed left unfinished, while others may receive and clear here, too."""
     before_s = time.time() - _ABANDONED_S
     for path in folder.iterdir():
-        if path.stat().st_mtime < before_s:
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < before_s:
+                path.unlink()
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,8 +7,8 @@ import asyncio
 import fcntl
 import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from broker.domain.errors import Unavailable
@@ -35,6 +35,20 @@ def lock_at_once(path: Path, flags: int) -> int | None:
     except OSError:
         os.close(descriptor)
         raise
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold the lock on a folder for the block, in a thread: whoever waits for it waits in the kernel, first come first.
+
+    For what takes milliseconds and waits for nobody else.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @asynccontextmanager

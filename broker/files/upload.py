@@ -30,12 +30,15 @@ class Record(msgspec.Struct, frozen=True):
     digest: str
     size_bytes: int
     is_finished: bool = False
+    begun: str = ""
+    """Tells it from an upload that was begun before under the same id, and removed."""
 
 
 @dataclass(slots=True)
 class Hashed:
-    """The first `size_bytes` of an upload, hashed."""
+    """The first `size_bytes` of the upload that was `begun` so, hashed by this process."""
 
+    begun: str
     size_bytes: int = 0
     hasher: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 

@@ -3,15 +3,14 @@
 An upload is a record and a file that grows. The id of one that may be gone on with is made of its user, digest and
 size, so that whoever begins the same again finds it. One request at a time may grow it, by a lock on the file, which
 other processes respect too. How far it came is the file's size; that it is right is proved by its digest, at the end.
-The hash follows the bytes, piece by piece, so that little is left to read when the last one came; after a restart it
-catches up, a bounded time a request.
+The hash follows the bytes, piece by piece, so that little is left to read when the last one came. A process remembers
+how far it hashed: in another one, or after a restart, the hash catches up, a bounded time a request.
 """
 
 import asyncio
 import hashlib
 import os
 import re
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -25,12 +24,14 @@ from broker.domain.errors import Conflict, Rejected
 from broker.files.folders import make_private
 from broker.files.free_space import FreeSpace
 from broker.files.incoming import sync_folder
-from broker.files.locks import lock_at_once
+from broker.files.locks import held, lock_at_once
 from broker.files.upload import Hashed, Record, Upload
 from broker.wire.names import Digest, UserName
 from broker.wire.problems import ProblemCode
 
 ABANDONED_S = 86_400
+_MOST_HASHED = 1_000
+"""So many uploads' hashes are remembered, those that came last: some that others finished are among them."""
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -53,7 +54,6 @@ class Uploads:
         self._most_open = most_open
         self._space = space
         self._hashed: dict[Path, Hashed] = {}
-        self._beginning = threading.Lock()
         make_private(self._folder)
 
     async def begin(self, user: UserName, digest: Digest, size_bytes: int, *, resume: bool) -> Standing:
@@ -66,7 +66,7 @@ class Uploads:
         """
         if size_bytes > self._limit_bytes:
             raise Rejected(ProblemCode.TOO_LARGE, f"an image has at most {self._limit_bytes} bytes")
-        record = Record(user, digest, size_bytes)
+        record = Record(user, digest, size_bytes, begun=token_hex(8))
         return await asyncio.to_thread(self._begin, user, record, _lasting_id(record) if resume else token_hex(16))
 
     async def find(self, user: UserName, upload: str) -> Standing:
@@ -92,11 +92,9 @@ class Uploads:
             Rejected: `not_found`.
             Conflict: `upload_busy`: another request has it, or just finished it.
         """
-        record = await asyncio.to_thread(self._read, user, upload)
-        if record is None:
+        if await asyncio.to_thread(self._read, user, upload) is None:
             raise _no_upload(upload)
-        path = self._part(user, upload)
-        taken = Upload(record, path, _lock(path), self._hashed.setdefault(path, Hashed()), self._space)
+        taken = self._take(user, upload)
         try:
             yield taken
         finally:
@@ -137,7 +135,7 @@ class Uploads:
 
     def _begin(self, user: UserName, record: Record, upload: str) -> Standing:
         """Begin it when there is room for it, beside all that was announced before and did not come yet."""
-        with self._beginning:
+        with held(self._folder):
             known = self._standing(user, upload)
             if known is not None:
                 return known
@@ -148,6 +146,23 @@ class Uploads:
             os.close(os.open(self._part(user, upload), os.O_WRONLY | os.O_CREAT, 0o600))
             self._write(user, upload, record)
         return Standing(upload, Digest(record.digest), record.size_bytes, 0, is_finished=False)
+
+    def _take(self, user: UserName, upload: str) -> Upload:
+        """Take an upload, at once: a lock that a thread took for a request that is gone would be nobody's."""
+        path = self._part(user, upload)
+        descriptor = _lock(path)
+        # Read by whoever has it: until then it may have been removed, and begun anew.
+        record = self._read(user, upload)
+        if record is None:
+            os.close(descriptor)
+            raise _no_upload(upload)
+        hashed = self._hashed.pop(path, None)
+        if hashed is None or hashed.begun != record.begun:
+            hashed = Hashed(record.begun)
+        self._hashed[path] = hashed
+        if len(self._hashed) > _MOST_HASHED:
+            self._hashed.pop(next(iter(self._hashed)), None)
+        return Upload(record, path, descriptor, hashed, self._space)
 
     def _standing(self, user: UserName, upload: str) -> Standing | None:
         record = self._read(user, upload)
@@ -185,14 +200,16 @@ class Uploads:
                 yield UserName(record.parent.name), record.stem
 
     def _finish(self, user: UserName, upload: str) -> None:
-        record = self._read(user, upload)
-        assert record is not None, "an upload that is taken is there"
-        self._write(user, upload, msgspec.structs.replace(record, is_finished=True))
-        self._forget(user, upload)
+        with held(self._folder):
+            record = self._read(user, upload)
+            assert record is not None, "an upload that is taken is there"
+            self._write(user, upload, msgspec.structs.replace(record, is_finished=True))
+            self._forget(user, upload)
 
     def _discard(self, user: UserName, upload: str) -> None:
-        self._record(user, upload).unlink(missing_ok=True)
-        self._forget(user, upload)
+        with held(self._folder):
+            self._record(user, upload).unlink(missing_ok=True)
+            self._forget(user, upload)
 
     def _forget(self, user: UserName, upload: str) -> None:
         part = self._part(user, upload)

@@ -3,14 +3,14 @@
 A path never becomes a path on disk: a record's name is the hash of the path, so no path can reach outside, collide with
 a folder, or be too deep. A record is what makes a file exist, and is put in place by one rename (or one link, when it
 must be new), so a reader sees the old file or the new, whole. Objects are never changed, only removed after no record
-names them; a crash between leaves at most an object that nobody names.
+names them; a crash between leaves at most an object that nobody names. A record is read and replaced as one step, under
+a lock that the broker's other processes respect, too.
 """
 
 import asyncio
 import hashlib
 import os
 import secrets
-import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from broker.domain.paths import FilePath
 from broker.files.folders import make_private
 from broker.files.free_space import FreeSpace
 from broker.files.incoming import Received, clear_abandoned, receive, sync_folder
+from broker.files.locks import held
 from broker.wire.names import Digest, check_digest
 from broker.wire.problems import ProblemCode
 
@@ -52,8 +53,6 @@ class UserFiles:
         self._incoming = folder / "incoming"
         self._limit_bytes = limit_bytes
         self._space = space
-        # A record is read and replaced as one step; both are short.
-        self._swap = threading.Lock()
         for part in (self._records, self._objects, self._incoming):
             make_private(part)
         clear_abandoned(self._incoming)
@@ -112,7 +111,9 @@ class UserFiles:
 
     def _keep(self, path: FilePath, received: Received, create_only: bool) -> tuple[StoredFile, bool]:
         record = Record(path.path, secrets.token_hex(16), received.size_bytes, received.digest)
-        with self._swap:
+        folder = self._record(path).parent
+        make_private(folder)
+        with held(folder):
             old = self._read(path)
             if old is not None and old.digest == received.digest:
                 return self._stored(old), False
@@ -129,7 +130,6 @@ class UserFiles:
 
     def _write_record(self, path: FilePath, record: Record) -> None:
         target = self._record(path)
-        make_private(target.parent)
         beside = target.with_suffix(f".{record.object_id}")
         with beside.open("xb") as file:
             file.write(msgspec.json.encode(record))
@@ -139,7 +139,9 @@ class UserFiles:
         sync_folder(target.parent)
 
     def _delete(self, path: FilePath) -> bool:
-        with self._swap:
+        if self._read(path) is None:
+            return False
+        with held(self._record(path).parent):
             record = self._read(path)
             if record is None:
                 return False

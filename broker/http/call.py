@@ -20,6 +20,7 @@ from broker.files.tails import Tails
 from broker.files.uploads import Uploads
 from broker.files.user_files import UserFiles
 from broker.http.bells import Bells
+from broker.http.roll_call import RollCall
 from broker.http.waiting import WaitingRoom
 from broker.store import Store
 from broker.wire.dispatches import Room
@@ -50,6 +51,7 @@ class Services:
     tails: Tails
     bells: Bells
     waiting: WaitingRoom
+    roll_call: RollCall
     deadlines: Deadlines
 
 

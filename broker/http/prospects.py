@@ -1,10 +1,8 @@
-"""Why a ready item is not given out: what the store knows, and the launchers that wait in this process.
+"""Why a ready item is not given out: what the store knows, and what launchers offer to any process of the broker.
 
-The first of the reasons that holds is told. With several processes each knows only the launchers that made offers to
-it, so what is said of those is what one of them sees.
+The first of the reasons that holds is told.
 """
 
-import asyncio
 from collections.abc import Sequence
 
 from broker.domain import deadlines, placement
@@ -13,6 +11,8 @@ from broker.http.call import Services
 from broker.http.launcher_jobs import serves as would_serve
 from broker.http.presence import serves
 from broker.http.queued_launchers import awaited
+from broker.http.roll_call import Offered
+from broker.http.waiting import larger
 from broker.store import KnownJobs, Prospect
 from broker.wire.dispatches import Room
 from broker.wire.items import ItemView, Reason
@@ -40,24 +40,30 @@ async def waits_for(services: Services, item: ItemView) -> Reason:
     """Return what a ready item waits for."""
     ref = parse_item(item.item, None).stream
     prospect = await services.store.prospect(ref, item.revision)
-    now_s = asyncio.get_running_loop().time()
-    offered = services.waiting.offers()
-    known = services.waiting.largest(prospect.launchers)
+    # Without a launcher there is none whose offers would be asked for.
+    told = await services.roll_call.offers(ref.user, prospect.launchers) if prospect.launchers else []
+    parked = frozenset(each.launcher for each in told if each.is_parked)
     reported = await services.store.reports_of(sorted(prospect.launchers)[:MAX_REPORTS])
     serving = {name: serves(report, ref.user) for name, report in reported.items()}
-    serving |= {offer.request.launcher: offer.serves(ref.user) for offer in known}
-    parked = {offer.request.launcher for offer in offered}
+    serving |= {each.launcher: each.serves for each in told}
     there = {
         name: reported[name].view.report.health if name in reported and name not in parked else Health()
         for name in prospect.launchers | parked
         if serving.get(name, True)
     }
-    waiting, largest = (
-        [offer.as_of(now_s).request.room for offer in offers if offer.serves(ref.user)] for offers in (offered, known)
-    )
+    waiting = [each.room for each in told if each.is_parked and each.serves]
     jobs = [each for each in await services.store.known_jobs() if would_serve(each, ref.user)]
-    reason = reason_of(prospect, waiting, largest, nobody_asks(ref.user, len(prospect.launchers), list(there.values())))
-    return with_jobs(reason, jobs)
+    asked_for = nobody_asks(ref.user, len(prospect.launchers), list(there.values()))
+    return with_jobs(reason_of(prospect, waiting, largest_of(told), asked_for), jobs)
+
+
+def largest_of(offered: Sequence[Offered]) -> list[Room]:
+    """Return the most that each launcher offered that serves, whichever processes it offered it to."""
+    rooms: dict[str, Room] = {}
+    for each in offered:
+        if each.serves:
+            rooms[each.launcher] = larger(rooms.get(each.launcher, each.room), each.room)
+    return list(rooms.values())
 
 
 def with_jobs(reason: Reason, known: Sequence[KnownJobs]) -> Reason:

@@ -11,6 +11,7 @@ from broker.auth.tokens import Tokens
 from broker.auth.urls import SignedUrls
 from broker.domain import limits
 from broker.domain.deadlines import DEFAULT, Deadlines
+from broker.domain.turns import Turns
 from broker.files.free_space import FreeSpace
 from broker.files.images import Images
 from broker.files.tails import Tails
@@ -20,6 +21,7 @@ from broker.http import uploads
 from broker.http.bells import Bells
 from broker.http.call import SERVICES, Services
 from broker.http.problems import answer_problems, mark_answer
+from broker.http.roll_call import RollCall
 from broker.http.routes import add_routes
 from broker.http.sweeping import keep_swept
 from broker.http.waiting import Offer, WaitingRoom
@@ -41,6 +43,7 @@ def make_services(
         now = offer.as_of(asyncio.get_running_loop().time())
         return await store.dispatch(now.request, now.serves)
 
+    waiting = WaitingRoom(take, capacity=limits.default("waiting_dispatches"))
     return Services(
         store=store,
         tokens=Tokens(keys),
@@ -56,7 +59,8 @@ def make_services(
         ),
         tails=Tails(folder),
         bells=Bells(store),
-        waiting=WaitingRoom(take, capacity=limits.default("waiting_dispatches")),
+        waiting=waiting,
+        roll_call=RollCall(store, waiting),
         deadlines=deadlines,
     )
 
@@ -72,9 +76,14 @@ def make_app(services: Services) -> web.Application:
     return app
 
 
-def loops_of(services: Services) -> tuple[Coroutine[None, None, None], ...]:
+def loops_of(services: Services, turns: Turns) -> tuple[Coroutine[None, None, None], ...]:
     """Return what has to run beside the application; when one of them crashes, the process must end."""
-    return services.bells.run(services.waiting.ring), services.waiting.run(), keep_swept(services)
+    return (
+        services.bells.run(services.waiting.ring),
+        services.waiting.run(),
+        services.roll_call.run(),
+        keep_swept(services, turns),
+    )
 
 
 async def _let_waiters_go(app: web.Application) -> None:

@@ -5,6 +5,7 @@ import asyncio
 import structlog
 
 from broker.domain.errors import Unavailable
+from broker.domain.turns import Turns
 from broker.http.call import Services
 from broker.http.images import release_unnamed, remove_ungranted
 
@@ -15,11 +16,14 @@ UNNAMED_MS = 86_400_000
 log = structlog.get_logger(__name__)
 
 
-async def keep_swept(services: Services) -> None:
-    """Sweep every hour, for ever."""
-    while True:
+async def keep_swept(services: Services, turns: Turns) -> None:
+    """Sweep at this process's turns, which come round every hour, for ever; the first one sweeps at its start, too."""
+    clock = asyncio.get_running_loop().time
+    if turns.place == 0:
         await sweep_once(services)
-        await asyncio.sleep(SWEEP_S)
+    while True:
+        await asyncio.sleep(turns.until_next_s(clock(), SWEEP_S))
+        await sweep_once(services)
 
 
 async def sweep_once(services: Services) -> None:

@@ -189,7 +189,7 @@ class WaitingRoom:
     def _remember(self, offer: Offer) -> None:
         launcher = offer.request.launcher
         known = self._largest.pop(launcher, offer)
-        room = _larger(known.request.room, offer.request.room)
+        room = larger(known.request.room, offer.request.room)
         self._largest[launcher] = offer._replace(request=msgspec.structs.replace(offer.request, room=room))
         if len(self._largest) > self._capacity:
             del self._largest[next(iter(self._largest))]
@@ -215,7 +215,7 @@ def _covers(larger: Room, room: Room) -> bool:
     )
 
 
-def _larger(before: Room, now: Room) -> Room:
+def larger(before: Room, now: Room) -> Room:
     """Return the most of both; what a node is, and how long it stays, as it is now."""
     return msgspec.structs.replace(
         now,

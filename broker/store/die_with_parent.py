@@ -13,14 +13,19 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def main() -> None:
-    parent, program = int(sys.argv[1]), sys.argv[2]
+def tie_to_parent(parent: int, number: signal.Signals) -> None:
+    """Get the signal when the parent dies; end at once when it is dead already."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM) != 0:
+        if libc.prctl(_PR_SET_PDEATHSIG, number) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent:
         sys.exit("the parent died before the program was started")
+
+
+def main() -> None:
+    parent, program = int(sys.argv[1]), sys.argv[2]
+    tie_to_parent(parent, signal.SIGTERM)
     os.execv(program, sys.argv[2:])  # noqa: S606 # becoming that program is what this is for
 
 

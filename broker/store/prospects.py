@@ -43,7 +43,7 @@ class Prospects(Catalogue):
         machine = await self.usable_machine(ref.user, parse_owned(spec.machine, ref.user, "machine"))
         on_trial = [] if machine is None else [Probation(ref, revision, machine.revision)]
         is_held_back = any(more == 0 for more in await self.more_canaries(on_trial))
-        return Prospect(spec, machine, is_held_back, await self._launchers())
+        return Prospect(spec, machine, is_held_back, await self.present_launchers())
 
     async def more_canaries(self, of: Sequence[Probation]) -> list[int | None]:
         """Return how many more vms of each may be given out now; None of those that have proven themselves."""
@@ -59,7 +59,8 @@ class Prospects(Catalogue):
         out = {each for each, (item, over) in zip(dispatches, vms, strict=True) if item is not None and over is None}
         return [None if canaries is None else max(0, CANARIES - len(out & canaries)) for canaries in given]
 
-    async def _launchers(self) -> frozenset[str]:
+    async def present_launchers(self) -> frozenset[str]:
+        """Return the launchers that were heard of within a launcher's grace."""
         since_ms = await self._now_ms() - self._deadlines.launcher_grace_ms
         return frozenset(
             await self._server.command(

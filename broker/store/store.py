@@ -18,10 +18,11 @@ from broker.store.keys import Keys
 from broker.store.launcher_jobs import LauncherJobs
 from broker.store.launchers import Launchers
 from broker.store.leases import Leases
+from broker.store.peers import Peers
 from broker.store.server import Server
 
 
-class Store(Items, Dispatches, Leases, Launchers, LauncherJobs, Clock, EventLog, Demands):
+class Store(Items, Dispatches, Leases, Launchers, LauncherJobs, Clock, EventLog, Demands, Peers):
     """A connected store. Every method raises `Unavailable` when the store is away, full or slow."""
 
     @classmethod

@@ -20,6 +20,8 @@ def store_keys() -> str:
         "store's clock.",
         "Read as you like, change nothing by hand: counts, lists and events are kept in step by the scripts alone. "
         f"Beside the keys there is a channel for each stream, `{head}bell:USER/NAME`, on which `ready` and "
-        "`event` are published. Secrets are not in the store, only digests of them.",
+        f"`event` are published, and one, `{head}peers`, on which a broker's processes ask each other what launchers "
+        f"offer to them; each is answered on one of its own, `{head}peers:` and its name. Secrets are not in the "
+        "store, only digests of them.",
         table(("name", "type", "life", "holds"), rows),
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from broker import app
+from broker import app, process
 from broker.settings import BadSettings, load_settings
 from tests.integration.http.conftest import Grid
 from tests.support.api import IMAGE, Api, add_stream, claim, digest_of, offer
@@ -88,7 +88,7 @@ async def test_a_stop_waits_its_time_once_for_a_reader_that_does_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setattr(app, "_SHUTDOWN_S", 4.0)
+    monkeypatch.setattr(process, "SHUTDOWN_S", 4.0)
     settings = load_settings({"data": tmp_path / "data", "listen": "127.0.0.1:0", "user": "alice"})
     clock = asyncio.get_running_loop().time
     async with aiohttp.ClientSession() as http, AsyncExitStack() as running:

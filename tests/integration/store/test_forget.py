@@ -3,9 +3,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from broker.app import forget_once
 from broker.domain.errors import Conflict, Rejected
 from broker.files.tails import Tails
+from broker.process import forget_once
 from broker.store import Forgotten
 from broker.wire.states import ItemState, Verdict
 from tests.integration.store.scene import RENDER, SPEC, Scene, failure, lease_of, result

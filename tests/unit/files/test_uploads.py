@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from broker.domain.errors import Conflict, Rejected, Unavailable
+from broker.files import uploads as uploads_module
 from broker.files.free_space import FreeSpace
 from broker.files.uploads import ABANDONED_S, Uploads
 from broker.wire.names import UserName, check_digest
@@ -131,3 +132,34 @@ async def test_one_request_has_an_upload_at_a_time_and_a_removed_one_nobody(tmp_
 
     with pytest.raises(Rejected):
         await uploads.find(ALICE, upload)
+
+
+async def test_what_one_process_hashed_is_not_taken_for_an_upload_that_another_began_anew(tmp_path: Path) -> None:
+    first, second = opened(tmp_path), opened(tmp_path)
+    upload = await begin(first)
+    async with first.taken(ALICE, upload) as taken:
+        await taken.append(pieces(b"not these"), None)
+    await second.remove(ALICE, upload)
+    assert await begin(second) == upload, "the same image has the same upload again"
+
+    async with first.taken(ALICE, upload) as taken:
+        assert taken.offset_bytes == 0
+        await taken.append(pieces(CONTENT), None)
+        await taken.prove()
+
+
+async def test_a_process_goes_on_with_what_another_took_in_and_remembers_few_hashes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads_module, "_MOST_HASHED", 1)
+    first, second = opened(tmp_path), opened(tmp_path)
+    upload = await begin(first)
+    other = (await first.begin(ALICE, check_digest(digest_of(b"other")), 5, resume=True)).upload
+    for place, uploads in enumerate([first, second] * 5):
+        async with first.taken(ALICE, other):
+            pass
+        async with uploads.taken(ALICE, upload) as taken:
+            await taken.append(pieces(CONTENT[place : place + 1]), None)
+            if taken.is_complete:
+                await taken.prove()
+    assert (await first.find(ALICE, upload)).offset_bytes == len(CONTENT)

@@ -80,15 +80,18 @@ async def test_what_broke_off_or_was_too_large_leaves_nothing(files: UserFiles, 
     assert files_below(tmp_path) == []
 
 
-async def test_of_many_that_create_one_file_one_wins(files: UserFiles, tmp_path: Path) -> None:
-    contents = [bytes([65 + number]) for number in range(8)]
+async def test_of_many_that_create_one_file_in_several_processes_one_wins(files: UserFiles, tmp_path: Path) -> None:
+    elsewhere = UserFiles(tmp_path, limit_bytes=100, space=roomy(tmp_path))
+    contents = [bytes([65 + number]) for number in range(4)]
 
     outcomes = await asyncio.gather(
-        *(put(files, content, create_only=True) for content in contents), return_exceptions=True
+        *(put(each, content, create_only=True) for content in contents for each in (files, elsewhere)),
+        return_exceptions=True,
     )
 
     assert outcomes.count(True) == 1
-    assert all(outcome is True or isinstance(outcome, Rejected) for outcome in outcomes)
+    assert outcomes.count(False) == 1, "the same bytes again are a retry"
+    assert sum(isinstance(outcome, Rejected) for outcome in outcomes) == 6
     assert len(files_below(tmp_path)) == 2
 
 
