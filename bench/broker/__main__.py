@@ -5,6 +5,7 @@ whatever the machine is. Run it on a machine that does nothing else.
 """
 
 import argparse
+import os
 import resource
 import signal
 import sys
@@ -57,6 +58,8 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else _FILE_COLUMNS)
     try:
         _bound()
+        # Where it is set, every start of a command would compile all of it again, which none that is installed does.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         extent = QUICK if given.quick else FULL
         # Launchers wait at the broker and at its floor.
         _raise_files(2 * extent.launchers + _SPARE_FILES)

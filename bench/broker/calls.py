@@ -2,6 +2,7 @@
 
 import base64
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -79,12 +80,10 @@ def url_of(number: int) -> str:
     return head + "x" * (URL_CHARS - len(head) - len(tail)) + tail
 
 
-def urls_of(count: int) -> list[list[str]]:
-    """Return the URLs of so many items in chunks of one push request."""
-    return [
-        [url_of(number) for number in range(first, min(first + CHUNK_ITEMS, count))]
-        for first in range(0, count, CHUNK_ITEMS)
-    ]
+def urls_of(count: int) -> Iterator[list[str]]:
+    """Yield the URLs of so many items in chunks of one push request."""
+    for first in range(0, count, CHUNK_ITEMS):
+        yield [url_of(number) for number in range(first, min(first + CHUNK_ITEMS, count))]
 
 
 def tickets_of(answer: Answer) -> list[str]:

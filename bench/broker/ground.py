@@ -40,6 +40,7 @@ PREFIX = "vmb"
 _START_S = 30
 _STOP_S = 30
 _FILL_LIMIT_S = 600
+_REWRITE_S = 300
 _FILLERS = 4
 _PEER_LIMIT_S = 300
 
@@ -64,13 +65,21 @@ class Served:
 
     def fill(self, count: int) -> None:
         """Push so many items over a few connections."""
-        chunks = iter(urls_of(count))
-        calls = self.calls()
+        chunks, calls = urls_of(count), self.calls()
         drive(self.address, [filler(calls, chunks) for _ in range(_FILLERS)], limit_s=_FILL_LIMIT_S)
 
     def rest(self) -> None:
-        """Wait until the store has written its append-only file anew, if it is at it."""
-        wait_until(lambda: not self.store.info("persistence")["aof_rewrite_in_progress"], "no rewrite", timeout_s=300)
+        """Have the store write its append-only file anew, which it would do by itself once that has doubled.
+
+        What is measured next is then not beside that.
+        """
+        wait_until(self._is_at_rest, "the append-only file is not being written anew", timeout_s=_REWRITE_S)
+        self.store.bgrewriteaof()
+        wait_until(self._is_at_rest, "the append-only file was written anew", timeout_s=_REWRITE_S)
+
+    def _is_at_rest(self) -> bool:
+        now = self.store.info("persistence")
+        return not now["aof_rewrite_in_progress"] and not now["aof_rewrite_scheduled"]
 
 
 @contextmanager

@@ -15,7 +15,8 @@ def measure(folder: Path, extent: Extent) -> list[Figure]:
     with served(folder / "b") as short, served(folder / "m") as long:
         short.fill(extent.few_queued)
         long.fill(extent.many_queued)
-        long.rest()
+        for here in (short, long):
+            here.rest()
         for _ in range(extent.rounds):
             for here, rates in ((short, few), (long, many)):
                 here.fill(extent.cycles)
