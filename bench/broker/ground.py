@@ -1,7 +1,7 @@
 """Where everything is measured: a broker with its embedded store, and what it is measured against.
 
-Every server runs on loopback, in a folder of the run's own, and is told to stop when the benchmark is gone, however it
-went. What acknowledges writes does so after an fsync.
+Every server runs on loopback, in a folder of the run's own, and ends with it, by Ctrl-C or SIGTERM too. What
+acknowledges writes does so after an fsync.
 """
 
 import contextlib
