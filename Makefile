@@ -2,13 +2,13 @@
 # and says in one line what it does.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node demo test test-vm test-bundle test-large test-grid bench-vm check format pictures clean
+.PHONY: help setup setup-node demo test test-vm test-bundle test-large test-grid bench bench-vm check format pictures clean
 
 VENV := .venv/bin
 EXTRAS := --extra broker --extra launcher --extra condor
 # The files that the demo pushes; empty: the alignments that come with the demo's image.
 DEMO_INPUT ?=
-# Such as --quick, or --only idle.
+# Such as --quick, or --only push.
 BENCH ?=
 
 help: ## Show these commands
@@ -54,6 +54,11 @@ test-grid: setup-node ## Launchers as jobs of a real HTCondor and a real Slurm, 
 		deploy/image/build minimal htcondor; status=$$?; wait $$first && exit $$status
 	@$(VENV)/pytest tests/grid --numprocesses 2 --dist loadfile
 
+bench: setup ## The broker beside its peers and beside servers that do nothing; on a machine that does nothing else
+	@deploy/setup/system-packages bench
+	@UV_PROJECT_ENVIRONMENT=.venv-peers deploy/setup/python-environment --only-group bench
+	@$(VENV)/python -m bench.broker $(BENCH)
+
 bench-vm: setup-node ## What a vm costs beside the same vm without a launcher; on a machine that does nothing else
 	@deploy/image/build minimal
 	@$(VENV)/python -m bench $(BENCH)
@@ -75,4 +80,4 @@ format: setup ## Format the code and mend what ruff can
 	@$(VENV)/ruff check --fix .
 
 clean: ## Remove what was made in this folder; the caches outside it stay
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist demo-results bench/out
+	@rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist demo-results bench/out

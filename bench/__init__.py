@@ -1,1 +1,1 @@
-"""Measurements of this machine: what a vm costs under the launcher, against the same vm without it."""
+"""Measurements of this machine: what a vm costs under the launcher, and in `bench.broker` what the broker can do."""

@@ -15,8 +15,9 @@ from typing import NamedTuple
 from rich.console import Console
 
 from bench import boots, idle, many
+from bench.failing import BenchFailed
 from bench.figures import Figure, show, write
-from bench.ground import BenchFailed, ground, launcher
+from bench.ground import ground, launcher
 from bench.plain import floor
 
 OUT = Path(__file__).parent / "out" / "vm.json"
@@ -86,7 +87,7 @@ def main() -> int:
     except TimeoutError:
         sys.stderr.write(f"bench: not done within {_LIMIT_S} s; is something else running on this machine?\n")
         return 1
-    show(figures, console)
+    show("What a vm costs on this machine", figures, console)
     if given.only is None:
         write(figures, OUT)
         console.print(f"written to {OUT}")

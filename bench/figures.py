@@ -15,7 +15,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the table and of the file.
 
     `runs` is how many measurements `value` is the median of, `spread` the least and the most of them. `reference` says
-    what the value is to be held against. `at_most` and `aim` are absent where nothing was promised.
+    what the value is to be held against. `at_most`, `at_least` and `aim` are absent where nothing was promised.
     """
 
     figure: str
@@ -26,10 +26,19 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     spread: tuple[float, float] | None = None
     at_most: float | None = None
     aim: float | None = None
+    at_least: float | None = None
 
     @property
     def is_kept(self) -> bool:
-        return self.at_most is None or self.value <= self.at_most
+        is_below = self.at_most is None or self.value <= self.at_most
+        return is_below and (self.at_least is None or self.value >= self.at_least)
+
+    @property
+    def bound(self) -> str:
+        """The value's bound in words of the table; empty where nothing was promised."""
+        if self.at_least is not None:
+            return f">= {self.at_least:g}"
+        return "" if self.at_most is None else f"<= {self.at_most:g}"
 
 
 def median_of(
@@ -40,6 +49,7 @@ def median_of(
     reference: str = "",
     at_most: float | None = None,
     aim: float | None = None,
+    at_least: float | None = None,
 ) -> Figure:
     """Return the median of what was measured."""
     return Figure(
@@ -51,6 +61,7 @@ def median_of(
         spread=(round(min(values), _DIGITS), round(max(values), _DIGITS)),
         at_most=at_most,
         aim=aim,
+        at_least=at_least,
     )
 
 
@@ -62,6 +73,7 @@ def ratio_of(
     reference: str,
     at_most: float | None = None,
     aim: float | None = None,
+    at_least: float | None = None,
 ) -> Figure:
     """Return the ratio of two medians of one run; its spread is that of the pairs that were measured side by side."""
     assert len(values) == len(floor), "values and floor are measured in pairs"
@@ -75,26 +87,36 @@ def ratio_of(
         spread=(round(min(pairs), _DIGITS), round(max(pairs), _DIGITS)),
         at_most=at_most,
         aim=aim,
+        at_least=at_least,
     )
 
 
-def show(figures: Sequence[Figure], console: Console) -> None:
+def show(title: str, figures: Sequence[Figure], console: Console) -> None:
     """Print the table."""
-    table = Table(title="What a vm costs on this machine", title_justify="left")
-    for heading in ("figure", "value", "spread", "runs", "at most", "aim", "reference"):
+    table = Table(title=title, title_justify="left")
+    for heading in ("figure", "value", "spread", "runs", "bound", "aim", "reference"):
         table.add_column(heading, justify="left" if heading in {"figure", "reference"} else "right", overflow="fold")
     for each in figures:
         spread = f"{each.spread[0]:g} - {each.spread[1]:g}" if each.spread is not None else ""
         table.add_row(
             each.figure,
-            f"{each.value:g} {each.unit}" + ("" if each.is_kept else "  TOO MUCH"),
+            f"{each.value:g} {each.unit}" + ("" if each.is_kept else _missed(each)),
             spread,
             str(each.runs),
-            "" if each.at_most is None else f"{each.at_most:g}",
+            each.bound,
             "" if each.aim is None else f"{each.aim:g}",
             each.reference,
         )
     console.print(table)
+
+
+def _missed(figure: Figure) -> str:
+    return "  TOO MUCH" if figure.at_most is not None and figure.value > figure.at_most else "  TOO LITTLE"
+
+
+def read(path: Path) -> list[Figure]:
+    """Read figures that were written."""
+    return msgspec.json.decode(path.read_bytes(), type=list[Figure])
 
 
 def write(figures: Sequence[Figure], path: Path) -> None:

@@ -21,6 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bench.failing import BenchFailed
 from bench.trace import Life, read_lives
 from broker.client.dispatch import DispatchClient
 from broker.client.session import Session
@@ -42,10 +43,6 @@ _LAUNCHERS_DISK_MIB, _PLAIN_DISK_MIB = 100_000, 200_000
 _TAKER = "plain"
 _LOOK_S = 0.2
 _STOP_S = 180
-
-
-class BenchFailed(Exception):
-    """Something did not happen that every measurement needs; the text says what, and what was seen instead."""
 
 
 @dataclass(frozen=True)

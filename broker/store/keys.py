@@ -91,7 +91,7 @@ KEY_KINDS = (
         "user:USER",
         "hash",
         "lasting",
-        "`pass`: their virtual time when last in the ring; `now`: that of their ring; what they have and may; `feed_epoch`",
+        "`pass`: their virtual time when last in the ring; `now`: their ring's; what they have and may; `feed_epoch`",
     ),
     KeyKind("deadlines", "zset", "lasting", "dispatched and running items by their deadline"),
     KeyKind("due", "zset", "lasting", "delayed items of all streams by the time at which they become ready"),

@@ -86,7 +86,7 @@ class Parked:
         await until(are_they, f"{', '.join(launchers) or 'nobody'} waits")
 
 
-async def _take_nothing(_: Offer) -> Dispatched | None:
+async def _take_nothing(_: Offer) -> list[Dispatched]:
     raise Unavailable(ProblemCode.STORE_UNAVAILABLE, "nothing is given out here")
 
 

@@ -49,8 +49,8 @@ async def listening(store: Store) -> int:
     return int(count)
 
 
-async def nothing(_: Offer) -> Dispatched | None:
-    return None
+async def nothing(_: Offer) -> list[Dispatched]:
+    return []
 
 
 def offer(launcher: str, memory_mib: int, scopes: str | None = None) -> Offer:

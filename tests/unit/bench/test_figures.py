@@ -4,7 +4,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from bench.figures import Figure, median_of, ratio_of, show, write
+from bench.figures import median_of, ratio_of, read, show, write
 
 
 def test_a_ratio_is_that_of_the_medians_and_its_spread_that_of_the_pairs() -> None:
@@ -19,12 +19,19 @@ def test_a_figure_at_its_bound_keeps_it_and_one_without_a_bound_always_does() ->
     assert median_of("cpu", "%", [99.0]).is_kept
 
 
-def test_the_table_names_what_is_too_much() -> None:
+def test_the_table_names_what_is_too_much_and_what_is_too_little() -> None:
     shown = io.StringIO()
 
-    show([median_of("own work", "ms", [301.0], at_most=300)], Console(file=shown, width=160))
+    figures = [
+        median_of("own work", "ms", [301.0], at_most=300),
+        ratio_of("pushes", [5.0], [2.0], reference="a peer", at_least=3),
+    ]
+    show("On this machine", figures, Console(file=shown, width=160))
 
     assert "301 ms  TOO MUCH" in shown.getvalue()
+    assert "2.5 x  TOO LITTLE" in shown.getvalue()
+    assert "<= 300" in shown.getvalue()
+    assert ">= 3" in shown.getvalue()
 
 
 def test_the_file_is_a_list_of_figures_with_what_they_are_held_against(tmp_path: Path) -> None:
@@ -33,6 +40,6 @@ def test_the_file_is_a_list_of_figures_with_what_they_are_held_against(tmp_path:
     write([figure], tmp_path / "out" / "vm.json")
 
     text = (tmp_path / "out" / "vm.json").read_bytes()
-    assert msgspec.json.decode(text, type=list[Figure]) == [figure]
+    assert read(tmp_path / "out" / "vm.json") == [figure]
     assert {"figure", "value", "unit", "runs", "reference"} <= msgspec.json.decode(text)[0].keys()
     assert list((tmp_path / "out").iterdir()) == [tmp_path / "out" / "vm.json"]

@@ -1,0 +1,116 @@
+"""Thousands of launchers that wait: what they cost, and how soon one of them is woken."""
+
+import statistics
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.broker.calls import Calls
+from bench.broker.drive import Address, Talk, drive_all
+from bench.broker.extent import Extent
+from bench.broker.ground import PREFIX, Served, floor, served
+from bench.broker.talks import Taken, Turn, director, parked, pusher
+from bench.failing import BenchFailed
+from bench.figures import Figure, median_of, ratio_of
+from broker.store.keys import Keys
+from broker.wire.dispatches import MAX_WAIT_MS
+
+_SITES = 5
+"""A broker bounds how many launchers one token speaks for."""
+_OPENING_S = MAX_WAIT_MS / 1000
+"""Opened evenly over one wait, launchers ask anew evenly from then on."""
+_SETTLE_S = 5.0
+_UNMEASURED = 20
+_LIMIT_S = 600
+_SHOWN = 6
+_OWN_COMMANDS = 3
+"""Those of a look, which were counted after it was taken."""
+
+
+class Look(NamedTuple):
+    """The store's counters and the broker's memory at one moment."""
+
+    commands: int
+    by_command: Counter[str]
+    memory_mib: float
+
+
+def measure(folder: Path, extent: Extent) -> list[Figure]:
+    """Park launchers at a broker and at the same long poll in memory; push to both in turns, then not for a while."""
+    with served(folder / "b") as here, floor("parked", folder / "b") as nothing:
+        ours, memory = Taken(), Taken()
+        looks: list[Look] = []
+        turn, turns = Turn(), 2 * extent.rounds
+        sites = [here.calls(site) for site in range(_SITES)]
+
+        def talks(address: Address, taken: Taken, first: int) -> list[tuple[Address, Talk]]:
+            mine = range(first, turns + 1, 2)
+            push = pusher(sites[0], taken, turn, mine, unmeasured=_UNMEASURED, measured=extent.pushes)
+            return [(address, talk) for talk in (*_launchers(sites, taken, extent.launchers), push)]
+
+        main = director(
+            turn,
+            turns,
+            begins_in_s=_OPENING_S + _SETTLE_S,
+            look=lambda: looks.append(_look(here, extent.launchers)),
+            watch_s=extent.watch_s,
+        )
+        drive_all([*talks(here.address, ours, 1), *talks(nothing, memory, 2)], main=main, limit_s=_LIMIT_S)
+    return [*_latency(ours, memory, extent), *_quiet(looks[0], looks[1], extent)]
+
+
+def _launchers(sites: list[Calls], taken: Taken, count: int) -> list[Talk]:
+    return [
+        parked(sites[number % len(sites)], f"l{number}", taken, opens_in_s=_OPENING_S * number / count)
+        for number in range(count)
+    ]
+
+
+def _look(here: Served, launchers: int) -> Look:
+    heard = here.store.zcard(Keys(PREFIX).launchers)
+    if heard < launchers:
+        raise BenchFailed(f"only {heard} of {launchers} launchers were heard")
+    commands = here.store.info("stats")["total_commands_processed"]
+    stats: dict[str, Any] = here.store.info("commandstats")
+    by_command = Counter({name.removeprefix("cmdstat_"): int(each["calls"]) for name, each in stats.items()})
+    return Look(commands, by_command, _resident_mib(here.pid))
+
+
+def _latency(ours: Taken, memory: Taken, extent: Extent) -> list[Figure]:
+    what = f"{extent.launchers} launchers wait; p99 of {extent.pushes} pushes"
+    again = f"; {ours.refused} offers were refused and made again" if ours.refused else ""
+    p99s, floors = ([percentile(turn, 99) * 1_000 for turn in taken.turns] for taken in (ours, memory))
+    return [
+        median_of("push to dispatch", "ms", p99s, reference=what + again),
+        median_of("  answered from memory", "ms", floors, reference=f"aiohttp, the same long poll; {what}"),
+        ratio_of("push to dispatch / from memory", p99s, floors, reference=what, at_most=5, aim=2),
+    ]
+
+
+def _quiet(before: Look, after: Look, extent: Extent) -> list[Figure]:
+    commands = after.commands - before.commands - _OWN_COMMANDS
+    most = (after.by_command - before.by_command).most_common(_SHOWN)
+    shown = ", ".join(f"{name} {count / extent.watch_s:.1f}" for name, count in most)
+    who = f"{extent.launchers} launchers wait, each asks anew every {MAX_WAIT_MS // 1000} s; nothing comes"
+    return [
+        median_of(
+            "store commands a second",
+            "1/s",
+            [commands / extent.watch_s],
+            reference=f"{who}; over {extent.watch_s:g} s, those in scripts included: {shown}",
+            at_most=5,
+            aim=1,
+        ),
+        median_of("broker's memory", "MiB", [after.memory_mib], reference=f"resident; {who}", at_most=400),
+    ]
+
+
+def _resident_mib(pid: int) -> float:
+    """Source: proc(5), /proc/pid/status."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
+
+
+def percentile(values: list[float], percent: int) -> float:
+    """Return the percentile, between neighbours where none is on it."""
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
