@@ -111,6 +111,7 @@ class Launcher:
                     return Verdict.CANCELLED if instruction is Instruction.CANCEL else Verdict.SUPERSEDED
         finally:
             ends.cancel()
+            await asyncio.wait({ends})
 
     async def _extend(self, given: DispatchAnswer) -> Instruction:
         extend = DispatchExtend(launcher=self._name)

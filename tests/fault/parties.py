@@ -14,7 +14,7 @@ from tests.fault.jobs import LauncherJob, Place, ResearcherJob, command
 from tests.fault.way import Way
 from tests.support.grid import REPOSITORY, Broker
 
-_PAUSE_S: Final = 4.0
+_PAUSE_S: Final = 3.2
 """Between two chunks of a researcher."""
 _ENDS: Final = frozenset({0, -signal.SIGKILL})
 

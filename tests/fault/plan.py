@@ -52,12 +52,12 @@ class Behaviour(StrEnum):
 
 
 _WEIGHTS: Final = {
-    Behaviour.COMPLETE: 58,
+    Behaviour.COMPLETE: 52,
     Behaviour.FAIL: 8,
     Behaviour.GIVE_BACK: 7,
     Behaviour.NEVER_CLAIM: 4,
     Behaviour.CRASH: 5,
-    Behaviour.HANG: 6,
+    Behaviour.HANG: 12,
     Behaviour.TWINS: 6,
     Behaviour.TWICE: 6,
 }
@@ -94,7 +94,7 @@ _EVERY_S: Final = {
     Strike.KILL_GUEST: 5,
     Strike.KILL_RESEARCHER: 11,
     Strike.STOP_LAUNCHER: 16,
-    Strike.STOP_GUEST: 6,
+    Strike.STOP_GUEST: 4,
     Strike.CUT: 16,
 }
 """Each happens about so often, in each such stretch once."""
