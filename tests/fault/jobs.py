@@ -1,7 +1,5 @@
 """What the programs of a run are told, as one JSON text on stdin, and how they call the broker."""
 
-import os
-import signal
 import sys
 from pathlib import Path
 from typing import Final, TypeVar
@@ -66,29 +64,3 @@ def command(program: str) -> list[str]:
 def told(kind: type[T]) -> T:
     """Return what this process was told."""
     return msgspec.json.decode(sys.stdin.buffer.read(), type=kind)
-
-
-def processes_of(mark: str, program: str | None = None) -> list[int]:
-    """Return the processes of a run that have not ended, or those of one program."""
-    found = []
-    for folder in Path("/proc").glob("[1-9]*"):
-        if f"{MARK_VARIABLE}={mark}" not in _strings(folder / "environ"):
-            continue
-        if program is None or f"tests.fault.{program}" in _strings(folder / "cmdline"):
-            found.append(int(folder.name))
-    return sorted(found)
-
-
-def send(pid: int, signum: signal.Signals) -> None:
-    """Send a signal to a process that may have ended."""
-    try:
-        os.kill(pid, signum)
-    except ProcessLookupError:
-        return
-
-
-def _strings(file: Path) -> list[str]:
-    try:
-        return file.read_bytes().decode(errors="replace").split("\0")
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return []

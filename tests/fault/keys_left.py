@@ -1,6 +1,5 @@
 """The one look into the store: at the end of a run no key is of an unknown kind, and none belongs to nothing."""
 
-from pathlib import Path
 from typing import Final
 
 from broker.store import Store
@@ -24,17 +23,13 @@ _EMPTY_AT_REST: Final = frozenset(
 """Kinds of keys that are there only while an item is not settled."""
 
 
-async def keys_left(socket: Path) -> list[str]:
+async def keys_left(store: Store) -> list[str]:
     """Return a sentence for each key that should not be in a store all of whose items are settled."""
-    store = await Store.connect(f"unix://{socket}")
-    try:
-        left = await unexpected_keys(store)
-        for key in sorted(await store._server.command("KEYS", "*")):
-            reason = await _reason(store, key)
-            left += [f"{key}: {reason}"] if reason else []
-        return left
-    finally:
-        await store.close()
+    left = await unexpected_keys(store)
+    for key in sorted(await store._server.command("KEYS", "*")):
+        reason = await _reason(store, key)
+        left += [f"{key}: {reason}"] if reason else []
+    return left
 
 
 async def _reason(store: Store, key: str) -> str | None:

@@ -10,9 +10,10 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from tests.fault import plan
-from tests.fault.jobs import LauncherJob, Place, ResearcherJob, command
+from tests.fault.jobs import MARK_VARIABLE, LauncherJob, Place, ResearcherJob, command
 from tests.fault.way import Way
 from tests.support.grid import REPOSITORY, Broker
+from tests.support.ordinary_account import command_line, marked_processes
 
 _PAUSE_S: Final = 3.2
 """Between two chunks of a researcher."""
@@ -124,3 +125,9 @@ class Parties(NamedTuple):
     launchers: list[Worker]
     researchers: list[Worker]
     mark: str
+
+
+def processes_of(mark: str, program: str | None = None) -> list[int]:
+    """Return the processes of a run that have not ended, or those of one program."""
+    pids = marked_processes(f"{MARK_VARIABLE}={mark}")
+    return sorted(pid for pid in pids if program is None or f"tests.fault.{program}" in command_line(pid))

@@ -47,6 +47,8 @@ class Replay:
     pushed: list[tuple[int, int]] = field(default_factory=list)
     """First and last number of each accepted push."""
     faults: list[Fault] = field(default_factory=list)
+    phases: set[tuple[str, str]] = field(default_factory=set)
+    """What was told of each dispatch's vm."""
 
     def blame(self, kind: FaultKind, event: Event, sentence: str) -> None:
         subject = event.subject or self.stream
@@ -62,6 +64,8 @@ def replay(stream: str, events: list[Event]) -> Replay:
             _push(seen, event)
         elif event.subject is not None and "state" in event.data:
             _move(seen, event)
+        elif "phase" in event.data:
+            _tell(seen, event)
     return seen
 
 
@@ -95,6 +99,13 @@ def _move(seen: Replay, event: Event) -> None:
     _check_whose(seen, event, life)
     _note(seen, event, life)
     life.state = to
+
+
+def _tell(seen: Replay, event: Event) -> None:
+    told = str(event.data["dispatch"]), str(event.data["phase"])
+    if told in seen.phases:
+        seen.blame(FaultKind.DOUBLED, event, f"phase {told[1]} of dispatch {told[0]} was told before")
+    seen.phases.add(told)
 
 
 def _check_move(seen: Replay, event: Event, life: Life, to: ItemState) -> None:

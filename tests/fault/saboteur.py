@@ -7,8 +7,8 @@ from typing import Final
 
 from tests.fault import plan
 from tests.fault.history import History
-from tests.fault.jobs import processes_of, send
-from tests.fault.parties import Parties, Worker
+from tests.fault.parties import Parties, Worker, processes_of
+from tests.support.ordinary_account import send
 from tests.support.waiting import until
 
 _VICTIM_S: Final = 30.0

@@ -3,7 +3,6 @@
 import contextlib
 import secrets
 import shutil
-import signal
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from broker.client.dispatch import DispatchClient
 from broker.client.files import Files, read_content
 from broker.client.researcher import Researcher
 from broker.client.session import Session
+from broker.store import Store
 from broker.wire.dispatches import DispatchRequest, Room
 from broker.wire.machines import Disk, MachineDefinition
 from broker.wire.names import MachineRef, StreamRef, UserName
@@ -21,13 +21,14 @@ from broker.wire.states import SETTLED, Accelerator
 from tests.fault import plan
 from tests.fault.evidence import Evidence, StreamEvidence
 from tests.fault.history import History, read_histories
-from tests.fault.jobs import MARK_VARIABLE, PATIENCE, Place, processes_of, send
+from tests.fault.jobs import MARK_VARIABLE, PATIENCE, Place
 from tests.fault.keys_left import keys_left
-from tests.fault.parties import BrokerProcess, Parties, Worker
+from tests.fault.parties import BrokerProcess, Parties, Worker, processes_of
 from tests.fault.saboteur import Saboteur
 from tests.fault.way import Way
 from tests.support.api import XML
 from tests.support.grid import Broker, Home, free_port
+from tests.support.ordinary_account import end_all
 from tests.support.waiting import until
 
 _USER: Final = UserName("alice")
@@ -56,8 +57,7 @@ async def run(seed: int, seconds: float, histories: Path) -> Evidence:
             await _come_to_rest(parties, broker)
             return await _evidence(broker, histories)
     finally:
-        for pid in processes_of(mark):
-            send(pid, signal.SIGKILL)
+        end_all(lambda: processes_of(mark), "the run's processes")
         shutil.rmtree(folder)
 
 
@@ -139,10 +139,15 @@ async def _evidence(broker: Broker, histories: Path) -> Evidence:
             )
             for stream in _STREAMS
         ]
+    store = await Store.connect(f"unix://{broker.data}/store/store.sock")
+    try:
+        keys = await keys_left(store)
+    finally:
+        await store.close()
     return Evidence(
         calls=read_histories(histories),
         streams=streams,
-        keys=await keys_left(broker.data / "store" / "store.sock"),
+        keys=keys,
         retry=plan.RETRY,
         lease_ms=plan.LEASE_S * 1_000,
     )

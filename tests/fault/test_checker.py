@@ -232,6 +232,10 @@ def _two_completions_in_the_log(stream: StreamEvidence, _: list[Call]) -> dict[s
     return with_events(stream, lambda events: events.insert(11, events[10]))
 
 
+def _phase_told_twice(stream: StreamEvidence, _: list[Call]) -> dict[str, Any]:
+    return with_events(stream, lambda events: events.insert(5, events[4]))
+
+
 def _two_results_accepted(_: StreamEvidence, calls: list[Call]) -> dict[str, Any]:
     calls.append(call("complete", 14, told(ONE, "d1", 1, digest=digest("1"))))
     return {}
@@ -244,6 +248,7 @@ def _two_results_accepted(_: StreamEvidence, calls: list[Call]) -> dict[str, Any
         _items_of_one_push_there_twice,
         _numbers_pushed_twice,
         _two_completions_in_the_log,
+        _phase_told_twice,
         _two_results_accepted,
     ],
 )
