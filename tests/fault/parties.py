@@ -15,7 +15,7 @@ from tests.fault.way import Way
 from tests.support.grid import REPOSITORY, Broker
 from tests.support.ordinary_account import command_line, marked_processes
 
-_PAUSE_S: Final = 3.2
+_PAUSE_S: Final = 4.0
 """Between two chunks of a researcher."""
 _ENDS: Final = frozenset({0, -signal.SIGKILL})
 

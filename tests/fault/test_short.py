@@ -9,7 +9,7 @@ from tests.fault.checker import check
 from tests.fault.scene import run
 from tests.fault.way import Fate
 
-_SECONDS = 40
+_SECONDS = 35
 
 
 @pytest.mark.timeout(400)
