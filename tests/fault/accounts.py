@@ -62,6 +62,16 @@ def result_faults(evidence: Evidence) -> Iterator[Fault]:
             yield Fault(FaultKind.LOST, name, "its result is not among the stream's results")
 
 
+def failure_faults(evidence: Evidence, replays: list[Replay]) -> Iterator[Fault]:
+    """A failure, or a give back, that was accepted is what ended its dispatch."""
+    lives = dict(_lives(replays))
+    for call in _accepted(evidence, "fail"):
+        name, dispatch = str(call.sent["item"]), str(call.sent["dispatch"])
+        event = lives.get(name, Life()).ends.get(dispatch)
+        if event is None or event.data.get("act") not in {Act.FAIL, Act.GIVE_BACK}:
+            yield Fault(FaultKind.LOST, name, f"the failure of dispatch {dispatch} was accepted, and did not end it")
+
+
 def cancel_faults(evidence: Evidence) -> Iterator[Fault]:
     """A cancel that was accepted stands, and one that was refused came after the result."""
     items = _items(evidence)

@@ -15,6 +15,7 @@ def check(evidence: Evidence) -> list[Fault]:
         faults += accounts.end_faults(stream)
     faults += accounts.push_faults(evidence)
     faults += accounts.result_faults(evidence)
+    faults += accounts.failure_faults(evidence, replays)
     faults += accounts.cancel_faults(evidence)
     faults += accounts.lease_faults(evidence)
     faults += accounts.expiry_faults(evidence, replays)

@@ -17,7 +17,8 @@ from tests.support.ordinary_account import command_line, marked_processes
 
 _PAUSE_S: Final = 4.0
 """Between two chunks of a researcher."""
-_ENDS: Final = frozenset({0, -signal.SIGKILL})
+_ENDS: Final = frozenset({0, -signal.SIGKILL, -signal.SIGTERM})
+"""SIGTERM ends one that has only just been started, and has done nothing yet."""
 
 Role = Literal["launcher", "researcher"]
 
@@ -43,7 +44,7 @@ class BrokerProcess:
             return None
 
     async def kill(self) -> None:
-        """Kill it, and start it again; two that kill it at once start it once."""
+        """Kill it, and start it again; one after the other when asked for twice at once."""
         async with self._turn:
             self._process.kill()
             await self.stop()
