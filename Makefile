@@ -2,7 +2,7 @@
 # and says in one line what it does.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node demo test test-vm test-bundle test-large test-grid bench bench-vm check format pictures clean
+.PHONY: help setup setup-node demo test test-vm test-bundle test-large test-grid bench bench-vm chaos check format pictures clean
 
 VENV := .venv/bin
 EXTRAS := --extra broker --extra launcher --extra condor
@@ -10,6 +10,9 @@ EXTRAS := --extra broker --extra launcher --extra condor
 DEMO_INPUT ?=
 # Such as --quick, or --only push.
 BENCH ?=
+# How long `make chaos` goes on, and such as --seed 7.
+MINUTES ?= 10
+CHAOS ?=
 
 help: ## Show these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +61,9 @@ bench: setup ## The broker beside its peers and beside servers that do nothing; 
 	@deploy/setup/system-packages bench
 	@UV_PROJECT_ENVIRONMENT=.venv-peers deploy/setup/python-environment --only-group bench
 	@$(VENV)/python -m bench.broker $(BENCH)
+
+chaos: setup-node ## The fault test for as long as MINUTES says: processes die, answers are lost, nothing else may be
+	@$(VENV)/python -m tests.fault --minutes $(MINUTES) $(CHAOS)
 
 bench-vm: setup-node ## What a vm costs beside the same vm without a launcher; on a machine that does nothing else
 	@deploy/image/build minimal

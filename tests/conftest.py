@@ -1,1 +1,1 @@
-pytest_plugins = ["tests.support.stores", "tests.support.tally", "tests.support.evidence"]
+pytest_plugins = ["tests.support.stores", "tests.support.tally", "tests.support.evidence", "tests.support.seed"]

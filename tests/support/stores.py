@@ -26,6 +26,59 @@ class StoreServer(NamedTuple):
     url: str
 
 
+class StoreProcess:
+    """A server over a folder with a short path, which may be stopped, killed and started again with other settings."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind = kind
+        self.folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.folder / 'store.sock'}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, *settings: str) -> None:
+        """Start it with settings beyond those of a durable server; it may still be reading its data afterwards."""
+        (self.folder / "store.sock").unlink(missing_ok=True)
+        self._process = subprocess.Popen(
+            [*command(_program(self.kind), self.folder), *settings],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # A write past the limit of a file's size then fails, as on a full disk, and ends nothing: SIGXFSZ stays
+            # ignored, as Python has it. Source: setrlimit(2).
+            restore_signals=False,
+        )
+
+    def wait(self) -> None:
+        """Return when it answers."""
+        wait_until(lambda: _answers(self.folder / "store.sock"), "the store's server answers", timeout_s=20)
+
+    def stop(self) -> None:
+        """Stop it in good order."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(timeout=10)
+
+
+@contextmanager
+def store_process(kind: str) -> Iterator[StoreProcess]:
+    """A running server over a fresh folder; it is stopped and its folder removed at the end."""
+    with short_folder(kind) as folder:
+        process = StoreProcess(kind, folder)
+        process.start()
+        try:
+            process.wait()
+            yield process
+        finally:
+            process.stop()
+
+
 @contextmanager
 def running_server(kind: str) -> Iterator[StoreServer]:
     """Run a server over a fresh folder with a short path; it is stopped and its folder removed at the end."""
@@ -46,14 +99,13 @@ def short_folder(kind: str) -> Iterator[Path]:
 @contextmanager
 def served(kind: str, folder: Path) -> Iterator[StoreServer]:
     """Run a server over what is in a folder; it is stopped at the end."""
-    process = subprocess.Popen(command(_program(kind), folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = StoreProcess(kind, folder)
+    process.start()
     try:
-        path = folder / "store.sock"
-        wait_until(lambda: _answers(path), "the store's server answers", timeout_s=20)
-        yield StoreServer(kind, f"unix://{path}")
+        process.wait()
+        yield StoreServer(kind, process.url)
     finally:
-        process.terminate()
-        process.wait(timeout=10)
+        process.stop()
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])

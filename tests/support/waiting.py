@@ -15,9 +15,11 @@ def wait_until(condition: Callable[[], bool], what: str, *, timeout_s: float = 1
         time.sleep(poll_s)
 
 
-async def until(condition: Callable[[], Awaitable[bool]], what: str, *, timeout_s: float = 10) -> None:
+async def until(
+    condition: Callable[[], Awaitable[bool]], what: str, *, timeout_s: float = 10, poll_s: float = _POLL_S
+) -> None:
     """Return when the awaited `condition` holds; fail naming `what` when it does not within the time."""
     ends = time.monotonic() + timeout_s
     while not await condition():
         assert time.monotonic() < ends, f"{what}: not within {timeout_s} s"
-        await asyncio.sleep(_POLL_S)
+        await asyncio.sleep(poll_s)

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- PURPOSE  Exchange a ticket for the item and its lease, once; the same claim key again gets the same answer.
 -- USES     time event item canary bulk
 -- KEYS     items vms stream dispatched running deadlines events feed life account bell bulk

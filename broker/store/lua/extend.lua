@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- PURPOSE  Push a lease's deadline back, never past the run limit.
 -- USES     time item
 -- KEYS     items vms deadlines

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- PURPOSE  Show that a launcher attends to its vm; while dispatched it moves the deadline.
 -- USES     time item closing heard
 -- KEYS     items vms deadlines launchers launchers_of reports

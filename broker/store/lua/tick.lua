@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- PURPOSE  Note a tick of the clock, and whether the clock, the broker or the store was away since the last one.
 -- USES     time
 -- KEYS     clock due deadlines bulks

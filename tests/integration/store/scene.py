@@ -5,6 +5,7 @@ from itertools import count
 
 import msgspec
 
+from broker.domain.errors import Unavailable
 from broker.store import Claimed, Dispatched, Lease, MachineFacts, Store
 from broker.wire.dispatches import DispatchRequest, EndVm, Room, VmEnded
 from broker.wire.items import ItemView, NewItem, OutputFile, Pushed
@@ -78,6 +79,15 @@ class Scene:
     async def push(self, number: int, ref: StreamRef = RENDER) -> Pushed:
         items = [NewItem(url=f"https://share.example/{index}") for index in range(number)]
         return await self.store.push(ref, items, idempotency_key=None, body_digest="")
+
+    async def push_until_refused(self, number: int) -> tuple[int, Unavailable]:
+        """Push so many items at a time until the store refuses; return how many it took, and the refusal."""
+        accepted = 0
+        while True:
+            try:
+                accepted += (await self.push(number)).accepted
+            except Unavailable as refusal:
+                return accepted, refusal
 
     async def offer(
         self, room: Room = ROOM, key: str | None = None, serves: frozenset[str] | None = None, node: str = "node1"

@@ -1,10 +1,15 @@
+import asyncio
+from collections import Counter
+
 import msgspec
 import pytest
 
+from broker.store import Store
+from broker.wire.events import EventType
 from broker.wire.states import ItemState, Phase
 from broker.wire.streams import Limits
-from tests.integration.store.scene import SPEC, Scene, failure
-from tests.support.stores import age
+from tests.integration.store.scene import RENDER, SPEC, Scene, failure, lease_of, result
+from tests.support.stores import StoreServer, age
 
 
 async def _reason(scene: Scene) -> str:
@@ -125,6 +130,68 @@ async def test_after_an_absence_a_launcher_has_a_whole_grace_to_be_heard(scene: 
     await age(scene.store, 20_000)
     assert await scene.store.tick() == 1
     assert await _reason(scene) == "launcher_silent"
+
+
+async def test_an_outage_of_ten_minutes_leaves_every_item_where_it_was_and_each_goes_on_from_there(
+    scene: Scene,
+) -> None:
+    await scene.set_up(items=5)
+    await scene.prove()
+    await scene.store.fail(await scene.running(), failure())
+    lease = await scene.running()
+    booting = await scene.prepared()
+    await scene.dispatched()
+    await scene.store.tick()
+    assert await scene.counts() == {"delayed": 1, "running": 1, "dispatched": 2, "ready": 1}
+
+    await _be_away(scene, 600_000)
+
+    assert await scene.store.tick() == 1, "the delayed item is ready by now"
+    await age(scene.store, 100_000)
+    assert await scene.store.tick() == 0
+    assert await scene.counts() == {"running": 1, "dispatched": 2, "ready": 2}
+    assert (await scene.store.extend(lease, "")).deadline_in_ms == 120_000
+    assert (await scene.store.complete(lease, result())).state == ItemState.DONE
+    late = lease_of(await scene.claim(booting))
+    assert (await scene.store.complete(late, result())).state == ItemState.DONE
+    await age(scene.store, 21_000)
+    await scene.hear()
+    assert await scene.store.tick() == 1, "of the fourth item nobody has heard since it was given out"
+    assert await scene.counts() == {"ready": 3, "done": 2}
+    assert Counter(await scene.events())["item.given_back"] == 1
+
+
+async def test_a_clock_that_is_set_back_ends_no_lease_and_counts_no_launcher_as_gone(scene: Scene) -> None:
+    await scene.push(1)
+    lease = await scene.running()
+    await scene.store.tick()
+    await _be_away(scene, -3_600_000)
+    assert await scene.store.tick() == 0
+    assert (await scene.store.extend(lease, "")).deadline_in_ms == 120_000
+    await age(scene.store, 100_000)
+    assert await scene.store.tick() == 0
+    assert (await scene.store.complete(lease, result())).state == ItemState.DONE
+
+
+async def test_two_clocks_that_tick_at_once_move_nothing_twice(scene: Scene, store_server: StoreServer) -> None:
+    await scene.set_up(items=120)
+    await scene.prove()
+    for _ in range(40):
+        await scene.store.fail(await scene.running(), failure())
+    for _ in range(40):
+        await scene.dispatched()
+    await age(scene.store, 31_000)
+    other = await Store.connect(store_server.url)
+
+    moved = 0
+    while at_once := sum(await asyncio.gather(scene.store.tick(), other.tick())):
+        moved += at_once
+    await other.close()
+    assert moved == 80
+    assert await scene.counts() == {"ready": 120}
+    events = (await scene.store.read_events(RENDER, None, 1_000)).events
+    for kind in (EventType.ITEM_READY, EventType.ITEM_GIVEN_BACK):
+        assert sorted(Counter(event.subject for event in events if event.kind is kind).values()) == [1] * 40
 
 
 async def _be_away(scene: Scene, ms: int) -> None:

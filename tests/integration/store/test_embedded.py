@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -174,6 +175,27 @@ async def test_full_disk_takes_no_more_items_and_still_settles_those_that_run(fo
         await store.ping()
     assert away.value.code == ProblemCode.STORE_DISK_FULL
     await store.close()
+
+
+async def test_server_that_a_full_disk_ended_comes_back_with_all_that_was_acknowledged(folder: Path) -> None:
+    async with EmbeddedStore(folder) as embedded, connected(embedded.url) as store:
+        scene = await Scene(store).set_up(items=1)
+        lease = await scene.running()
+        first = embedded.pid
+        assert first is not None
+        log = max((folder / "appendonlydir").glob("*.incr.aof"))
+        # From here on this server can write no more, as on a full disk; the next one can.
+        full = log.stat().st_size + 50_000
+        resource.prlimit(first, resource.RLIMIT_FSIZE, (full, resource.RLIM_INFINITY))
+        acknowledged, _ = await scene.push_until_refused(20)
+        assert log.stat().st_size <= full
+        await until(lambda: _is_another(embedded, first), "the server is started again")
+        await until(lambda: _answers(store), "the store answers again")
+        counts = await scene.counts()
+        assert counts["running"] == 1
+        assert counts["ready"] in {acknowledged, acknowledged + 20}
+        assert acknowledged > 0
+        assert (await store.complete(lease, result())).state == "done"
 
 
 async def test_folder_with_too_long_a_path_is_refused_with_the_length_allowed(folder: Path) -> None:
