@@ -13,7 +13,9 @@ import msgspec
 from aiohttp import web
 
 from broker.http.bells import SLOW_POLL_S
-from broker.http.call import NDJSON, Call
+from broker.http.call import Call
+from broker.http.contract import NDJSON, lines_of, operation, server_sent
+from broker.http.parameters import AFTER, FOLLOW, LAST_EVENT_ID
 from broker.http.streams import known_stream
 from broker.store import EventBatch
 from broker.wire.events import Event, Truncated
@@ -25,6 +27,7 @@ _BATCH_EVENTS = 500
 _SSE = "text/event-stream"
 
 
+@operation(answers=(server_sent(Event), lines_of(Event)), parameters=(AFTER, FOLLOW, LAST_EVENT_ID))
 async def events(call: Call) -> web.StreamResponse:
     """Send the stream's events after `Last-Event-ID` (or `?after=`), all of them without one."""
     query = call.query("after", "follow")

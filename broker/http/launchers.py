@@ -18,6 +18,7 @@ from broker.domain import deadlines, specs, targets
 from broker.domain.errors import Rejected
 from broker.domain.paths import FILE_SCHEME, parse_file_url
 from broker.http.call import Call, bounded, bounded_facts, check_room, check_users, json_answer, speaker
+from broker.http.contract import NOTHING, operation
 from broker.http.waiting import Offer
 from broker.store import Dispatched
 from broker.wire.dispatches import (
@@ -27,10 +28,12 @@ from broker.wire.dispatches import (
     DiskSource,
     DispatchAnswer,
     DispatchExtend,
+    DispatchExtended,
     DispatchLimits,
     DispatchRequest,
     EndVm,
     StagedItem,
+    VmEnded,
     VmEvent,
 )
 from broker.wire.leases import SignedUrl
@@ -45,6 +48,7 @@ _DISPATCH_KEY = re.compile(r"[\x21-\x7e]{16,128}")
 _DISPATCH = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
+@operation(takes=DispatchRequest, answers={200: DispatchAnswer, 204: NOTHING}, problems=())
 async def dispatch(call: Call) -> web.Response:
     """Wait for an item that fits the offered room; 204 when none came."""
     request = await call.body(DispatchRequest)
@@ -60,6 +64,7 @@ async def dispatch(call: Call) -> web.Response:
     return json_answer(_answer(call, found))
 
 
+@operation(takes=DispatchExtend, answers=DispatchExtended)
 async def extend(call: Call) -> web.Response:
     """Take note that the launcher is there, and tell it what to do."""
     body = await call.body(DispatchExtend)
@@ -67,6 +72,7 @@ async def extend(call: Call) -> web.Response:
     return json_answer(await call.services.store.extend_dispatch(_dispatch(call), launcher, body.stops_in_ms))
 
 
+@operation(takes=VmEvent, answers=DispatchExtended)
 async def vm_event(call: Call) -> web.Response:
     """Note a phase of the vm; answered like an extend."""
     event = await call.body(VmEvent)
@@ -75,6 +81,7 @@ async def vm_event(call: Call) -> web.Response:
     return json_answer(await call.services.store.extend_dispatch(dispatch, launcher))
 
 
+@operation(takes=EndVm, answers=VmEnded)
 async def end(call: Call) -> web.Response:
     """Note the verdict and keep the console's tail."""
     body = await call.body(EndVm)

@@ -12,18 +12,21 @@ from broker.domain.errors import Rejected
 from broker.domain.faults import MAX_FAULTS
 from broker.domain.paths import FilePath
 from broker.domain.scopes import Authority
-from broker.http.call import NDJSON, Call, allow, decode, json_answer, limit
+from broker.http.call import Call, allow, decode, json_answer, limit
+from broker.http.contract import NDJSON, NOT_SEEN, lines_of, operation
+from broker.http.parameters import IDEMPOTENCY_KEY, REVISION, USER
 from broker.store.catalogue import machine_not_usable
-from broker.wire.items import NewItem
+from broker.wire.items import NewItem, Pushed
 from broker.wire.names import StreamRef, UserName, check_name
 from broker.wire.problems import ProblemCode
-from broker.wire.streams import StreamSpec, StreamView
+from broker.wire.streams import RevisionView, StreamSpec, StreamView
 
 _MAX_KEY = 255
 _REVISION = re.compile(r"[1-9][0-9]{0,8}")
 _ITEM = msgspec.json.Decoder(NewItem)
 
 
+@operation(takes=StreamSpec, answers=StreamView, problems=(ProblemCode.BAD_SPEC,))
 async def put_stream(call: Call) -> web.Response:
     """Create the stream, or give it a new revision of its spec."""
     spec = await call.body(StreamSpec)
@@ -35,6 +38,7 @@ async def put_stream(call: Call) -> web.Response:
     return json_answer(await call.services.store.put_stream(call.stream, spec))
 
 
+@operation(answers=StreamView, parameters=(REVISION,))
 async def get_stream(call: Call) -> web.Response:
     """Send the latest spec, or that of `?revision=`, and the counts as they are now."""
     text = call.query("revision").get("revision")
@@ -52,17 +56,25 @@ async def get_stream(call: Call) -> web.Response:
     return json_answer(view)
 
 
+@operation(answers=list[RevisionView])
 async def list_revisions(call: Call) -> web.Response:
     await known_stream(call)
     return json_answer(await call.services.store.revisions(call.stream))
 
 
+@operation(answers=list[StreamView], problems=NOT_SEEN, parameters=(USER,))
 async def list_streams(call: Call) -> web.Response:
     user = check_name(call.query("user").get("user", call.who.subject), "user")
     allow(call.who, Authority.READ, (user,))
     return json_answer(await call.services.store.list_streams(UserName(user)))
 
 
+@operation(
+    takes=(list[NewItem], lines_of(NewItem)),
+    answers={201: Pushed},
+    problems=(ProblemCode.BAD_ITEMS, ProblemCode.BAD_SPEC, ProblemCode.KEY_REUSED),
+    parameters=(IDEMPOTENCY_KEY,),
+)
 async def push(call: Call) -> web.Response:
     """Add items, all or none. With an `Idempotency-Key` the same body gets the first answer again."""
     body = await call.request.read()
