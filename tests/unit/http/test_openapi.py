@@ -26,6 +26,7 @@ from broker.wire.kinds import FromPerson, Message
 from broker.wire.machines import Disk, MachineDefinition
 from broker.wire.problems import PROBLEMS, ProblemCode
 from broker.wire.states import HealthState, ItemState
+from tests.support.contract import check_answer
 
 DOCUMENT: dict[str, Any] = json.loads(msgspec.json.encode(openapi.document(ROUTES)))
 SCHEMAS = DOCUMENT["components"]["schemas"]
@@ -117,6 +118,21 @@ def test_each_proof_is_a_security_scheme_and_names_its_scope() -> None:
 
 def test_the_document_has_no_indentation_of_the_source() -> None:
     assert "\\n    " not in json.dumps(DOCUMENT)
+
+
+@pytest.mark.parametrize(
+    ("status", "media_type", "body"),
+    [
+        (200, "application/json", b'{"status":"well"}'),
+        (200, "application/json", b'{"status":"ok","more":1}'),
+        (200, "text/plain", b'{"status":"ok"}'),
+        (201, "application/json", b'{"status":"ok"}'),
+        (500, "application/problem+json", b'{"type":"t","title":"t","status":500,"detail":"d","code":"forbidden"}'),
+    ],
+)
+def test_an_answer_that_is_not_promised_is_found(status: int, media_type: str, body: bytes) -> None:
+    with pytest.raises(AssertionError):
+        check_answer("GET", "/healthz", status, {"Content-Type": media_type}, body)
 
 
 def _read_by(handler: Callable[..., Any]) -> tuple[list[Any], list[tuple[str, ...]], bool]:
