@@ -33,21 +33,21 @@ class Form(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A body of one media type; `kind` is the type of its JSON, or of that in each line or event."""
+    """A body of one media type; `kinds` are the types of its JSON, or of that in each line or event."""
 
     media_type: str
     form: Form
-    kind: Any = None
+    kinds: tuple[Any, ...] = ()
 
 
-def lines_of(kind: Any) -> Content:
-    """Return newline-delimited JSON."""
-    return Content(NDJSON, Form.LINES, kind)
+def lines_of(*kinds: Any) -> Content:
+    """Return newline-delimited JSON, each line of one of these types."""
+    return Content(NDJSON, Form.LINES, kinds)
 
 
-def server_sent(kind: Any) -> Content:
-    """Return events as a browser's EventSource reads them."""
-    return Content("text/event-stream", Form.EVENTS, kind)
+def server_sent(*kinds: Any) -> Content:
+    """Return events as a browser's EventSource reads them, the data of each of one of these types."""
+    return Content("text/event-stream", Form.EVENTS, kinds)
 
 
 def octets(media_type: str = OCTETS) -> Content:
@@ -98,7 +98,7 @@ class Operation:
     @property
     def body(self) -> Any:
         """The type of the JSON body, or None."""
-        return next((each.kind for each in self.takes if each.form is Form.JSON), None)
+        return next((each.kinds[0] for each in self.takes if each.form is Form.JSON), None)
 
 
 _OPERATIONS: dict[Callable[..., Any], Operation] = {}
@@ -152,4 +152,4 @@ def operation_of(handler: Callable[..., Any]) -> Operation:
 
 def _contents(given: Any) -> tuple[Content, ...]:
     many = given if isinstance(given, tuple) else (given,)
-    return tuple(each if isinstance(each, Content) else Content(JSON, Form.JSON, each) for each in many)
+    return tuple(each if isinstance(each, Content) else Content(JSON, Form.JSON, (each,)) for each in many)

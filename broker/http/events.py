@@ -27,7 +27,7 @@ _BATCH_EVENTS = 500
 _SSE = "text/event-stream"
 
 
-@operation(answers=(server_sent(Event), lines_of(Event)), parameters=(AFTER, FOLLOW, LAST_EVENT_ID))
+@operation(answers=(server_sent(Event, Truncated), lines_of(Event)), parameters=(AFTER, FOLLOW, LAST_EVENT_ID))
 async def events(call: Call) -> web.StreamResponse:
     """Send the stream's events after `Last-Event-ID` (or `?after=`), all of them without one."""
     query = call.query("after", "follow")

@@ -97,7 +97,7 @@ def _kinds(routes: list[Route]) -> list[Any]:
     for route in routes:
         declared = route.operation
         contents = [*declared.takes, *(each for contents in declared.answers.values() for each in contents)]
-        found += [each.kind for each in contents if each.kind is not None]
+        found += [kind for each in contents for kind in each.kinds]
         found += [each.kind for each in (*route.parameters, *declared.sends)]
     return found
 
@@ -173,13 +173,17 @@ def _content(contents: Iterable[Content], schemas: _Schemas) -> dict[str, Any]:
 def _body(content: Content, schemas: _Schemas) -> dict[str, Any]:
     match content.form:
         case Form.JSON:
-            return schemas.of(content.kind)
+            return schemas.of(content.kinds[0])
         case Form.BYTES:
             return {"type": "string", "format": "binary"}
         case Form.LINES | Form.EVENTS:
             # OpenAPI 3.1 has no word for a sequence of JSON texts.
-            return {"type": "string", "description": f"{content.form}", "x-each": schemas.of(content.kind)}
+            return {"type": "string", "description": f"{content.form}", "x-each": _one_of(content.kinds, schemas)}
     assert_never(content.form)
+
+
+def _one_of(kinds: tuple[Any, ...], schemas: _Schemas) -> dict[str, Any]:
+    return schemas.of(kinds[0]) if len(kinds) == 1 else {"anyOf": [schemas.of(kind) for kind in kinds]}
 
 
 def _successes(route: Route, schemas: _Schemas) -> dict[str, Any]:

@@ -83,13 +83,17 @@ def _bodies(contents: Iterable[Content]) -> str:
 def _body(content: Content) -> str:
     match content.form:
         case Form.JSON:
-            return f"`{_name(content.kind)}`"
+            return f"`{_kinds(content)}`"
         case Form.LINES:
-            return f"`{_name(content.kind)}` a line"
+            return f"`{_kinds(content)}` a line"
         case Form.EVENTS:
-            return f"`{_name(content.kind)}` as SSE"
+            return f"`{_kinds(content)}` as SSE"
         case Form.BYTES:
             return f"`{content.media_type}`"
+
+
+def _kinds(content: Content) -> str:
+    return "` or `".join(map(_name, content.kinds))
 
 
 def _name(kind: Any) -> str:
