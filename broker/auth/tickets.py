@@ -95,7 +95,8 @@ def parse_lease_token(token: str) -> LeaseClaim:
     """
     front = token.split(".", 2)
     back = front[-1].rsplit(".", 3)
-    if len(front) == 3 and front[:2] == [_LEASE, SHARD] and len(back) == 4 and _FENCE.fullmatch(back[1]):
+    has_its_parts = len(front) == 3 and front[:2] == [_LEASE, SHARD] and len(back) == 4
+    if token.isascii() and has_its_parts and _FENCE.fullmatch(back[1]):
         item, fence, key_id, mac = back
         try:
             return LeaseClaim(parse_item(item, None), int(fence), hash_nonce(f"{key_id}.{mac}"))

@@ -20,6 +20,7 @@ from broker.files.tails import Tails
 from broker.files.uploads import Uploads
 from broker.files.user_files import UserFiles
 from broker.http.bells import Bells
+from broker.http.contract import JSON, Operation, Undeclared
 from broker.http.roll_call import RollCall
 from broker.http.waiting import WaitingRoom
 from broker.store import Store
@@ -31,8 +32,6 @@ from broker.wire.states import Exchange
 
 T = TypeVar("T")
 
-JSON = "application/json"
-NDJSON = "application/x-ndjson"
 CHUNK_BYTES = 1_048_576
 MAX_EXCHANGES = len(Exchange)
 
@@ -60,11 +59,15 @@ SERVICES = web.AppKey("services", Services)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request, after its proof was checked. `principal` is there on every route that a token opens."""
+    """A request, after its proof was checked. `principal` is there on every route that a token opens.
+
+    `operation` is what the handler declared: nothing else is read of a query or a JSON body.
+    """
 
     request: web.Request
     services: Services
     principal: Principal | None
+    operation: Operation
 
     @property
     def who(self) -> Principal:
@@ -96,6 +99,8 @@ class Call:
 
     def query(self, *known: str) -> Mapping[str, str]:
         """Return the query; a parameter that the route does not know is refused, as a field would be."""
+        if known != self.operation.query:
+            raise Undeclared(f"read of the query: {known}; declared: {self.operation.query}")
         for name in self.request.query:
             if name not in known:
                 knows = f"it knows {', '.join(known)}" if known else "it takes none"
@@ -108,7 +113,19 @@ class Call:
         Raises:
             Rejected: `bad_request`: it is no JSON, or not of this kind.
         """
+        if kind != self.operation.body:
+            raise Undeclared(f"read of the body: {kind}; declared: {self.operation.body}")
         return decode(await self.request.read(), kind)
+
+    async def optional_body(self, kind: type[T]) -> T:
+        """Read a JSON body, which may be left out where there is nothing to say.
+
+        Raises:
+            Rejected: as `body`.
+        """
+        if self.request.can_read_body:
+            return await self.body(kind)
+        return kind()
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Return a body of any size, bit by bit."""

@@ -18,11 +18,14 @@ from aiohttp import web
 
 from broker.domain.scopes import Authority
 from broker.http.bells import SLOW_POLL_S
-from broker.http.call import NDJSON, Call, allow
+from broker.http.call import Call, allow
+from broker.http.contract import NDJSON, NOT_SEEN, lines_of, operation, server_sent
+from broker.http.parameters import AFTER, FOLLOW, LAST_EVENT_ID, USER
 from broker.http.streams import known_stream
 from broker.store import EventBatch
 from broker.wire.events import Event, Truncated, TruncatedLine
 from broker.wire.names import StreamRef, UserName, check_name
+from broker.wire.problems import ProblemCode
 
 HEARTBEAT_S = 15.0
 RETRY_MS = 2_000
@@ -41,6 +44,11 @@ class _Log:
     count: Callable[[], Awaitable[Truncated]]
 
 
+@operation(
+    answers=(server_sent(Event, Truncated), lines_of(Event)),
+    problems=(ProblemCode.TOO_MANY_FOLLOWERS,),
+    parameters=(AFTER, FOLLOW, LAST_EVENT_ID),
+)
 async def events(call: Call) -> web.StreamResponse:
     """Send the stream's events after `Last-Event-ID` (or `?after=`), all of them without one."""
     call.query("after", "follow")
@@ -48,6 +56,11 @@ async def events(call: Call) -> web.StreamResponse:
     return await _send(call, _Log(call.stream, read, partial(_count_stream, call)))
 
 
+@operation(
+    answers=(server_sent(Event, Truncated), lines_of(Event, TruncatedLine)),
+    problems=(*NOT_SEEN, ProblemCode.TOO_MANY_FOLLOWERS),
+    parameters=(USER, AFTER, FOLLOW, LAST_EVENT_ID),
+)
 async def feed(call: Call) -> web.StreamResponse:
     """Send the events of all of the user's streams, as `events` does; the ids are the feed's."""
     user = UserName(check_name(call.query("user", "after", "follow").get("user", call.who.subject), "user"))

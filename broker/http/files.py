@@ -9,6 +9,8 @@ from aiohttp import web
 from broker.domain.errors import Rejected
 from broker.files.user_files import StoredFile
 from broker.http.call import Call, json_answer
+from broker.http.contract import BYTES, NOTHING, PARTS, operation
+from broker.http.parameters import CONTENT_DIGEST, CREATE_ONLY, IF_NONE_MATCH, RANGE, REPR_DIGEST
 from broker.http.sending import repr_digest, send_file
 from broker.wire.files import FileView
 from broker.wire.names import Digest
@@ -17,6 +19,13 @@ from broker.wire.problems import ProblemCode
 _SHA_256 = re.compile(r"(?:^|,)[ \t]*sha-256=:([A-Za-z0-9+/]*={0,2}):[ \t]*(?=,|$)")
 
 
+@operation(
+    takes=BYTES,
+    answers={200: FileView, 201: FileView},
+    problems=(ProblemCode.ALREADY_EXISTS, ProblemCode.DIGEST_MISMATCH),
+    parameters=(CREATE_ONLY, REPR_DIGEST, CONTENT_DIGEST),
+    sends=(REPR_DIGEST,),
+)
 async def put_file(call: Call) -> web.Response:
     """Write a file, whole or not at all. Through a signed address a file is made and never replaced."""
     condition = call.request.headers.get("If-None-Match")
@@ -32,11 +41,18 @@ async def put_file(call: Call) -> web.Response:
     return json_answer(_view(call, stored), status=201 if is_new else 200, headers=headers)
 
 
+@operation(
+    answers=PARTS,
+    problems=(ProblemCode.RANGE_NOT_SATISFIABLE,),
+    parameters=(RANGE, IF_NONE_MATCH),
+    sends=(REPR_DIGEST,),
+)
 async def get_file(call: Call) -> web.StreamResponse:
     stored = await _find(call)
     return send_file(call.request, stored.location, name=call.file.name, digest=stored.digest)
 
 
+@operation(answers={204: NOTHING})
 async def delete_file(call: Call) -> web.Response:
     if not await call.services.files.delete(call.file):
         raise _missing(call)

@@ -12,6 +12,7 @@ from broker.domain import specs, targets
 from broker.domain.errors import Conflict, Rejected, Unavailable
 from broker.domain.paths import FILE_SCHEME, parse_file_url
 from broker.http.call import Call, bounded, bounded_facts, json_answer
+from broker.http.contract import operation
 from broker.http.doors import bearer
 from broker.store import Claimed, Lease
 from broker.wire.items import OutputFile
@@ -24,7 +25,9 @@ from broker.wire.leases import (
     FailRequest,
     Input,
     LeaseExtend,
+    LeaseExtended,
     LeaseLimits,
+    Settled,
     SignedUrl,
     UrlsAnswer,
     UrlsRequest,
@@ -37,6 +40,7 @@ _MIB = 1_048_576
 log = structlog.get_logger(__name__)
 
 
+@operation(takes=ClaimRequest, answers=ClaimAnswer, problems=(ProblemCode.TICKET_SPENT, ProblemCode.TICKET_REPLAYED))
 async def claim(call: Call) -> web.Response:
     """Exchange the ticket for the item and a lease; the same claim key gets the same answer."""
     request = await call.body(ClaimRequest)
@@ -53,11 +57,13 @@ async def claim(call: Call) -> web.Response:
     return json_answer(_claim_answer(call, claimed, nonce))
 
 
+@operation(takes=LeaseExtend, answers=LeaseExtended, problems=(ProblemCode.LEASE_LOST,))
 async def extend(call: Call) -> web.Response:
     body = await call.body(LeaseExtend)
     return json_answer(await call.services.store.extend(_lease(call), bounded(body.progress, 500)))
 
 
+@operation(takes=UrlsRequest, answers=UrlsAnswer, problems=(ProblemCode.LEASE_LOST,))
 async def urls(call: Call) -> web.Response:
     """Sign the input's address and those of the named outputs, anew each time."""
     body = await call.body(UrlsRequest)
@@ -68,6 +74,11 @@ async def urls(call: Call) -> web.Response:
     return json_answer(UrlsAnswer(input=_get(call, claimed.item.url), outputs=outputs))
 
 
+@operation(
+    takes=CompleteRequest,
+    answers=Settled,
+    problems=(ProblemCode.LEASE_LOST, ProblemCode.RESULT_DIFFERS, ProblemCode.OUTPUT_NOT_VERIFIED),
+)
 async def complete(call: Call) -> web.Response:
     """Accept the result, once, after looking at it."""
     body = await call.body(CompleteRequest)
@@ -80,6 +91,7 @@ async def complete(call: Call) -> web.Response:
     return json_answer(settled)
 
 
+@operation(takes=FailRequest, answers=Settled, problems=(ProblemCode.LEASE_LOST,))
 async def fail(call: Call) -> web.Response:
     """End the attempt without a result; the retry policy decides."""
     body = await call.body(FailRequest)

@@ -7,17 +7,20 @@ from aiohttp import web
 
 from broker.domain.errors import Unavailable
 from broker.http.call import Call, json_answer
-from broker.wire.accounts import WhoAmI
+from broker.http.contract import operation
+from broker.wire.accounts import Alive, WhoAmI
 from broker.wire.problems import ProblemCode
 
 _PING_S = 2.0
 
 
+@operation(answers=Alive)
 async def healthz(_: Call) -> web.Response:
     """Say that the process answers."""
-    return json_answer({"status": "ok"})
+    return json_answer(Alive(status="ok"))
 
 
+@operation(answers=Alive, problems=(ProblemCode.STORE_UNAVAILABLE,))
 async def readyz(call: Call) -> web.Response:
     """Say that the store answers, too."""
     try:
@@ -25,9 +28,10 @@ async def readyz(call: Call) -> web.Response:
             await call.services.store.ping()
     except TimeoutError as error:
         raise Unavailable(ProblemCode.STORE_UNAVAILABLE, "the store does not answer") from error
-    return json_answer({"status": "ready"})
+    return json_answer(Alive(status="ready"))
 
 
+@operation(answers=WhoAmI)
 async def whoami(call: Call) -> web.Response:
     who = call.who
     ends = datetime.fromtimestamp(who.expires_at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

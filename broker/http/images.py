@@ -6,12 +6,15 @@ from aiohttp import web
 
 from broker.domain.errors import Rejected
 from broker.http.call import Call, Services, json_answer
+from broker.http.contract import BYTES, NOTHING, PARTS, operation
+from broker.http.parameters import IF_NONE_MATCH, RANGE, REPR_DIGEST
 from broker.http.sending import send_file
-from broker.wire.machines import ImageView
+from broker.wire.machines import GrantedImage, ImageView
 from broker.wire.names import Digest, UserName
 from broker.wire.problems import ProblemCode
 
 
+@operation(takes=BYTES, answers={201: ImageView}, problems=(ProblemCode.DIGEST_MISMATCH,))
 async def put_image(call: Call) -> web.Response:
     """Take an image in, prove its digest, and let its sender use it."""
     digest, user = call.digest, UserName(call.who.subject)
@@ -20,10 +23,12 @@ async def put_image(call: Call) -> web.Response:
     return json_answer(ImageView(digest=digest, size_bytes=received.size_bytes), status=201)
 
 
+@operation(answers=list[GrantedImage])
 async def list_images(call: Call) -> web.Response:
     return json_answer(await call.services.store.list_images(UserName(call.who.subject)))
 
 
+@operation(answers={204: NOTHING}, problems=(ProblemCode.IMAGE_IN_USE,))
 async def delete_image(call: Call) -> web.Response:
     """Give up an image that none of the sender's machines names; its bytes go when they are nobody's then."""
     await call.services.store.delete_image(UserName(call.who.subject), call.digest)
@@ -31,6 +36,12 @@ async def delete_image(call: Call) -> web.Response:
     return web.Response(status=204)
 
 
+@operation(
+    answers=PARTS,
+    problems=(ProblemCode.RANGE_NOT_SATISFIABLE,),
+    parameters=(RANGE, IF_NONE_MATCH),
+    sends=(REPR_DIGEST,),
+)
 async def get_image(call: Call) -> web.StreamResponse:
     """Send an image to somebody it was granted to, or to whom a launcher's signed address was given."""
     digest = call.digest

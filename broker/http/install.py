@@ -4,8 +4,10 @@ from aiohttp import web
 
 from broker.desktop.stub import install_script
 from broker.http.call import Call
+from broker.http.contract import octets, operation
 
 
+@operation(answers=octets("text/x-shellscript"))
 async def get_install_script(_: Call) -> web.Response:
     """Serve the script; no token, since it holds no secret and a machine before its first run has none."""
     return web.Response(

@@ -8,13 +8,15 @@ from aiohttp import web
 
 from broker.domain.errors import Rejected
 from broker.domain.paths import FILE_SCHEME
-from broker.http.call import NDJSON, Call, json_answer, limit
+from broker.http.call import Call, json_answer, limit
+from broker.http.contract import BYTES, NDJSON, lines_of, operation
+from broker.http.parameters import ITEM_CURSOR, ITEM_STATE, LIMIT, RESULT_STATE
 from broker.http.prospects import waits_for
 from broker.http.sending import SANDBOX
 from broker.http.streams import checked_reason, known_stream, no_stream
 from broker.store.items import no_item
 from broker.wire.files import ResultLine
-from broker.wire.items import HoldItem, ItemView, OutputFile
+from broker.wire.items import CancelledItem, HoldItem, ItemPage, ItemView, OutputFile
 from broker.wire.names import DispatchId
 from broker.wire.problems import ProblemCode
 from broker.wire.states import ItemState
@@ -25,6 +27,7 @@ _COUNT = re.compile(r"[0-9]{1,9}")
 _WITH_RESULT = (ItemState.DONE, ItemState.HELD)
 
 
+@operation(answers=ItemPage, parameters=(ITEM_STATE, ITEM_CURSOR, LIMIT))
 async def list_items(call: Call) -> web.Response:
     query = call.query("state", "cursor", "limit")
     await known_stream(call)
@@ -36,6 +39,7 @@ async def list_items(call: Call) -> web.Response:
     )
 
 
+@operation(answers=ItemView)
 async def get_item(call: Call) -> web.Response:
     item = await _known_item(call)
     if item.state is ItemState.READY:
@@ -43,25 +47,31 @@ async def get_item(call: Call) -> web.Response:
     return json_answer(item)
 
 
+@operation(answers=CancelledItem, problems=(ProblemCode.SETTLED,))
 async def cancel(call: Call) -> web.Response:
     """Stop the item for good; answered with the item as it is then."""
     await known_stream(call)
     return json_answer(await call.services.store.cancel(call.item, call.who.subject))
 
 
+@operation(
+    takes=HoldItem, answers=ItemView, problems=(ProblemCode.SETTLED, ProblemCode.GIVEN_OUT), is_body_optional=True
+)
 async def hold(call: Call) -> web.Response:
     """Set the item aside until somebody releases it."""
-    request = await call.body(HoldItem) if call.request.can_read_body else HoldItem()
+    request = await call.optional_body(HoldItem)
     await known_stream(call)
     return json_answer(await call.services.store.hold(call.item, call.who.subject, checked_reason(request.reason)))
 
 
+@operation(answers=ItemView, problems=(ProblemCode.SETTLED,))
 async def release(call: Call) -> web.Response:
     """Put the held item back to the ready ones."""
     await known_stream(call)
     return json_answer(await call.services.store.release(call.item))
 
 
+@operation(answers=BYTES)
 async def get_console(call: Call) -> web.Response:
     """Send the console's tail of the item's last vm, as raw as it came."""
     item = await _known_item(call)
@@ -73,6 +83,7 @@ async def get_console(call: Call) -> web.Response:
     return _raw(console, "console.txt")
 
 
+@operation(answers=BYTES)
 async def get_log(call: Call) -> web.Response:
     """Send what the program of the item's last attempt wrote to stdout and stderr."""
     item = await _known_item(call)
@@ -82,6 +93,7 @@ async def get_log(call: Call) -> web.Response:
     return _raw(log, "log.txt")
 
 
+@operation(answers=BYTES)
 async def get_domain_xml(call: Call) -> web.Response:
     """Send the domain XML with which the item's last vm was booted, as its launcher told it."""
     item = await _known_item(call)
@@ -93,6 +105,7 @@ async def get_domain_xml(call: Call) -> web.Response:
     return _raw(xml, "domain.xml")
 
 
+@operation(answers=lines_of(ResultLine), parameters=(RESULT_STATE,))
 async def results(call: Call) -> web.StreamResponse:
     """Send one line for each done or held item, as they are now."""
     state = _state(call.query("state").get("state"))

@@ -11,9 +11,10 @@ from broker.auth.tokens import Principal
 from broker.domain.errors import Rejected
 from broker.domain.scopes import Authority, parse_scopes
 from broker.http.call import Call, bounded, check_users, json_answer, speaker
+from broker.http.contract import NOTHING, operation
 from broker.http.presence import check_may_look
 from broker.store import KnownJobs
-from broker.wire.jobs import JobsPage, JobsReport, JobsView
+from broker.wire.jobs import DemandPage, JobsPage, JobsReport, JobsView
 from broker.wire.kinds import in_full
 from broker.wire.problems import ProblemCode
 
@@ -23,6 +24,7 @@ _SENTENCE_CHARS = 1_000
 _TIME_CHARS = 40
 
 
+@operation(answers=DemandPage)
 async def get_demand(call: Call) -> web.Response:
     """Send what is ready for launchers of the token."""
     scopes = call.who.scopes
@@ -30,6 +32,7 @@ async def get_demand(call: Call) -> web.Response:
     return json_answer(in_full(page))
 
 
+@operation(takes=JobsReport, answers={204: NOTHING})
 async def put_jobs(call: Call) -> web.Response:
     """Note what a submitter tells of its launcher jobs."""
     report = _bounded(await call.body(JobsReport))
@@ -38,12 +41,14 @@ async def put_jobs(call: Call) -> web.Response:
     return web.Response(status=204)
 
 
+@operation(answers={204: NOTHING})
 async def delete_jobs(call: Call) -> web.Response:
     """Forget a submitter that has no launcher jobs any more."""
     await call.services.store.remove_jobs(speaker(call, call.request.match_info["name"]))
     return web.Response(status=204)
 
 
+@operation(answers=JobsPage, problems=(ProblemCode.FORBIDDEN,))
 async def list_jobs(call: Call) -> web.Response:
     """Send what submitters told in the last day, as far as the token may see it."""
     check_may_look(call.who)

@@ -18,6 +18,7 @@ from broker.domain import deadlines, specs, targets
 from broker.domain.errors import Rejected
 from broker.domain.paths import FILE_SCHEME, parse_file_url
 from broker.http.call import Call, bounded, bounded_facts, check_room, check_users, json_answer, speaker
+from broker.http.contract import JSON, NOTHING, Content, Form, operation
 from broker.http.waiting import Offer
 from broker.store import Dispatched
 from broker.wire.dispatches import (
@@ -29,10 +30,12 @@ from broker.wire.dispatches import (
     DispatchAnswer,
     DispatchAnswers,
     DispatchExtend,
+    DispatchExtended,
     DispatchLimits,
     DispatchRequest,
     EndVm,
     StagedItem,
+    VmEnded,
     VmEvent,
 )
 from broker.wire.leases import SignedUrl
@@ -47,6 +50,11 @@ _DISPATCH_KEY = re.compile(r"[\x21-\x7e]{16,128}")
 _DISPATCH = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
+@operation(
+    takes=DispatchRequest,
+    answers={200: Content(JSON, Form.JSON, (DispatchAnswer, DispatchAnswers)), 204: NOTHING},
+    problems=(ProblemCode.TOO_MANY_LAUNCHERS,),
+)
 async def dispatch(call: Call) -> web.Response:
     """Wait for items that fit the offered room; 204 when none came."""
     request = await call.body(DispatchRequest)
@@ -65,6 +73,7 @@ async def dispatch(call: Call) -> web.Response:
     return json_answer(answers[0] if request.most is None else DispatchAnswers(dispatches=answers))
 
 
+@operation(takes=DispatchExtend, answers=DispatchExtended)
 async def extend(call: Call) -> web.Response:
     """Take note that the launcher is there, and tell it what to do."""
     body = await call.body(DispatchExtend)
@@ -72,6 +81,7 @@ async def extend(call: Call) -> web.Response:
     return json_answer(await call.services.store.extend_dispatch(_dispatch(call), launcher, body.stops_in_ms))
 
 
+@operation(takes=VmEvent, answers=DispatchExtended)
 async def vm_event(call: Call) -> web.Response:
     """Note a phase of the vm; answered like an extend."""
     event = await call.body(VmEvent)
@@ -80,6 +90,7 @@ async def vm_event(call: Call) -> web.Response:
     return json_answer(await call.services.store.extend_dispatch(dispatch, launcher))
 
 
+@operation(takes=EndVm, answers=VmEnded)
 async def end(call: Call) -> web.Response:
     """Note the verdict and keep the console's tail."""
     body = await call.body(EndVm)

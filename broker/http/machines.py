@@ -6,15 +6,18 @@ from broker.domain.errors import Rejected
 from broker.domain.image_urls import check_image_url
 from broker.domain.scopes import Authority
 from broker.http.call import Call, allow, json_answer, limit
+from broker.http.contract import NOT_SEEN, NOTHING, operation
 from broker.http.images import remove_ungranted
+from broker.http.parameters import USER
 from broker.store import MachineFacts
 from broker.store.machines import image_missing, no_machine
-from broker.wire.machines import Disk, MachineDefinition, MachineReaders
+from broker.wire.machines import Disk, MachineDefinition, MachineReaders, MachineView
 from broker.wire.names import UserName, check_digest, check_name
 from broker.wire.problems import ProblemCode
 from launcher.domain_xml import Examination, examine
 
 
+@operation(takes=MachineDefinition, answers=MachineView, problems=(ProblemCode.XML_REFUSED, ProblemCode.IMAGE_MISSING))
 async def put_machine(call: Call) -> web.Response:
     """Judge the XML, check the images, and make a revision of the machine."""
     definition = await call.body(MachineDefinition)
@@ -26,6 +29,7 @@ async def put_machine(call: Call) -> web.Response:
     return json_answer(await call.services.store.put_machine(call.machine, definition, facts))
 
 
+@operation(answers=MachineView, problems=NOT_SEEN)
 async def get_machine(call: Call) -> web.Response:
     """Send a machine to its owner, and to those whom it is shared with."""
     if not await _is_shared_with(call):
@@ -36,12 +40,14 @@ async def get_machine(call: Call) -> web.Response:
     return json_answer(view)
 
 
+@operation(answers=list[MachineView], problems=NOT_SEEN, parameters=(USER,))
 async def list_machines(call: Call) -> web.Response:
     user = check_name(call.query("user").get("user", call.who.subject), "user")
     allow(call.who, Authority.READ, (user,))
     return json_answer(await call.services.store.list_machines(UserName(user)))
 
 
+@operation(answers={204: NOTHING}, problems=(ProblemCode.MACHINE_IN_USE,))
 async def delete_machine(call: Call) -> web.Response:
     """Remove a machine that nothing wants any more, and the bytes of images that are nobody's then."""
     await call.services.store.delete_machine(call.machine)
@@ -49,12 +55,14 @@ async def delete_machine(call: Call) -> web.Response:
     return web.Response(status=204)
 
 
+@operation(answers=MachineReaders)
 async def list_readers(call: Call) -> web.Response:
     if await call.services.store.get_machine(call.machine) is None:
         raise no_machine(call.machine)
     return json_answer(await _readers(call))
 
 
+@operation(answers=MachineReaders)
 async def share_machine(call: Call) -> web.Response:
     """Let another user see the machine, and name it in streams of their own."""
     reader = _reader(call)
@@ -64,6 +72,7 @@ async def share_machine(call: Call) -> web.Response:
     return json_answer(await _readers(call))
 
 
+@operation(answers=MachineReaders)
 async def unshare_machine(call: Call) -> web.Response:
     """Take a share back: nothing more is dispatched with the machine for that user."""
     if await call.services.store.get_machine(call.machine) is None:

@@ -15,6 +15,8 @@ from broker.auth.tokens import Principal
 from broker.domain.errors import Rejected
 from broker.domain.scopes import Authority, parse_scopes
 from broker.http.call import Call, bounded, check_room, check_users, json_answer, limit, speaker
+from broker.http.contract import NOTHING, operation
+from broker.http.parameters import LAUNCHER_CURSOR, LIMIT, LISTED_STATE
 from broker.store import KnownLauncher
 from broker.wire.kinds import in_full
 from broker.wire.launchers import (
@@ -36,6 +38,7 @@ _COUNT = re.compile(r"[0-9]{1,9}")
 _TIME_CHARS = 40
 
 
+@operation(takes=LauncherReport, answers=LauncherTold, problems=(ProblemCode.TOO_MANY_LAUNCHERS,))
 async def put_launcher(call: Call) -> web.Response:
     """Note what a launcher tells of itself; it counts as heard."""
     report = _bounded(await call.body(LauncherReport))
@@ -51,12 +54,14 @@ async def put_launcher(call: Call) -> web.Response:
     return json_answer(LauncherTold(next_ms=call.services.deadlines.heartbeat_ms))
 
 
+@operation(answers={204: NOTHING})
 async def delete_launcher(call: Call) -> web.Response:
     """Forget a launcher that ends: of those it is not listed any more."""
     await call.services.store.remove_launcher(speaker(call, call.request.match_info["name"]))
     return web.Response(status=204)
 
 
+@operation(answers=LauncherPage, problems=(ProblemCode.FORBIDDEN,), parameters=(LISTED_STATE, LAUNCHER_CURSOR, LIMIT))
 async def list_launchers(call: Call) -> web.Response:
     """Send a page of the launchers that the token may see, those that are there first."""
     query = call.query("state", "cursor", "limit")

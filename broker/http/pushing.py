@@ -18,7 +18,9 @@ from broker.domain.errors import Rejected
 from broker.domain.faults import Fault, rejected
 from broker.domain.paths import FilePath
 from broker.domain.scopes import Authority
-from broker.http.call import NDJSON, Call, decode, json_answer, limit
+from broker.http.call import Call, decode, json_answer, limit
+from broker.http.contract import NDJSON, lines_of, operation
+from broker.http.parameters import IDEMPOTENCY_KEY, SKIP_BAD
 from broker.http.streams import known_stream
 from broker.store.catalogue import machine_not_usable
 from broker.wire.items import NewItem, Pushed
@@ -58,6 +60,18 @@ class _Push:
         return sum(answer.accepted for answer in self.answers)
 
 
+@operation(
+    takes=(list[NewItem], lines_of(NewItem)),
+    answers={201: Pushed},
+    problems=(
+        ProblemCode.BAD_ITEMS,
+        ProblemCode.BAD_SPEC,
+        ProblemCode.KEY_REUSED,
+        ProblemCode.PURGING,
+        ProblemCode.QUOTA_EXCEEDED,
+    ),
+    parameters=(SKIP_BAD, IDEMPOTENCY_KEY),
+)
 async def push(call: Call) -> web.Response:
     """Add items. A part with a bad line is not accepted, or without its bad lines where `?skip_bad=1` asks for that."""
     skip_bad = call.query("skip_bad").get("skip_bad", "0")

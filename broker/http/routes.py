@@ -1,8 +1,8 @@
 """The route table: every address of the API, what proves the right to use it, and the handler."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
+import msgspec
 from aiohttp import web
 
 from broker.domain.scopes import Authority
@@ -17,6 +17,7 @@ from broker.http import (
     launcher_jobs,
     launchers,
     machines,
+    openapi,
     presence,
     pushing,
     streams,
@@ -24,31 +25,7 @@ from broker.http import (
 )
 from broker.http.call import SERVICES, Call
 from broker.http.doors import OWN, Proof, check_signature, check_token
-
-Handler = Callable[[Call], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One method of one address. `authority` is asked for over the parts of the address that `over` names."""
-
-    method: str
-    path: str
-    handler: Handler
-    proof: Proof
-    summary: str
-    authority: Authority | None = None
-    over: tuple[str, ...] = ()
-
-    @property
-    def scope(self) -> str:
-        """The scope that a token needs, as it is written in the reference."""
-        if self.authority is None:
-            return ""
-        if not self.over:
-            return f"{self.authority}"
-        parts = ["USER" if part == OWN else part.upper() for part in self.over]
-        return f"{self.authority}:/{'/'.join(parts)}"
+from broker.http.route import Handler, Route
 
 
 def _person(
@@ -90,6 +67,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/healthz", health.healthz, Proof.NOTHING, "the process answers"),
     Route("GET", "/readyz", health.readyz, Proof.NOTHING, "the store answers, too"),
     Route("GET", "/guest/install", install.get_install_script, Proof.NOTHING, "the script that installs the stub"),
+    Route("GET", "/openapi.json", openapi.get_document, Proof.NOTHING, "this API's document, OpenAPI 3.1"),
     _person("GET", "/v1/whoami", health.whoami, None, _NONE, "whom the token speaks for"),
     _person("PUT", _MACHINE_PATH, machines.put_machine, _A.MODIFY, _USER, "a revision of a machine: XML and disks"),
     _person("GET", _MACHINE_PATH, machines.get_machine, None, _NONE, "one machine, your own or shared with you"),
@@ -167,12 +145,15 @@ ROUTES: tuple[Route, ...] = (
 
 
 def add_routes(app: web.Application) -> None:
-    """Put the whole table into an application."""
+    """Put the whole table into an application, and the document that is made of it."""
+    app[openapi.DOCUMENT] = msgspec.json.encode(openapi.document(ROUTES))
     for route in ROUTES:
         app.router.add_route(route.method, route.path, _guarded(route))
 
 
 def _guarded(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    operation = route.operation
+
     async def handle(request: web.Request) -> web.StreamResponse:
         services = request.app[SERVICES]
         principal = None
@@ -185,6 +166,6 @@ def _guarded(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespon
                 principal = check_token(request, services, route.authority, route.over)
             case Proof.NOTHING | Proof.TICKET | Proof.LEASE:
                 pass  # the handler itself exchanges the ticket, or shows the lease token to the store
-        return await route.handler(Call(request, services, principal))
+        return await route.handler(Call(request, services, principal, operation))
 
     return handle

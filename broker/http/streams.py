@@ -8,14 +8,21 @@ from broker.domain import specs, targets
 from broker.domain.errors import Rejected
 from broker.domain.scopes import Authority
 from broker.http.call import Call, allow, json_answer, limit
+from broker.http.contract import NOT_SEEN, operation
+from broker.http.parameters import REVISION, USER
 from broker.store.catalogue import machine_not_usable
 from broker.wire.names import StreamRef, UserName, check_name
 from broker.wire.problems import ProblemCode
-from broker.wire.streams import BulkAct, BulkRequest, PauseRequest, StreamSpec, StreamView
+from broker.wire.streams import BulkAct, BulkRequest, PauseRequest, RevisionView, StreamSpec, StreamView
 
 _REVISION = re.compile(r"[1-9][0-9]{0,8}")
 
 
+@operation(
+    takes=StreamSpec,
+    answers=StreamView,
+    problems=(ProblemCode.BAD_SPEC, ProblemCode.PURGING, ProblemCode.QUOTA_EXCEEDED),
+)
 async def put_stream(call: Call) -> web.Response:
     """Create the stream, or give it a new revision of its spec."""
     spec = await call.body(StreamSpec)
@@ -27,6 +34,7 @@ async def put_stream(call: Call) -> web.Response:
     return json_answer(await call.services.store.put_stream(call.stream, spec))
 
 
+@operation(answers=StreamView, parameters=(REVISION,))
 async def get_stream(call: Call) -> web.Response:
     """Send the latest spec, or that of `?revision=`, and the counts as they are now."""
     text = call.query("revision").get("revision")
@@ -44,51 +52,63 @@ async def get_stream(call: Call) -> web.Response:
     return json_answer(view)
 
 
+@operation(answers=list[RevisionView])
 async def list_revisions(call: Call) -> web.Response:
     await known_stream(call)
     return json_answer(await call.services.store.revisions(call.stream))
 
 
+@operation(answers=list[StreamView], problems=NOT_SEEN, parameters=(USER,))
 async def list_streams(call: Call) -> web.Response:
     user = check_name(call.query("user").get("user", call.who.subject), "user")
     allow(call.who, Authority.READ, (user,))
     return json_answer(await call.services.store.list_streams(UserName(user)))
 
 
+@operation(takes=PauseRequest, answers=StreamView, is_body_optional=True)
 async def pause(call: Call) -> web.Response:
     """Let the stream give nothing out for now."""
-    request = await call.body(PauseRequest) if call.request.can_read_body else PauseRequest()
+    request = await call.optional_body(PauseRequest)
     await call.services.store.pause(call.stream, call.who.subject, checked_reason(request.reason))
     return json_answer(await known_stream(call))
 
 
+@operation(answers=StreamView, problems=(ProblemCode.PURGING,))
 async def resume(call: Call) -> web.Response:
     """Let the stream give out again."""
     await call.services.store.resume(call.stream, call.who.subject)
     return json_answer(await known_stream(call))
 
 
+_bulk = operation(
+    takes=BulkRequest, answers={202: StreamView}, problems=(ProblemCode.BULK_BUSY,), is_body_optional=True
+)
+
+
+@_bulk
 async def cancel_all(call: Call) -> web.Response:
-    return await _start_bulk(call, BulkAct.CANCEL)
+    return await _start_bulk(call, BulkAct.CANCEL, await call.optional_body(BulkRequest))
 
 
+@_bulk
 async def hold_all(call: Call) -> web.Response:
-    return await _start_bulk(call, BulkAct.HOLD)
+    return await _start_bulk(call, BulkAct.HOLD, await call.optional_body(BulkRequest))
 
 
+@_bulk
 async def release_all(call: Call) -> web.Response:
-    return await _start_bulk(call, BulkAct.RELEASE)
+    return await _start_bulk(call, BulkAct.RELEASE, await call.optional_body(BulkRequest))
 
 
+@operation(answers={202: StreamView})
 async def purge(call: Call) -> web.Response:
     """Remove the stream and all its items; it is gone when it is no longer found."""
     await call.services.store.start_bulk(call.stream, BulkAct.PURGE, BulkRequest(), call.who.subject)
     return json_answer(await known_stream(call), status=202)
 
 
-async def _start_bulk(call: Call, act: BulkAct) -> web.Response:
+async def _start_bulk(call: Call, act: BulkAct, request: BulkRequest) -> web.Response:
     """Begin an act on all items, or those in some states; the stream shows how far it came."""
-    request = await call.body(BulkRequest) if call.request.can_read_body else BulkRequest()
     checked_reason(request.reason)
     await call.services.store.start_bulk(call.stream, act, request, call.who.subject)
     return json_answer(await known_stream(call), status=202)

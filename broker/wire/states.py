@@ -4,7 +4,7 @@ import re
 from enum import StrEnum
 from typing import Self
 
-_LATER_WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
+LATER_WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 class ItemState(StrEnum):
@@ -86,19 +86,19 @@ class Exchange(StrEnum):
     """By copying into and out of the vm's own disk while the vm is off."""
 
 
-class _Growing(StrEnum):
+class Growing(StrEnum):
     """A vocabulary that later launchers add words to: one that is not known here is kept as the text that it is."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
-        if not isinstance(value, str) or not _LATER_WORD.fullmatch(value):
+        if not isinstance(value, str) or not LATER_WORD.fullmatch(value):
             return None
         later = str.__new__(cls, value)
         later._name_, later._value_ = "LATER", value
         return later
 
 
-class HealthState(_Growing):
+class HealthState(Growing):
     """What a launcher makes of its node: whether it asks for items, and how many."""
 
     HEALTHY = "healthy"
@@ -112,7 +112,7 @@ class HealthState(_Growing):
     """It takes nothing more, and ends."""
 
 
-class HealthCode(_Growing):
+class HealthCode(Growing):
     """Why a node is not healthy, or what it was that a vm's end says of its node."""
 
     IMAGE_SOURCE_AWAY = "image_source_away"

@@ -13,6 +13,8 @@ from typing import Any, Self
 import aiohttp
 from yarl import URL
 
+from tests.support.contract import check_answer
+
 XML = """
 <domain type='kvm'>
   <name>m</name>
@@ -71,7 +73,9 @@ class Api:
         url = URL(path if path.startswith("http") else f"{self.url}{path}", encoded=True)
         body = io.BytesIO(data) if data is not None else None
         async with self._http.request(method, url, json=json, data=body, headers=sent) as response:
-            return Answer(response.status, response.headers, await response.read())
+            answer = Answer(response.status, response.headers, await response.read())
+        check_answer(method, url.raw_path, answer.status, answer.headers, answer.body)
+        return answer
 
     async def ok(self, method: str, path: str, **more: Any) -> Any:
         """Make a call that must succeed; return its JSON."""

@@ -61,7 +61,10 @@ def test_a_lease_token_is_read_from_both_ends() -> None:
     assert said.nonce_hash == hash_nonce("k2.the-mac") == hashlib.sha256(b"the-mac").hexdigest()
 
 
-@pytest.mark.parametrize("token", ["", "vl1.0.a/b/1.2.k", "vl1.0.a/b/1.0.k.m", "vl1.0.a/b.2.k.m", "vl1.1.a/b/1.2.k.m"])
+@pytest.mark.parametrize(
+    "token",
+    ["", "vl1.0.a/b/1.2.k", "vl1.0.a/b/1.0.k.m", "vl1.0.a/b.2.k.m", "vl1.1.a/b/1.2.k.m", "vl1.0.a/b/1.2.k.\udce9"],
+)
 def test_another_text_is_no_lease_token(token: str) -> None:
     with pytest.raises(Rejected):
         parse_lease_token(token)
