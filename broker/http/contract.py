@@ -89,7 +89,7 @@ class Operation:
     problems: tuple[ProblemCode, ...]
     parameters: tuple[Parameter, ...]
     sends: tuple[Parameter, ...]
-    is_body_optional: bool = False
+    body_is_optional: bool = False
 
     @property
     def query(self) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ def operation(
     problems: tuple[ProblemCode, ...] = (),
     parameters: tuple[Parameter, ...] = (),
     sends: tuple[Parameter, ...] = (),
-    is_body_optional: bool = False,
+    body_is_optional: bool = False,
 ) -> Callable[[F], F]:
     """Declare what the handler below takes and answers.
 
@@ -122,7 +122,7 @@ def operation(
         problems: what it refuses beyond what every operation of its proof and body may.
         parameters: of the query and of the headers; those of the path are the route's.
         sends: headers of the answers of success.
-        is_body_optional: who has nothing to say may leave it out.
+        body_is_optional: a request without a body is one with every default.
     """
     by_status = answers if isinstance(answers, Mapping) else {200: answers}
     declared = Operation(
@@ -131,7 +131,7 @@ def operation(
         problems,
         parameters,
         sends,
-        is_body_optional,
+        body_is_optional,
     )
 
     def declare(handler: F) -> F:

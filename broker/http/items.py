@@ -55,7 +55,7 @@ async def cancel(call: Call) -> web.Response:
 
 
 @operation(
-    takes=HoldItem, answers=ItemView, problems=(ProblemCode.SETTLED, ProblemCode.GIVEN_OUT), is_body_optional=True
+    takes=HoldItem, answers=ItemView, problems=(ProblemCode.SETTLED, ProblemCode.GIVEN_OUT), body_is_optional=True
 )
 async def hold(call: Call) -> web.Response:
     """Set the item aside until somebody releases it."""

@@ -132,7 +132,10 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
         "security": _security(route),
     }
     if declared.takes != NOTHING:
-        said["requestBody"] = {"required": not declared.is_body_optional, "content": _content(declared.takes, schemas)}
+        said["requestBody"] = {
+            "required": not declared.body_is_optional,
+            "content": _content(declared.takes, schemas),
+        }
     return said
 
 

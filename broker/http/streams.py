@@ -65,7 +65,7 @@ async def list_streams(call: Call) -> web.Response:
     return json_answer(await call.services.store.list_streams(UserName(user)))
 
 
-@operation(takes=PauseRequest, answers=StreamView, is_body_optional=True)
+@operation(takes=PauseRequest, answers=StreamView, body_is_optional=True)
 async def pause(call: Call) -> web.Response:
     """Let the stream give nothing out for now."""
     request = await call.optional_body(PauseRequest)
@@ -81,7 +81,7 @@ async def resume(call: Call) -> web.Response:
 
 
 _bulk = operation(
-    takes=BulkRequest, answers={202: StreamView}, problems=(ProblemCode.BULK_BUSY,), is_body_optional=True
+    takes=BulkRequest, answers={202: StreamView}, problems=(ProblemCode.BULK_BUSY,), body_is_optional=True
 )
 
 

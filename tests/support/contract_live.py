@@ -42,7 +42,7 @@ _PATHS = {
 _PATHS_OF: dict[str, dict[str, Any]] = {
     "machines_delete_machine": {"name": "spare"},
     "images_delete_image": {"digest": digest_of(_MORE)},
-    **dict.fromkeys(("streams_pause", "streams_resume"), {"job": "paused"}),
+    **{key: {"job": "paused"} for key in ("streams_pause", "streams_resume")},
     "streams_cancel_all": {"job": "stopped"},
     "streams_hold_all": {"job": "held"},
     "streams_release_all": {"job": "released"},

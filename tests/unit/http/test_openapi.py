@@ -61,6 +61,17 @@ def test_a_route_whose_handler_declares_nothing_is_told_what_to_write() -> None:
         openapi.document([Route("POST", "/v1/x", pause, Proof.TOKEN, "stops it")])
 
 
+def test_a_body_has_to_be_there_unless_it_is_declared_optional() -> None:
+    @operation(takes=Disk, answers=Disk, body_is_optional=True)
+    async def hold(_: Call) -> web.Response:
+        return web.Response()
+
+    document = openapi.document([Route("POST", "/v1/x", hold, Proof.TOKEN, "sets it aside")])
+
+    assert document["paths"]["/v1/x"]["post"]["requestBody"]["required"] is False
+    assert DOCUMENT["paths"]["/v1/dispatch"]["post"]["requestBody"]["required"] is True
+
+
 async def test_a_handler_that_reads_what_it_does_not_declare_fails() -> None:
     @operation(takes=Disk, answers=Disk, parameters=(USER,))
     async def handler(_: Call) -> web.Response:
