@@ -92,6 +92,7 @@ async def test_claim_and_every_end_of_a_canary_ring_for_those_who_wait(scene: Sc
 
     async with listening(scene.store, heard):
         await until(rings, "the first bell")
+        await scene.push(3)
         claiming, ending = await scene.prepared(), await scene.prepared()
         # The second time in a row its item is delayed and none becomes ready, and yet others may go on.
         states = []

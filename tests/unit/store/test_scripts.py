@@ -20,6 +20,7 @@ SCRIPTS_OF_ACTS = {
 }
 """Which scripts do an act: of one item, or of many; a phase that a launcher reports extends its dispatch."""
 KEYS_OF_ONE_SCRIPT = {
+    *("user_rings", "streams_of", "readies"),
     "submitters",
     "submitters_of",
     "told_of",
