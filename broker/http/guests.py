@@ -36,6 +36,8 @@ from broker.wire.names import check_digest, parse_item
 from broker.wire.problems import ProblemCode
 
 _MIB = 1_048_576
+FIRST = 1
+"""The fence of an item's first dispatch."""
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +89,9 @@ async def complete(call: Call) -> web.Response:
     await _verify_outputs(call, lease, body.outputs)
     kept = CompleteRequest(outputs=body.outputs, exit_code=body.exit_code, facts=bounded_facts(body.facts))
     settled = await call.services.store.complete(lease, kept)
-    await _keep_log(call, lease, body.log)
+    # Accepted, it is the item's last word: no attempt comes after it.
+    if body.log or lease.fence > FIRST:
+        await _keep_log(call, lease, body.log)
     return json_answer(settled)
 
 
@@ -104,7 +108,8 @@ async def fail(call: Call) -> web.Response:
         facts=bounded_facts(body.facts),
     )
     settled = await call.services.store.fail(lease, kept)
-    await _keep_log(call, lease, body.log)
+    if await _is_last(call, lease):
+        await _keep_log(call, lease, body.log)
     return json_answer(settled)
 
 
@@ -184,6 +189,8 @@ def _check_outputs(outputs: list[OutputFile]) -> None:
 
 async def _verify_outputs(call: Call, lease: Lease, outputs: list[OutputFile]) -> None:
     _check_outputs(outputs)
+    if not outputs:
+        return
     try:
         claimed = await call.services.store.leased(lease, or_late=True)
     except Conflict:
@@ -216,13 +223,21 @@ def _unverified(detail: str) -> Conflict:
 async def _keep_log(call: Call, lease: Lease, program_log: bytes) -> None:
     """Keep the program's log, after the store, whose answer stands whatever becomes of the log.
 
-    Not when the item went on since: a word said again would replace the log of the attempt after it.
+    One without a word takes the place of that of an attempt before; of a first attempt none is kept then.
     """
     try:
-        if await call.services.store.is_last(lease):
-            await call.services.tails.keep_log(lease.item, program_log)
-    except (OSError, Unavailable) as error:
+        await call.services.tails.keep_log(lease.item, program_log)
+    except OSError as error:
         log.warning("log_not_kept", item=str(lease.item), reason=str(error))
+
+
+async def _is_last(call: Call, lease: Lease) -> bool:
+    """Tell whether the item went on since: a word said again would replace the log of the attempt after it."""
+    try:
+        return await call.services.store.is_last(lease)
+    except Unavailable as error:
+        log.warning("log_not_kept", item=str(lease.item), reason=str(error))
+        return False
 
 
 def _check_log(program_log: bytes) -> None:

@@ -74,6 +74,12 @@ class Hear(NamedTuple):
     silence_ms: int
 
 
+class Look(NamedTuple):
+    skip: int
+    most: int
+    lanes: int
+
+
 class ReportLauncher(NamedTuple):
     launcher: str
     report: str
@@ -110,6 +116,7 @@ class Dispatch(NamedTuple):
     machine_revision: int
     boot_ms: int
     run_ms: int
+    kept_for: int
     first_deadline_ms: int
     time_left_ms: str
     drain_ms: int
@@ -386,6 +393,7 @@ Arguments = (
     | Push
     | Promote
     | Hear
+    | Look
     | ReportLauncher
     | RemoveLauncher
     | ReportJobs

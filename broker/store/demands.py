@@ -6,7 +6,6 @@ from typing import Final, NamedTuple
 import msgspec
 
 from broker.domain import placement
-from broker.store.dispatches import MAX_USERS
 from broker.store.prospects import Probation, Prospects
 from broker.store.records import revision_of
 from broker.wire.dispatches import Room
@@ -18,6 +17,8 @@ from broker.wire.streams import StreamSpec
 
 MAX_LOOKED_AT: Final = 1_000
 """Streams that one request looks at."""
+MAX_USERS: Final = 1_000
+"""Users whose streams are looked at."""
 MAX_LANES: Final = 10
 """And the ready items of so many lanes of each, those that are given out first."""
 _AT_ONCE: Final = 100

@@ -1,5 +1,6 @@
 """What a launcher does: take an item, tell its vm's phases, show that it attends, say how the vm ended."""
 
+import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 from uuid import uuid4
@@ -16,6 +17,7 @@ from broker.store.outcomes import BROKERS_WORD, Decision, decide, leave_alone
 from broker.store.reading import TRIES, kept_changing
 from broker.store.records import Hash, bounded_facts, bounded_sentence, item_ref, item_view, paired, revision_of
 from broker.store.scripts import Word
+from broker.store.server import Reply
 from broker.wire.dispatches import DispatchExtended, DispatchRequest, EndVm, Room, VmEnded
 from broker.wire.machines import MachineView
 from broker.wire.names import DispatchId, ItemRef, StreamRef, UserName, parse_owned
@@ -23,9 +25,10 @@ from broker.wire.problems import ProblemCode
 from broker.wire.states import Instruction, ItemState, Phase, Verdict
 from broker.wire.streams import StreamSpec
 
-MAX_USERS = 1_000
-MAX_STREAMS = 1_000
-"""One request looks at so many users of the ring and so many streams of each, in the order of their fair share."""
+LOOKED_AT = 20
+"""Streams that are looked at in one round trip, in the order of their fair share."""
+MAX_LOOKED_AT = 1_000
+"""One request looks at so many."""
 MAX_LANES = 100
 """And at the ready items of so many lanes of a stream: spec revisions and priority classes."""
 MAX_STOPS_IN_MS = 3_600_000
@@ -46,6 +49,14 @@ class _Fit(NamedTuple):
     machine: MachineView
     size: placement.Size
     boot_ms: int
+
+
+class _Next(NamedTuple):
+    """A stream with ready items, what its vms take on average, and its lanes."""
+
+    ref: StreamRef
+    mean_ms: int
+    lanes: list[str]
 
 
 class _Taking(NamedTuple):
@@ -80,33 +91,53 @@ class Dispatches(Catalogue):
             Unavailable: repeat with the same dispatch key.
         """
         key = self._keys.dispatch_key(request.launcher, request.dispatch_key)
-        heard = await self._server.act(
-            arguments.Hear(request.launcher, self._deadlines.launcher_grace_ms),
-            launchers=self._keys.launchers,
-            launchers_of=self._keys.launchers_of,
-            reports=self._keys.reports,
-            dispatch_key=key,
-        )
+        # Asked at once: both go out in one round trip.
+        heard, first = await asyncio.gather(self._hear(request, key), self._look(0))
         match heard.word:
             case Word.REPEATED:
                 return await self._given(heard.values[0])
             case Word.FULL:
                 raise too_many_launchers()
         taking = _Taking(request, key, [])
-        while taking.wanted > 0:
-            before = len(taking.given)
-            await self._dispatch_next(taking, serves)
-            if len(taking.given) == before:
-                break
+        streams = first
+        while streams and await self._dispatch_next(taking, serves, streams) and taking.wanted > 0:
+            streams = await self._look(0)
         return taking.given
 
-    async def _dispatch_next(self, taking: _Taking, serves: Callable[[UserName], bool]) -> None:
+    async def _hear(self, request: DispatchRequest, key: str) -> Reply:
+        return await self._server.act(
+            arguments.Hear(request.launcher, self._deadlines.launcher_grace_ms),
+            launchers=self._keys.launchers,
+            launchers_of=self._keys.launchers_of,
+            reports=self._keys.reports,
+            dispatch_key=key,
+        )
+
+    async def _look(self, skip: int) -> list[_Next]:
+        reply = await self._server.act(
+            arguments.Look(skip=skip, most=LOOKED_AT, lanes=MAX_LANES),
+            ring=self._keys.ring,
+            user_rings=self._keys.user_ring(UserName("")),
+            streams_of=self._keys.streams_of,
+            readies=self._keys.readies,
+        )
+        return [
+            _Next(StreamRef(UserName(user), job), int(mean_ms or _DEFAULT_MEAN_MS), lanes)
+            for user, job, mean_ms, *lanes in reply.values
+        ]
+
+    async def _dispatch_next(self, taking: _Taking, serves: Callable[[UserName], bool], streams: list[_Next]) -> bool:
         """Take what the first stream in the order of fair shares gives that has an item for the room."""
-        users = await self._server.command("ZRANGE", self._keys.ring, 0, MAX_USERS - 1)
-        for user in filter(serves, users):
-            for job in await self._server.command("ZRANGE", self._keys.user_ring(user), 0, MAX_STREAMS - 1):
-                if await self._dispatch_from(StreamRef(user, job), taking):
-                    return
+        looked_at = 0
+        while streams:
+            for each in streams:
+                if serves(each.ref.user) and await self._dispatch_from(each, taking):
+                    return True
+            looked_at += len(streams)
+            if len(streams) < LOOKED_AT or looked_at >= MAX_LOOKED_AT:
+                break
+            streams = await self._look(looked_at)
+        return False
 
     async def vm_event(self, dispatch: DispatchId, launcher: str, phase: Phase, facts: dict[str, str]) -> Instruction:
         """Record a phase of a vm, once each; its launcher counts as heard.
@@ -226,20 +257,15 @@ class Dispatches(Catalogue):
             raise _no_vm(dispatch)
         return item_ref(vm["item"]), vm
 
-    async def _dispatch_from(self, ref: StreamRef, taking: _Taking) -> bool:
+    async def _dispatch_from(self, each: _Next, taking: _Taking) -> bool:
         """Take the first items that fit: the lanes are tried in the order of their first ones."""
-        keys = self._keys.of_stream(ref)
-        lanes, mean_ms = await self._server.commands(
-            [("ZRANGE", keys.ready, 0, MAX_LANES - 1), ("HGET", keys.stream, "mean_ms")]
-        )
         room = taking.room()
-        for lane in lanes:
-            fit = await self._fit(ref, revision_of(lane), room)
-            if fit is None:
-                continue
-            cost = fit.size.vcpus * int(mean_ms or _DEFAULT_MEAN_MS)
-            if await self._dispatch_fitting(ref, taking, lane, fit, cost):
-                return True
+        for lane in each.lanes:
+            fit = await self._fit(each.ref, revision_of(lane), room)
+            if fit is not None:
+                cost = fit.size.vcpus * each.mean_ms
+                if await self._dispatch_fitting(each.ref, taking, lane, fit, cost):
+                    return True
         return False
 
     async def _dispatch_fitting(self, ref: StreamRef, taking: _Taking, lane: str, fit: _Fit, cost: int) -> bool:
@@ -317,6 +343,7 @@ def _arguments(
         machine_revision=fit.machine.revision,
         boot_ms=fit.boot_ms,
         run_ms=fit.spec.limits.run_ms,
+        kept_for=fit.spec.keep_ms,
         first_deadline_ms=deadlines.FIRST_DEADLINE_MS,
         time_left_ms="" if request.room.time_left_ms is None else str(request.room.time_left_ms),
         drain_ms=max(0, min(request.room.drain_ms, MAX_STOPS_IN_MS)),

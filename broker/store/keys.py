@@ -189,6 +189,8 @@ class Keys:
         self.ungranted = f"{self._head}ungranted"
         self.unnamed = f"{self._head}unnamed"
         self.bells = f"{self._head}bell:"
+        self.streams_of = f"{self._head}stream:"
+        self.readies = f"{self._head}ready:"
         self.peers = f"{self._head}peers"
         self.of_stream = lru_cache(maxsize=10_000)(self._of_stream)
 

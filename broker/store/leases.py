@@ -16,7 +16,7 @@ from broker.wire.leases import CompleteRequest, FailRequest, LeaseExtended, Sett
 from broker.wire.names import DispatchId, ItemRef
 from broker.wire.problems import ProblemCode
 from broker.wire.states import FailureCode, Instruction, ItemState
-from broker.wire.streams import Limits
+from broker.wire.streams import KEEP_MS, Limits
 
 _GUESTS_WORDS = frozenset({"fail", "give_back"})
 
@@ -136,10 +136,6 @@ class Leases(Reading):
             Unavailable: repeat it.
         """
         ref = lease.item
-        revision = await self._server.command("HGET", self._keys.item(ref), "revision")
-        if revision is None:
-            raise lease_lost()
-        spec = await self._spec(ref.stream, int(revision))
         reply = await self._server.act(
             arguments.Complete(
                 user=ref.stream.user,
@@ -150,7 +146,7 @@ class Leases(Reading):
                 result=_result_digest(request.outputs),
                 outputs=encode_json(request.outputs),
                 exit_code=request.exit_code,
-                keep_ms=spec.keep_ms,
+                keep_ms=KEEP_MS,
                 said=LATE_RESULT,
                 rest=bounded_facts(request.facts),
             ),

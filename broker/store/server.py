@@ -18,6 +18,7 @@ from broker.domain.errors import Unavailable
 from broker.store import scripts
 from broker.store.arguments import SCRIPTS, Arguments, BeginLife, flatten
 from broker.store.failures import disk_full, translated
+from broker.store.gathering import Arg, Gathering
 from broker.store.keys import StreamKeys
 from broker.store.scripts import Script, Word
 from broker.wire.problems import ProblemCode
@@ -26,9 +27,9 @@ CALL_TIMEOUT_S = 5.0
 """The slowest script takes milliseconds; a store silent for longer is away."""
 CONNECTIONS = 64
 """One process keeps at most so many connections; further callers wait their turn."""
+_GATHERED = 32
+"""More commands of one caller go over a connection of their own, so that others do not wait for them."""
 OLDEST = (7, 0)
-
-Arg = str | int | bytes
 
 
 class Reply(NamedTuple):
@@ -62,6 +63,7 @@ class Server:
             retry=Retry(NoBackoff(), 0),
         )
         self._redis: Redis = Redis.from_pool(pool)
+        self._gathering = Gathering(self._redis, pool, CALL_TIMEOUT_S)
         self.durability = "unknown"
 
     async def open(self) -> None:
@@ -92,6 +94,7 @@ class Server:
             raise disk_full()
 
     async def close(self) -> None:
+        await self._gathering.close()
         async with self._translated():
             await self._redis.aclose()
 
@@ -105,13 +108,16 @@ class Server:
             return await self._call(*parts)
 
     async def commands(self, batch: Sequence[tuple[Arg, ...]], *, atomic: bool = False) -> list[Any]:
-        """Call several commands in one round trip, `atomic` ones with nothing in between.
+        """Call several commands in one round trip or few, `atomic` ones with nothing in between.
 
         Raises:
             Unavailable: as for `command`.
         """
         if not batch:
             return []
+        if not atomic and len(batch) <= _GATHERED:
+            async with self._translated():
+                return await self._gathering.ask(batch)
         async with self._translated(), self._redis.pipeline(transaction=atomic) as pipeline:
             for parts in batch:
                 pipeline.execute_command(*parts)
@@ -140,7 +146,8 @@ class Server:
         return translated(CALL_TIMEOUT_S, self._is_disk_short)
 
     async def _call(self, *parts: Arg) -> Any:
-        return await self._redis.execute_command(*parts)  # type: ignore[no-untyped-call] # redis-py has no types for it
+        [answer] = await self._gathering.ask([parts])
+        return answer
 
     async def _evaluate(self, script: Script, parts: list[Arg]) -> list[Any]:
         try:

@@ -18,7 +18,7 @@
 -- MOVES    running -> done, ready -> done, delayed -> done
 -- EMITS    item.completed
 -- COST     O(log running)
--- An item that expired and that nobody was given since may still be settled, late. `said`: the
+-- `keep_ms`: how long the item is kept where its dispatch does not tell. An item that expired and that nobody was given since may still be settled, late. `said`: the
 -- sentence of a vm's verdict `completed`. `rest`: names, values of facts.
 if tonumber(is.fence) ~= fence or (is.nonce ~= nonce and is.closed ~= nonce) then return {'lost'} end
 if is.nonce ~= nonce and is.closed_act == 'complete' then return {is.result == result and 'repeated' or 'differs'} end
@@ -28,6 +28,8 @@ if is.nonce ~= nonce and not is_late then return {'lost'} end
 if bulk_reaches(is.state, number) then return {'lost'} end
 
 local vm = vms .. is.last
+-- What an older broker gave out does not tell.
+keep_ms = tonumber(redis.call('HGET', vm, 'kept_for')) or keep_ms
 if is_late then
   -- Its entry in the ready list is stale from now on: another generation.
   redis.call('HINCRBY', item, 'gen', 1)

@@ -17,6 +17,7 @@
 --          machine_revision   int
 --          boot_ms            ms
 --          run_ms             ms
+--          kept_for           ms
 --          first_deadline_ms  ms
 --          time_left_ms       text
 --          drain_ms           ms
@@ -76,7 +77,7 @@ for index, number in ipairs(numbers) do
   redis.call('HSET', item, 'state', 'dispatched', 'dispatch', dispatch, 'last', dispatch, 'dispatched_ms', now)
   redis.call('HSET', vm, 'item', ref, 'fence', fence, 'launcher', launcher, 'node', node, 'accelerator', accelerator,
     'vcpus', vcpus, 'memory_mib', memory_mib, 'machine', machine, 'machine_revision', machine_revision,
-    'boot_ms', boot_ms, 'run_limit', run_ms, 'cost', cost, 'dispatched_ms', now)
+    'boot_ms', boot_ms, 'run_limit', run_ms, 'kept_for', kept_for, 'cost', cost, 'dispatched_ms', now)
   if time_left_ms ~= '' then
     local slot_ends_ms = now + tonumber(time_left_ms)
     redis.call('HSET', vm, 'slot_ends_ms', slot_ends_ms, 'slot_over_ms', slot_ends_ms + drain_ms)
