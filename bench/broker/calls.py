@@ -48,7 +48,7 @@ class Calls:
 
     def dispatch(self, name: str, *, most: int = 1, wait_ms: int = 0) -> bytes:
         """Offer the room of a launcher of this name. Every call has a dispatch key of its own."""
-        room = {"vcpus": 4, "memory_mib": 8192, "disk_mib": 100_000, "accelerator": "tcg"}
+        room = {"vcpus": MOST, "memory_mib": 1024 * MOST, "disk_mib": 20_480 * MOST, "accelerator": "tcg"}
         request = {
             "dispatch_key": secrets.token_hex(16),
             "launcher": name,

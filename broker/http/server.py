@@ -1,7 +1,7 @@
 """The application: services, middleware, routes, and the loops that run beside it."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -25,7 +25,7 @@ from broker.http.roll_call import RollCall
 from broker.http.routes import add_routes
 from broker.http.sweeping import keep_swept
 from broker.http.waiting import Offer, WaitingRoom
-from broker.store import Dispatched, Store
+from broker.store import Dispatched, Presence, Store
 
 
 def make_services(
@@ -43,7 +43,10 @@ def make_services(
         now = offer.as_of(asyncio.get_running_loop().time())
         return await store.dispatch(now.request, now.serves)
 
-    waiting = WaitingRoom(take, capacity=limits.default("waiting_dispatches"))
+    async def hear(offers: Sequence[Offer]) -> Sequence[Presence]:
+        return await store.hear_many([offer.request for offer in offers])
+
+    waiting = WaitingRoom(take, hear, capacity=limits.default("waiting_dispatches"))
     return Services(
         store=store,
         tokens=Tokens(keys),
@@ -81,6 +84,7 @@ def loops_of(services: Services, turns: Turns) -> tuple[Coroutine[None, None, No
     return (
         services.bells.run(services.waiting.ring),
         services.waiting.run(),
+        services.waiting.keep_heard(),
         services.roll_call.run(),
         keep_swept(services, turns),
     )

@@ -4,6 +4,9 @@ A bell starts one pass through the room. Whoever is tried first and fits gets th
 be ready, and ends as soon as everybody left offers no more than somebody who was just told "nothing". So one item wakes
 one launcher, and the store is asked once for each item and each kind of room, not once for each launcher.
 
+That "nothing" stands until the next bell, so whoever comes meanwhile and offers no more is parked without asking. The
+store hears of those all at once, a moment later, and tells which of them only repeat what they were given before.
+
 Nobody is given an item whose connection is gone. If it breaks in the moment of giving, the launcher's retry with its
 dispatch key gets the same item, or the store takes it back at its first deadline.
 
@@ -13,7 +16,7 @@ one that has to wait.
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -24,9 +27,15 @@ import structlog
 from broker.domain.errors import Unavailable
 from broker.domain.scopes import Authority, Scopes
 from broker.http.bells import SLOW_POLL_S
-from broker.store import Dispatched
+from broker.store import MAX_HEARD, Dispatched, Presence
+from broker.store.launchers import too_many_launchers
 from broker.wire.dispatches import DispatchRequest, Room
 from broker.wire.problems import ProblemCode
+
+HEAR_S = 1.0
+"""So much later than it came, at most, the store hears of a launcher that was parked without asking."""
+_MOST_KINDS = 16
+"""Offers that were told "nothing" which are remembered: of rooms and users there are few kinds."""
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +79,10 @@ class Offer(NamedTuple):
         return math.inf if left_ms is None else round(self.came_s * 1_000) + left_ms
 
 
+Take = Callable[[Offer], Awaitable[list[Dispatched]]]
+Hear = Callable[[Sequence[Offer]], Awaitable[Sequence[Presence]]]
+
+
 @dataclass(eq=False)
 class _Waiter:
     offer: Offer
@@ -79,15 +92,18 @@ class _Waiter:
 
 
 class WaitingRoom:
-    """Parks offers over one way to take an item from the store."""
+    """Parks offers over one way to take items from the store, and one to have it note who is there."""
 
-    def __init__(self, take: Callable[[Offer], Awaitable[list[Dispatched]]], *, capacity: int) -> None:
+    def __init__(self, take: Take, hear: Hear, *, capacity: int) -> None:
         self._take = take
+        self._hear = hear
         self._capacity = capacity
         self._waiters: dict[_Waiter, None] = {}
         self._largest: dict[str, Offer] = {}
         self._rung = asyncio.Event()
         self._rings = 0
+        self._told_nothing: list[Offer] = []
+        self._unheard: dict[_Waiter, None] = {}
         self._is_closed = False
 
     @property
@@ -110,16 +126,22 @@ class WaitingRoom:
 
         Raises:
             Unavailable: the store is away, or too many wait.
+            Conflict: TOO_MANY_LAUNCHERS.
         """
         rings_before = self._rings
-        found = await self._take(offer)
+        is_asking = wait_s <= 0 or not self._is_known_to_get_nothing(offer)
+        found = await self._take(offer) if is_asking else []
         self._remember(offer)
         if found or wait_s <= 0 or self._is_closed:
             return found
+        if is_asking:
+            self._note_nothing(offer, rings_before)
         if self.parked >= self._capacity:
             raise Unavailable(ProblemCode.STORE_UNAVAILABLE, "too many launchers wait here: try again", retry_after_s=5)
         waiter = _Waiter(offer, is_connected)
         self._waiters[waiter] = None
+        if not is_asking:
+            self._unheard[waiter] = None
         if self._rings != rings_before:
             self._rung.set()  # it rang between asking and parking
         try:
@@ -130,10 +152,12 @@ class WaitingRoom:
             return await waiter.given if waiter.is_being_served else []
         finally:
             self._waiters.pop(waiter, None)
+            self._unheard.pop(waiter, None)
 
     def ring(self) -> None:
         """Say that something is ready."""
         self._rings += 1
+        self._told_nothing = []
         self._rung.set()
 
     async def run(self) -> None:
@@ -147,12 +171,35 @@ class WaitingRoom:
             self._rung.clear()
             await self.run_once()
 
+    async def keep_heard(self) -> None:
+        """Have the store note those who were parked without asking it, for ever."""
+        while True:
+            await asyncio.sleep(HEAR_S)
+            await self.hear_once()
+
+    async def hear_once(self) -> None:
+        """Have the store note them now; whoever repeats what was given before gets it."""
+        waiters = [waiter for waiter in self._unheard if waiter in self._waiters][:MAX_HEARD]
+        if not waiters:
+            return
+        try:
+            answers = await self._hear([waiter.offer for waiter in waiters])
+        except Unavailable as error:
+            log.warning("store_unavailable", reason=error.detail)
+            return
+        for waiter, presence in zip(waiters, answers, strict=True):
+            self._unheard.pop(waiter, None)
+            if waiter in self._waiters and presence is Presence.GIVEN:
+                await self._serve(waiter)
+            elif presence is Presence.FULL and not waiter.given.done():
+                waiter.given.set_exception(too_many_launchers())
+
     async def run_once(self) -> int:
         """Go through the room once; return how many were given something."""
-        given = 0
+        given, rings = 0, self._rings
         told_nothing: list[Offer] = []
         for waiter in list(self._waiters):
-            if waiter not in self._waiters or any(waiter.offer.is_covered_by(offer) for offer in told_nothing):
+            if waiter not in self._waiters or _is_covered(waiter.offer, told_nothing):
                 continue
             if not waiter.is_connected():
                 self._settle(waiter, [])
@@ -166,6 +213,8 @@ class WaitingRoom:
                 told_nothing.append(waiter.offer)
             else:
                 given += 1
+        if rings == self._rings:
+            self._told_nothing = told_nothing[:_MOST_KINDS]
         return given
 
     def close(self) -> None:
@@ -186,6 +235,14 @@ class WaitingRoom:
                 self._settle(waiter, found)
         return found
 
+    def _is_known_to_get_nothing(self, offer: Offer) -> bool:
+        return _is_covered(offer, self._told_nothing)
+
+    def _note_nothing(self, offer: Offer, rings: int) -> None:
+        """Note that the store had nothing for an offer, unless it rang since."""
+        if rings == self._rings and len(self._told_nothing) < _MOST_KINDS:
+            self._told_nothing.append(offer)
+
     def _remember(self, offer: Offer) -> None:
         launcher = offer.request.launcher
         known = self._largest.pop(launcher, offer)
@@ -198,6 +255,10 @@ class WaitingRoom:
         self._waiters.pop(waiter, None)
         if not waiter.given.done():
             waiter.given.set_result(found)
+
+
+def _is_covered(offer: Offer, told_nothing: list[Offer]) -> bool:
+    return any(offer.is_covered_by(each) for each in told_nothing)
 
 
 def _is_for_as_many(more: tuple[str, ...], users: tuple[str, ...]) -> bool:

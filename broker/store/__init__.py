@@ -1,6 +1,7 @@
 """What is true about items: a Redis 7.0 or newer, or a Valkey. The only package that imports its client."""
 
 from broker.store.answers import Bell, Claimed, Dispatched, EventBatch, Lease, MachineFacts
+from broker.store.dispatches import MAX_HEARD, Presence
 from broker.store.embedded import EmbeddedStore
 from broker.store.forgetting import Forgotten
 from broker.store.launcher_jobs import KnownJobs
@@ -9,6 +10,7 @@ from broker.store.prospects import Prospect
 from broker.store.store import Store
 
 __all__ = [
+    "MAX_HEARD",
     "Bell",
     "Claimed",
     "Dispatched",
@@ -19,6 +21,7 @@ __all__ = [
     "KnownLauncher",
     "Lease",
     "MachineFacts",
+    "Presence",
     "Prospect",
     "Store",
 ]

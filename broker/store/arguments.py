@@ -74,6 +74,11 @@ class Hear(NamedTuple):
     silence_ms: int
 
 
+class HearMany(NamedTuple):
+    silence_ms: int
+    rest: tuple[str, ...]
+
+
 class Look(NamedTuple):
     skip: int
     most: int
@@ -393,6 +398,7 @@ Arguments = (
     | Push
     | Promote
     | Hear
+    | HearMany
     | Look
     | ReportLauncher
     | RemoveLauncher

@@ -1,7 +1,8 @@
 """What a launcher does: take an item, tell its vm's phases, show that it attends, say how the vm ended."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from enum import StrEnum
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -27,6 +28,8 @@ from broker.wire.streams import StreamSpec
 
 LOOKED_AT = 20
 """Streams that are looked at in one round trip, in the order of their fair share."""
+MAX_HEARD = 1_000
+"""Launchers that are noted at once."""
 MAX_LOOKED_AT = 1_000
 """One request looks at so many."""
 MAX_LANES = 100
@@ -49,6 +52,16 @@ class _Fit(NamedTuple):
     machine: MachineView
     size: placement.Size
     boot_ms: int
+
+
+class Presence(StrEnum):
+    """What the store makes of a launcher that waits."""
+
+    HEARD = "heard"
+    GIVEN = "given"
+    """Its dispatch key was given something before: it asks for that again."""
+    FULL = "full"
+    """Its token has as many launchers as may be."""
 
 
 class _Next(NamedTuple):
@@ -138,6 +151,22 @@ class Dispatches(Catalogue):
                 break
             streams = await self._look(looked_at)
         return False
+
+    async def hear_many(self, requests: Sequence[DispatchRequest]) -> list[Presence]:
+        """Note that launchers are there which wait, at most `MAX_HEARD`; tell of each what it asks the store for.
+
+        Raises:
+            Unavailable: ask again.
+        """
+        assert len(requests) <= MAX_HEARD
+        named = ((each.launcher, self._keys.dispatch_key(each.launcher, each.dispatch_key)) for each in requests)
+        reply = await self._server.act(
+            arguments.HearMany(self._deadlines.launcher_grace_ms, tuple(part for pair in named for part in pair)),
+            launchers=self._keys.launchers,
+            launchers_of=self._keys.launchers_of,
+            reports=self._keys.reports,
+        )
+        return [Presence(word) for word in reply.values]
 
     async def vm_event(self, dispatch: DispatchId, launcher: str, phase: Phase, facts: dict[str, str]) -> Instruction:
         """Record a phase of a vm, once each; its launcher counts as heard.

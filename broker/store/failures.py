@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from redis import exceptions
 
@@ -20,6 +20,8 @@ class _Meaning(NamedTuple):
     sentence: str
 
 
+FAILURES = (exceptions.RedisError, TimeoutError)
+"""What the client library raises where the store is at fault, or a bug is."""
 _AWAY, _DISK = ProblemCode.STORE_UNAVAILABLE, ProblemCode.STORE_DISK_FULL
 _MEANINGS = (
     _Meaning(exceptions.BusyLoadingError, "", _AWAY, "the store is reading its data; try again"),
@@ -66,12 +68,15 @@ async def translated(timeout_s: float, is_disk_short: Callable[[], bool] = lambd
     try:
         async with asyncio.timeout(timeout_s):
             yield
-    except (exceptions.RedisError, TimeoutError) as error:
-        meaning = meaning_of(error)
-        if meaning is None:
-            raise
-        if meaning.code is _AWAY and is_disk_short():
-            raise Unavailable(
-                _DISK, "the store is away, and its disk is full: free some space", retry_after_s=60
-            ) from error
-        raise meaning from error
+    except FAILURES as error:
+        raise_translated(error, is_disk_short)
+
+
+def raise_translated(error: Exception, is_disk_short: Callable[[], bool]) -> NoReturn:
+    """Raise the broker's own error for one of `FAILURES`; one that is a bug goes on as it is."""
+    meaning = meaning_of(error)
+    if meaning is None:
+        raise error
+    if meaning.code is _AWAY and is_disk_short():
+        meaning = Unavailable(_DISK, "the store is away, and its disk is full: free some space", retry_after_s=60)
+    raise meaning from error

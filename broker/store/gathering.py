@@ -16,10 +16,10 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import ResponseError
 
-LANES = 2
+LANES = 4
 """Connections that are used at once: the next batch is made while the one before is answered."""
-MOST_COMMANDS = 200
-"""One batch has about so many commands at most: whoever waits for its end does not wait for long."""
+MOST_COMMANDS = 16
+"""One batch has about so many commands at most: the store works on it while the next one is made."""
 
 Arg = str | int | bytes
 
@@ -30,6 +30,7 @@ class _Asked:
 
     commands: Sequence[tuple[Arg, ...]]
     answered: asyncio.Future[list[Any]]
+    since_s: float
 
 
 class Gathering:
@@ -50,7 +51,7 @@ class Gathering:
             RedisError, TimeoutError: as the client library; of an error in an answer the first one.
         """
         loop = asyncio.get_running_loop()
-        asked = _Asked(commands, loop.create_future())
+        asked = _Asked(commands, loop.create_future(), loop.time())
         self._waiting.append(asked)
         if not self._is_due and len(self._sending) < LANES:
             self._is_due = True
@@ -102,11 +103,18 @@ class Gathering:
                 finally:
                     await self._pool.release(connection)
         except BaseException as error:
-            for asked in batch:
-                if not asked.answered.done():
-                    asked.answered.set_exception(_told(error))
+            _refuse(batch, error)
+            if isinstance(error, TimeoutError):
+                self._give_up()
             if not isinstance(error, Exception):
                 raise
+
+    def _give_up(self) -> None:
+        """Refuse those that waited for as long as one batch may take: the store is away, and they need not ask it."""
+        until_s = asyncio.get_running_loop().time() - self._limit_s
+        late = [asked for asked in self._waiting if asked.since_s <= until_s]
+        self._waiting = deque(asked for asked in self._waiting if asked.since_s > until_s)
+        _refuse(late, TimeoutError())
 
     async def _read(self, connection: Any, asked: _Asked) -> None:
         answers: list[Any] = []
@@ -122,6 +130,12 @@ class Gathering:
             asked.answered.set_result(answers)
         else:
             asked.answered.set_exception(failed)
+
+
+def _refuse(batch: Sequence[_Asked], error: BaseException) -> None:
+    for asked in batch:
+        if not asked.answered.done():
+            asked.answered.set_exception(_told(error))
 
 
 def _told(error: BaseException) -> Exception:

@@ -17,7 +17,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from broker.domain.errors import Unavailable
 from broker.store import scripts
 from broker.store.arguments import SCRIPTS, Arguments, BeginLife, flatten
-from broker.store.failures import disk_full, translated
+from broker.store.failures import FAILURES, disk_full, raise_translated, translated
 from broker.store.gathering import Arg, Gathering
 from broker.store.keys import StreamKeys
 from broker.store.scripts import Script, Word
@@ -104,8 +104,7 @@ class Server:
         Raises:
             Unavailable: the store is away, full or slow; a write may or may not have been done.
         """
-        async with self._translated():
-            return await self._call(*parts)
+        return (await self._ask([parts]))[0]
 
     async def commands(self, batch: Sequence[tuple[Arg, ...]], *, atomic: bool = False) -> list[Any]:
         """Call several commands in one round trip or few, `atomic` ones with nothing in between.
@@ -116,8 +115,7 @@ class Server:
         if not batch:
             return []
         if not atomic and len(batch) <= _GATHERED:
-            async with self._translated():
-                return await self._gathering.ask(batch)
+            return await self._ask(batch)
         async with self._translated(), self._redis.pipeline(transaction=atomic) as pipeline:
             for parts in batch:
                 pipeline.execute_command(*parts)
@@ -132,8 +130,10 @@ class Server:
         script = scripts.load(SCRIPTS[type(arguments)])
         named = {**(keys._asdict() if keys is not None else {}), **more_keys}
         parts: list[Arg] = [len(script.keys), *(named[name] for name in script.keys), *flatten(arguments)]
-        async with self._translated():
+        try:
             word, *values = await self._evaluate(script, parts)
+        except FAILURES as error:
+            raise_translated(error, self._is_disk_short)
         answered = Word(word)
         assert answered in script.words, f"{script.name} answered {word!r}, which its header does not list"
         return Reply(answered, values)
@@ -141,6 +141,13 @@ class Server:
     def pubsub(self) -> PubSub:
         """Return a subscriber; what it raises is the caller's to translate."""
         return self._redis.pubsub(ignore_subscribe_messages=True)
+
+    async def _ask(self, batch: Sequence[tuple[Arg, ...]]) -> list[Any]:
+        # Bounded and translated here, and not by a context around each call, which costs as much as the call.
+        try:
+            return await self._gathering.ask(batch)
+        except FAILURES as error:
+            raise_translated(error, self._is_disk_short)
 
     def _translated(self) -> AbstractAsyncContextManager[None]:
         return translated(CALL_TIMEOUT_S, self._is_disk_short)

@@ -1,7 +1,7 @@
 """A broker of several real processes: which they are, and calls that reach a certain one of them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,7 +11,7 @@ import aiohttp
 from broker.domain.errors import Unavailable
 from broker.http.roll_call import RollCall
 from broker.http.waiting import Offer, WaitingRoom
-from broker.store import Dispatched, Store
+from broker.store import Dispatched, Presence, Store
 from broker.wire.names import UserName
 from broker.wire.problems import ProblemCode
 from tests.support.api import Api
@@ -59,7 +59,7 @@ async def parked_at_all(store: str) -> AsyncIterator["Parked"]:
     """Look into the waiting rooms of all processes, as one of them would."""
     connected = await Store.connect(store)
     try:
-        roll_call = RollCall(connected, WaitingRoom(_take_nothing, capacity=0))
+        roll_call = RollCall(connected, WaitingRoom(_take_nothing, _hear_nobody, capacity=0))
         async with asyncio.TaskGroup() as group:
             listening = group.create_task(roll_call.run())
             yield Parked(roll_call)
@@ -88,6 +88,10 @@ class Parked:
 
 async def _take_nothing(_: Offer) -> list[Dispatched]:
     raise Unavailable(ProblemCode.STORE_UNAVAILABLE, "nothing is given out here")
+
+
+async def _hear_nobody(_: Sequence[Offer]) -> list[Presence]:
+    return []
 
 
 def _processes() -> list[int]:

@@ -45,7 +45,7 @@ local is_own = is.dispatch == dispatch
 if is_own ~= (state ~= '') or (told[5] or '') ~= over then return {'changed'} end
 if is_own and (is.state ~= state or not still_decided()) then return {'changed'} end
 
-note_heard()
+note_heard(launcher)
 redis.call('HSETNX', vm, 'phase:ended', now)
 redis.call('HSET', vm, 'verdict', verdict, 'sentence', said, 'has_console', has_console)
 for index = rest, #ARGV, 2 do redis.call('HSET', vm, 'fact:' .. ARGV[index], ARGV[index + 1]) end

@@ -19,7 +19,7 @@
 local told = redis.call('HMGET', vms .. dispatch, 'launcher', 'over', 'over_ms')
 if told[1] ~= launcher then return {'missing'} end
 
-note_heard()
+note_heard(launcher)
 if is.dispatch ~= dispatch then return {closing(told[2], told[3])} end
 if stops_in_ms ~= '' then redis.call('HSET', vms .. dispatch, 'stops_ms', now + tonumber(stops_in_ms)) end
 if is.state == 'dispatched' and is.boot_until_ms then

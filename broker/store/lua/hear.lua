@@ -9,7 +9,7 @@
 -- EMITS    none
 -- COST     O(log launchers)
 -- Answers  repeated and the dispatch, or empty; or full when as many launchers of its token as may be are there.
-if not note_heard() then return {'full'} end
+if not note_heard(launcher) then return {'full'} end
 local known = redis.call('GET', dispatch_key)
 if known then return {'repeated', known} end
 return {'empty'}

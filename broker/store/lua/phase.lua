@@ -23,7 +23,7 @@ local vm = vms .. dispatch
 local told = redis.call('HMGET', vm, 'launcher', 'over', 'over_ms')
 if told[1] ~= launcher then return {'missing'} end
 
-note_heard()
+note_heard(launcher)
 local is_first = redis.call('HSETNX', vm, 'phase:' .. phase, now) == 1
 if is_first then
   for index = rest, #ARGV, 2 do redis.call('HSET', vm, 'fact:' .. ARGV[index], ARGV[index + 1]) end

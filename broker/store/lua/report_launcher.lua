@@ -11,7 +11,7 @@
 -- EMITS    none
 -- COST     O(log launchers)
 -- Answers  done, or full when as many launchers of its token as may be are there.
-if not note_heard() then return {'full'} end
+if not note_heard(launcher) then return {'full'} end
 
 local record = reports .. launcher
 redis.call('HSET', record, 'report', report, 'serves', serves, 'told_ms', now)

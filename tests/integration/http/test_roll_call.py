@@ -1,7 +1,7 @@
 """Processes over one store tell each other what launchers offer to them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -11,7 +11,7 @@ from broker.http import roll_call
 from broker.http.prospects import largest_of
 from broker.http.roll_call import Offered, RollCall
 from broker.http.waiting import Offer, WaitingRoom
-from broker.store import Dispatched, Store
+from broker.store import Dispatched, Presence, Store
 from broker.wire.dispatches import DispatchRequest, Room
 from broker.wire.names import UserName
 from broker.wire.states import Accelerator
@@ -30,7 +30,7 @@ async def store(embedded_server: StoreServer) -> AsyncIterator[Store]:
 @asynccontextmanager
 async def process(store: Store) -> AsyncIterator[tuple[RollCall, WaitingRoom]]:
     """A process of a broker, as far as others hear of it; given when it listens."""
-    waiting = WaitingRoom(nothing, capacity=10)
+    waiting = WaitingRoom(nothing, unheard, capacity=10)
     called = RollCall(store, waiting)
     before = await listening(store)
 
@@ -51,6 +51,10 @@ async def listening(store: Store) -> int:
 
 async def nothing(_: Offer) -> list[Dispatched]:
     return []
+
+
+async def unheard(offers: Sequence[Offer]) -> list[Presence]:
+    return [Presence.HEARD] * len(offers)
 
 
 def offer(launcher: str, memory_mib: int, scopes: str | None = None) -> Offer:

@@ -1,14 +1,14 @@
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
 import pytest
 
-from broker.domain.errors import Unavailable
+from broker.domain.errors import Conflict, Unavailable
 from broker.domain.scopes import Scopes, scopes_of_launcher
 from broker.http.waiting import Offer, WaitingRoom
-from broker.store import Dispatched
+from broker.store import Dispatched, Presence
 from broker.wire.dispatches import DispatchRequest, Room
 from broker.wire.problems import ProblemCode
 from broker.wire.states import Accelerator
@@ -36,6 +36,8 @@ class Shelf:
     def __init__(self) -> None:
         self.items: list[int] = []
         self.asked: list[str] = []
+        self.heard: list[str] = []
+        self.presence: dict[str, Presence] = {}
         self.is_away = False
 
     async def take(self, offer: Offer) -> list[Dispatched]:
@@ -48,6 +50,11 @@ class Shelf:
                 self.items.remove(item)
                 return [cast("Dispatched", f"item for {offer.request.launcher}")]
         return []
+
+    async def hear(self, offers: Sequence[Offer]) -> list[Presence]:
+        names = [offer.request.launcher for offer in offers]
+        self.heard += names
+        return [self.presence.get(name, Presence.HEARD) for name in names]
 
 
 async def parked(room: WaitingRoom, *offers: Offer, wait_s: float = 10) -> list[asyncio.Task[list[Dispatched]]]:
@@ -71,7 +78,7 @@ async def _until(condition: Callable[[], bool]) -> None:
 
 async def test_items_go_to_who_waited_longest_and_the_store_is_asked_once_more() -> None:
     shelf = Shelf()
-    room = WaitingRoom(shelf.take, capacity=100)
+    room = WaitingRoom(shelf.take, shelf.hear, capacity=100)
     tasks = await parked(room, *(offer(f"l{number}") for number in range(20)))
     shelf.items, shelf.asked = [1, 1], []
 
@@ -86,7 +93,7 @@ async def test_items_go_to_who_waited_longest_and_the_store_is_asked_once_more()
 
 async def test_who_offers_more_is_asked_after_who_was_told_nothing() -> None:
     shelf = Shelf()
-    room = WaitingRoom(shelf.take, capacity=100)
+    room = WaitingRoom(shelf.take, shelf.hear, capacity=100)
     offers = [offer("small"), offer("small-too"), offer("large", 4_000), offer("short", 4_000, left_ms=5)]
     tasks = await parked(room, *offers)
     shelf.items, shelf.asked = [4_000], []
@@ -99,6 +106,40 @@ async def test_who_offers_more_is_asked_after_who_was_told_nothing() -> None:
     await asyncio.gather(*tasks)
 
 
+async def test_who_offers_no_more_than_one_who_was_told_nothing_is_parked_without_asking() -> None:
+    shelf = Shelf()
+    room = WaitingRoom(shelf.take, shelf.hear, capacity=100)
+    tasks = await parked(room, offer("first"), offer("second"), offer("large", 4_000), offer("third"))
+    assert shelf.asked == ["first", "large"]
+    await room.hear_once()
+    await room.hear_once()
+    assert shelf.heard == ["second", "third"], "the store hears of each once"
+
+    room.ring()
+    shelf.items = [1]
+    tasks += [asyncio.create_task(room.offer(offer("late"), lambda: True, 10))]
+    assert [*map(str, await tasks[-1])] == ["item for late"], "after a bell the store is asked"
+    room.close()
+    await asyncio.gather(*tasks[:-1])
+
+
+async def test_one_of_them_that_repeats_its_request_gets_what_it_was_given_and_one_too_many_is_refused() -> None:
+    shelf = Shelf()
+    room = WaitingRoom(shelf.take, shelf.hear, capacity=100)
+    tasks = await parked(room, offer("first"), offer("repeats"), offer("too-many"))
+    shelf.presence = {"repeats": Presence.GIVEN, "too-many": Presence.FULL}
+    shelf.items = [1]
+
+    await room.hear_once()
+
+    assert [*map(str, await tasks[1])] == ["item for repeats"]
+    with pytest.raises(Conflict) as refused:
+        await tasks[2]
+    assert refused.value.code is ProblemCode.TOO_MANY_LAUNCHERS
+    room.close()
+    await tasks[0]
+
+
 async def test_an_item_that_comes_while_the_wait_ends_is_not_lost() -> None:
     gate, served = asyncio.Event(), asyncio.Event()
 
@@ -109,7 +150,7 @@ async def test_an_item_that_comes_while_the_wait_ends_is_not_lost() -> None:
         await gate.wait()
         return [cast("Dispatched", "late")]
 
-    room = WaitingRoom(slow, capacity=10)
+    room = WaitingRoom(slow, Shelf().hear, capacity=10)
     [task] = await parked(room, offer("l"), wait_s=0.05)
     matching = asyncio.create_task(room.run_once())
     await _until(lambda: room.parked == 0)
@@ -122,7 +163,7 @@ async def test_an_item_that_comes_while_the_wait_ends_is_not_lost() -> None:
 
 async def test_a_full_room_and_an_absent_store_are_told() -> None:
     shelf = Shelf()
-    room = WaitingRoom(shelf.take, capacity=1)
+    room = WaitingRoom(shelf.take, shelf.hear, capacity=1)
     tasks = await parked(room, offer("l"))
     with pytest.raises(Unavailable, match="too many"):
         await room.offer(offer("m"), lambda: True, 1)
@@ -136,7 +177,7 @@ async def test_a_full_room_and_an_absent_store_are_told() -> None:
 
 async def test_what_became_ready_between_asking_and_parking_is_found() -> None:
     shelf = Shelf()
-    room = WaitingRoom(shelf.take, capacity=10)
+    room = WaitingRoom(shelf.take, shelf.hear, capacity=10)
     matching = asyncio.create_task(room.run())
     task = asyncio.create_task(room.offer(offer("l"), lambda: True, 10))
     await _until(lambda: bool(shelf.asked))
@@ -150,7 +191,7 @@ async def test_what_became_ready_between_asking_and_parking_is_found() -> None:
 
 async def test_the_most_that_a_launcher_offered_is_known_while_it_is_busy_and_goes_with_it() -> None:
     shelf = Shelf()
-    room = WaitingRoom(shelf.take, capacity=2)
+    room = WaitingRoom(shelf.take, shelf.hear, capacity=2)
     for memory_mib in (4_000, 1_000):
         await room.offer(offer("busy", memory_mib), lambda: True, 0)
     tasks = await parked(room, offer("waiting", 2_000))

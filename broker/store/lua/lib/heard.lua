@@ -1,7 +1,7 @@
 -- Notes that a launcher was heard. Each token's launchers have a bound of their own: no token can use up another's.
 -- When it is reached, the one of them that was not heard for longest makes room, if it is gone; else answers false.
--- Needs: launchers launchers_of reports, launcher; time; silence_ms.
-local function note_heard()
+-- Needs: launchers launchers_of reports; time; silence_ms.
+local function note_heard(launcher)
   local own = launchers_of .. (string.match(launcher, '^(.*)/') or '')
   redis.call('ZREMRANGEBYSCORE', own, '-inf', now - LAUNCHER_KEEP_MS)
   if not redis.call('ZSCORE', own, launcher) and redis.call('ZCARD', own) >= LAUNCHERS then

@@ -44,7 +44,8 @@ end
 -- How many vms of that cost a member may be given until another one's turn comes; at least one.
 local function turns_among(members, member, cost)
   local first = redis.call('ZRANGE', members, 0, 1, 'WITHSCORES')
-  local other = first[1] == member and first[4] or first[2]
+  local other = first[2]
+  if first[1] == member then other = first[4] end
   if not other or cost <= 0 then return math.huge end
   local own = redis.call('ZSCORE', members, member) or other
   return math.max(1, math.floor((other - own) / cost) + 1)
