@@ -1,9 +1,11 @@
 """Thousands of launchers that wait: what they cost, and how soon one of them is woken."""
 
 import statistics
+import threading
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+
+from redis import Redis
 
 from bench.broker.calls import Calls
 from bench.broker.drive import Address, Talk, drive_all
@@ -23,24 +25,46 @@ _SETTLE_S = 5.0
 _UNMEASURED = 20
 _LIMIT_S = 600
 _SHOWN = 6
-_OWN_COMMANDS = 3
-"""Those of a look, which were counted after it was taken."""
 
 
-class Look(NamedTuple):
-    """The store's counters and the broker's memory at one moment."""
+class Seen:
+    """What the store was sent in a while, and what its scripts then called, as its own MONITOR shows it."""
 
-    commands: int
-    by_command: Counter[str]
-    memory_mib: float
+    def __init__(self, store: Redis) -> None:
+        self.sent: Counter[str] = Counter()
+        self.in_scripts = 0
+        self._store = store
+        self._is_over = False
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    @property
+    def is_begun(self) -> bool:
+        return self._thread.ident is not None
+
+    def begin(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        self._is_over = True
+        self._store.ping()  # so that there is one more line to see
+        self._thread.join(_SETTLE_S)
+
+    def _watch(self) -> None:
+        with self._store.monitor() as lines:  # type: ignore[no-untyped-call] # redis-py has no type for it
+            for line in lines.listen():
+                if self._is_over:
+                    return
+                if line["client_type"] == "lua":
+                    self.in_scripts += 1
+                else:
+                    self.sent[str(line["command"]).split(" ", 1)[0].lower()] += 1
 
 
 def measure(folder: Path, extent: Extent) -> list[Figure]:
     """Park launchers at a broker and at the same long poll in memory; push to both in turns, then not for a while."""
     with served(folder / "b") as here, floor("parked", folder / "b") as nothing:
         ours, memory = Taken(), Taken()
-        looks: list[Look] = []
-        turn, turns = Turn(), 2 * extent.rounds
+        seen, turn, turns = Seen(here.store), Turn(), 2 * extent.rounds
         sites = [here.calls(site) for site in range(_SITES)]
 
         def talks(address: Address, taken: Taken, first: int) -> list[tuple[Address, Talk]]:
@@ -52,11 +76,13 @@ def measure(folder: Path, extent: Extent) -> list[Figure]:
             turn,
             turns,
             begins_in_s=_OPENING_S + _SETTLE_S,
-            look=lambda: looks.append(_look(here, extent.launchers)),
+            look=lambda: _look(here, seen, extent.launchers),
             watch_s=extent.watch_s,
         )
         drive_all([*talks(here.address, ours, 1), *talks(nothing, memory, 2)], main=main, limit_s=_LIMIT_S)
-    return [*_latency(ours, memory, extent), *_quiet(looks[0], looks[1], extent)]
+        seen.end()
+        resident_mib = _resident_mib(here.pid)
+    return [*_latency(ours, memory, extent), *_quiet(seen, resident_mib, extent)]
 
 
 def _launchers(sites: list[Calls], taken: Taken, count: int) -> list[Talk]:
@@ -66,14 +92,12 @@ def _launchers(sites: list[Calls], taken: Taken, count: int) -> list[Talk]:
     ]
 
 
-def _look(here: Served, launchers: int) -> Look:
+def _look(here: Served, seen: Seen, launchers: int) -> None:
     heard = here.store.zcard(Keys(PREFIX).launchers)
     if heard < launchers:
         raise BenchFailed(f"only {heard} of {launchers} launchers were heard")
-    commands = here.store.info("stats")["total_commands_processed"]
-    stats: dict[str, Any] = here.store.info("commandstats")
-    by_command = Counter({name.removeprefix("cmdstat_"): int(each["calls"]) for name, each in stats.items()})
-    return Look(commands, by_command, _resident_mib(here.pid))
+    if not seen.is_begun:
+        seen.begin()
 
 
 def _latency(ours: Taken, memory: Taken, extent: Extent) -> list[Figure]:
@@ -87,21 +111,20 @@ def _latency(ours: Taken, memory: Taken, extent: Extent) -> list[Figure]:
     ]
 
 
-def _quiet(before: Look, after: Look, extent: Extent) -> list[Figure]:
-    commands = after.commands - before.commands - _OWN_COMMANDS
-    most = (after.by_command - before.by_command).most_common(_SHOWN)
-    shown = ", ".join(f"{name} {count / extent.watch_s:.1f}" for name, count in most)
+def _quiet(seen: Seen, resident_mib: float, extent: Extent) -> list[Figure]:
+    shown = ", ".join(f"{name} {count / extent.watch_s:.1f}" for name, count in seen.sent.most_common(_SHOWN))
     who = f"{extent.launchers} launchers wait, each asks anew every {MAX_WAIT_MS // 1000} s; nothing comes"
+    scripts = f"their scripts call {seen.in_scripts / extent.watch_s:.1f} more"
     return [
         median_of(
             "store commands a second",
             "1/s",
-            [commands / extent.watch_s],
-            reference=f"{who}; over {extent.watch_s:g} s, those in scripts included: {shown}",
+            [sum(seen.sent.values()) / extent.watch_s],
+            reference=f"sent to the store; {who}; over {extent.watch_s:g} s: {shown}; {scripts}",
             at_most=5,
             aim=1,
         ),
-        median_of("broker's memory", "MiB", [after.memory_mib], reference=f"resident; {who}", at_most=400),
+        median_of("broker's memory", "MiB", [resident_mib], reference=f"resident; {who}", at_most=400),
     ]
 
 

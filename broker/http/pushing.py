@@ -21,11 +21,11 @@ from broker.domain.scopes import Authority
 from broker.http.call import Call, decode, json_answer, limit
 from broker.http.contract import NDJSON, lines_of, operation
 from broker.http.parameters import IDEMPOTENCY_KEY, SKIP_BAD
-from broker.http.streams import known_stream
+from broker.http.streams import no_stream
 from broker.store.catalogue import machine_not_usable
 from broker.wire.items import NewItem, Pushed
 from broker.wire.problems import ProblemCode
-from broker.wire.streams import StreamSpec, StreamView
+from broker.wire.streams import StreamSpec
 
 _MAX_KEY = 255
 _ITEM = msgspec.json.Decoder(NewItem)
@@ -48,7 +48,7 @@ class _Push:
     """A push on its way."""
 
     call: Call
-    view: StreamView
+    spec: StreamSpec
     key: str | None
     is_skipping: bool
     part: int = 0
@@ -77,8 +77,11 @@ async def push(call: Call) -> web.Response:
     skip_bad = call.query("skip_bad").get("skip_bad", "0")
     if skip_bad not in {"0", "1"}:
         raise Rejected(ProblemCode.BAD_REQUEST, "skip_bad is 0 or 1")
-    going = _Push(call, await known_stream(call), _key(call), skip_bad == "1")
-    await _check_share(call, going.view.spec)
+    spec = await call.services.store.latest_spec(call.stream)
+    if spec is None:
+        raise no_stream(call.stream)
+    going = _Push(call, spec, _key(call), skip_bad == "1")
+    await _check_share(call, spec)
     if call.request.content_type != NDJSON:
         await _push_array(going, await call.request.read())
     else:
@@ -113,7 +116,7 @@ async def _push_lines(going: _Push, part: _Part) -> None:
 
 async def _push_items(going: _Push, body: bytes, items: list[tuple[int, NewItem]], faults: list[Fault]) -> None:
     """Push those items that are good; none of them when some are bad and nobody asked to skip those."""
-    faults = [*faults, *pushes.item_faults(going.view.spec, going.call.stream, items)]
+    faults = [*faults, *pushes.item_faults(going.spec, going.call.stream, items)]
     bad = {int(fault.at) for fault in faults}
     faults += await _missing_inputs(going.call, [each for each in items if each[0] not in bad])
     if faults and not going.is_skipping:

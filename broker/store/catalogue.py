@@ -55,12 +55,17 @@ class Catalogue(Machines):
 
     async def get_stream(self, ref: StreamRef, revision: int | None = None) -> StreamView | None:
         """Return a stream's latest spec, or that of a revision, and its counts; None when there is none such."""
-        stream = await self._server.command("HGETALL", self._keys.of_stream(ref).stream)
+        keys = self._keys.of_stream(ref)
+        stream, bulk = await self._server.commands([("HGETALL", keys.stream), ("HGETALL", keys.bulk)])
         if not stream or not 1 <= (revision or 1) <= int(stream["revision"]):
             return None
         shown = revision or int(stream["revision"])
-        bulk = await self._server.command("HGETALL", self._keys.of_stream(ref).bulk)
         return stream_view(ref, {**stream, "revision": str(shown)}, await self._spec(ref, shown), bulk)
+
+    async def latest_spec(self, ref: StreamRef) -> StreamSpec | None:
+        """Return the spec that what is pushed now runs under; None when there is no such stream."""
+        revision = await self._server.command("HGET", self._keys.of_stream(ref).stream, "revision")
+        return None if revision is None else await self._spec(ref, int(revision))
 
     async def revisions(self, ref: StreamRef) -> list[RevisionView]:
         """Return a stream's latest revisions, at most `MAX_REVISIONS`, the newest first; none when it is not there."""

@@ -159,14 +159,16 @@ class Dispatches(Catalogue):
             Unavailable: ask again.
         """
         assert len(requests) <= MAX_HEARD
-        named = ((each.launcher, self._keys.dispatch_key(each.launcher, each.dispatch_key)) for each in requests)
+        by_token = sorted(requests, key=lambda each: each.launcher.rpartition("/")[0])
+        named = ((each.launcher, self._keys.dispatch_key(each.launcher, each.dispatch_key)) for each in by_token)
         reply = await self._server.act(
             arguments.HearMany(self._deadlines.launcher_grace_ms, tuple(part for pair in named for part in pair)),
             launchers=self._keys.launchers,
             launchers_of=self._keys.launchers_of,
             reports=self._keys.reports,
         )
-        return [Presence(word) for word in reply.values]
+        told = {id(each): Presence(word) for each, word in zip(by_token, reply.values, strict=True)}
+        return [told[id(each)] for each in requests]
 
     async def vm_event(self, dispatch: DispatchId, launcher: str, phase: Phase, facts: dict[str, str]) -> Instruction:
         """Record a phase of a vm, once each; its launcher counts as heard.
