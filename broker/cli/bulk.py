@@ -34,10 +34,10 @@ async def follow(acting: Acting, ref: OwnedName, view: StreamView, *, is_waiting
             seen = bulk.looked_at
             await asyncio.sleep(_LOOK_S)
             bulk = await _look(acting, ref)
-    console.print(f"{ref} is removed" if bulk is None else sentence_of(bulk))
+    console.print(f"{ref} is removed" if bulk is None else progress_of(bulk))
 
 
-def sentence_of(bulk: BulkView) -> str:
+def progress_of(bulk: BulkView) -> str:
     """Return what an act on a whole stream did, or does."""
     items = "1 item" if bulk.acted == 1 else f"{bulk.acted} items"
     if bulk.ended_at is not None:

@@ -11,11 +11,11 @@ import msgspec
 
 from broker.cli.acting import Acting
 from broker.cli.exits import BadUsage, Failed
-from broker.cli.item import reason_of
 from broker.cli.redaction import Redaction, without_values
 from broker.cli.said import Said, verdict_of
 from broker.client.events import read
 from broker.domain.specs import params_of
+from broker.domain.why import sentence_of
 from broker.wire.events import Event
 from broker.wire.names import ItemRef
 
@@ -47,7 +47,7 @@ async def _members(acting: Acting, ref: ItemRef, said: Said) -> dict[str, bytes 
     spec = (await acting.researcher.stream(ref.stream, said.item.revision)).spec
     redaction = Redaction(params_of(spec, said.item).values())
     item = msgspec.structs.replace(said.item, params=without_values(said.item.params))
-    why = f"{reason_of(item)}\nverdict on its last vm: {verdict_of(item)}\n"
+    why = f"{sentence_of(item)}\nverdict on its last vm: {verdict_of(item)}\n"
     texts = {
         "why.txt": why.encode(),
         "output.log": said.output,

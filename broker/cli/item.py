@@ -7,11 +7,8 @@ import typer
 
 from broker.cli import showing
 from broker.cli.acting import Acting, act
-from broker.wire.items import ItemView
-from broker.wire.states import FailureCode
+from broker.cli.either import either
 
-REFUSED_FACT = "refused"
-"""The fact of a vm that names what its guest asked its network for in vain."""
 Item = Annotated[str, typer.Argument(metavar="ITEM", help="JOB/17 or USER/JOB/17.")]
 Raw = Annotated[bool, typer.Option("--raw", help="Write the bytes as they are: not to a terminal.")]
 
@@ -21,49 +18,18 @@ def console(item: Item, raw: Raw = False) -> None:
     act(lambda acting: _console(acting, item, raw))
 
 
-def why(item: Item) -> None:
-    """Say in one sentence why an item is in the state it is in."""
-    act(lambda acting: _why(acting, item))
+def why(what: Annotated[str, typer.Argument(metavar="STREAM|ITEM", help="JOB or JOB/17, with USER/ before.")]) -> None:
+    """Say in one sentence why an item is where it is, or what a stream waits for."""
+    act(lambda acting: _why(acting, what))
 
 
 async def _console(acting: Acting, item: str, raw: bool) -> None:
     write_raw_or_visible(await acting.researcher.console(acting.item(item)), raw)
 
 
-async def _why(acting: Acting, item: str) -> None:
-    view = await acting.researcher.item(acting.item(item))
-    showing.stdout().print(showing.plain(reason_of(view)))
-
-
-def reason_of(view: ItemView) -> str:
-    """Return one sentence: why the item is where it is."""
-    vm = view.vm
-    reason = f": {view.reason.sentence}{_refused(view)}" if view.reason else ""
-    waits = view.waits.sentence if view.waits else "it waits for a launcher with room for it"
-    match view.state.value:
-        case "ready" if view.boots == 0:
-            return f"{view.item} is ready: {waits}"
-        case "ready":
-            return f"{view.item} is ready again{reason}; {waits}"
-        case "delayed" if view.boots == 0:
-            return f"{view.item} becomes ready at {view.not_before}"
-        case "delayed":
-            return f"{view.item} is tried again at {view.not_before}{reason}"
-        case "dispatched" if vm:
-            phase = list(vm.phases)[-1].value if vm.phases else "dispatched"
-            return f"{view.item} has a vm on {vm.node}, which is {phase} and has not claimed it yet"
-        case "running" if vm:
-            return f"{view.item} is running on {vm.node}"
-        case "held":
-            return f"{view.item} is held (attempts: {view.attempts}, boots: {view.boots}){reason}"
-    return f"{view.item} is {view.state}{reason}"
-
-
-def _refused(view: ItemView) -> str:
-    """Return what the node's network refused the item's last vm, where that may be why its program failed."""
-    has_failed = view.reason is not None and view.reason.code in set(FailureCode)
-    refused = view.vm.facts.get(REFUSED_FACT) if view.vm is not None and has_failed else None
-    return f"; the vm's network refused {refused}" if refused else ""
+async def _why(acting: Acting, what: str) -> None:
+    answer = await either(acting, what, acting.researcher.why, acting.researcher.why_stream)
+    showing.stdout().print(showing.plain(answer.sentence))
 
 
 def write_raw_or_visible(content: bytes, raw: bool) -> None:

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from broker.cli import showing
 from broker.cli.acting import Acting
-from broker.cli.item import reason_of
 from broker.client.errors import ApiError
+from broker.domain.why import sentence_of
 from broker.wire.items import ItemView, VmView
 from broker.wire.names import ItemRef
 from broker.wire.problems import ProblemCode
@@ -59,7 +59,7 @@ def verdict_of(item: ItemView) -> str:
 def print_head(console: Console, item: ItemView) -> None:
     """Show why the item is where it is, and its last vm's verdict."""
     table = showing.pairs()
-    table.add_row("why", showing.plain(reason_of(item)))
+    table.add_row("why", showing.plain(sentence_of(item)))
     table.add_row("verdict", verdict_of(item))
     console.print(table)
 

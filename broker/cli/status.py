@@ -1,6 +1,5 @@
 """`broker status`."""
 
-import re
 from typing import Annotated
 
 import typer
@@ -8,17 +7,15 @@ from rich.table import Table
 
 from broker.cli import showing
 from broker.cli.acting import Acting, act
-from broker.cli.bulk import sentence_of
-from broker.cli.item import REFUSED_FACT, reason_of
-from broker.client.errors import ApiError
+from broker.cli.bulk import progress_of
+from broker.cli.either import either
+from broker.domain.why import REFUSED_FACT, sentence_of
 from broker.wire.items import ItemView, VmView
-from broker.wire.problems import ProblemCode
 from broker.wire.states import ItemState
 from broker.wire.streams import StreamView
 
 _TROUBLED = 10
 """Held and delayed items shown with their reason."""
-_ITEM = re.compile(r".+/[1-9][0-9]{0,14}")
 
 
 def status(
@@ -29,26 +26,11 @@ def status(
 
 
 async def _status(acting: Acting, what: str) -> None:
-    view = await _find(acting, what)
+    view: ItemView | StreamView = await either(acting, what, acting.researcher.item, acting.researcher.stream)
     if isinstance(view, ItemView):
         _show_item(view)
     else:
         await _show_stream(acting, view)
-
-
-async def _find(acting: Acting, what: str) -> ItemView | StreamView:
-    """Return what is meant: `X/17` is an item of one's own stream X; only when there is none, it is X's stream 17."""
-    if not _ITEM.fullmatch(what):
-        return await acting.researcher.stream(acting.stream(what))
-    try:
-        return await acting.researcher.item(acting.item(what))
-    except ApiError as no_item:
-        if what.count("/") > 1 or no_item.code is not ProblemCode.NOT_FOUND:
-            raise
-        try:
-            return await acting.researcher.stream(acting.stream(what))
-        except ApiError as no_stream:
-            raise no_item from no_stream
 
 
 async def _show_stream(acting: Acting, view: StreamView) -> None:
@@ -58,7 +40,7 @@ async def _show_stream(acting: Acting, view: StreamView) -> None:
     if view.paused is not None:
         console.print(f"paused: {showing.plain(view.paused.sentence)}")
     if view.bulk is not None and view.bulk.ended_at is None:
-        console.print(sentence_of(view.bulk))
+        console.print(progress_of(view.bulk))
     table = showing.table("state", "items", right=("items",))
     for state in ItemState:
         if view.counts.get(state):
@@ -87,7 +69,7 @@ def _show_item(view: ItemView) -> None:
     table = showing.pairs()
     table.add_row("item", view.item)
     table.add_row("state", showing.state(view.state))
-    table.add_row("why", showing.plain(reason_of(view)))
+    table.add_row("why", showing.plain(sentence_of(view)))
     _add_item_rows(table, view)
     if view.vm:
         _add_vm_rows(table, view.vm)

@@ -10,7 +10,17 @@ import msgspec
 from broker.client.session import Session
 from broker.wire.accounts import WhoAmI
 from broker.wire.files import ResultLine
-from broker.wire.items import CHUNK_BYTES, CHUNK_ITEMS, CancelledItem, HoldItem, ItemPage, ItemView, NewItem, Pushed
+from broker.wire.items import (
+    CHUNK_BYTES,
+    CHUNK_ITEMS,
+    CancelledItem,
+    HoldItem,
+    ItemPage,
+    ItemView,
+    NewItem,
+    Pushed,
+    Why,
+)
 from broker.wire.jobs import JobsPage, JobsView
 from broker.wire.launchers import LauncherPage, LauncherView, ListedState
 from broker.wire.machines import MachineDefinition, MachineReaders, MachineView
@@ -104,6 +114,14 @@ class Researcher:
 
     async def item(self, ref: ItemRef) -> ItemView:
         return await self._get(_item_path(ref), ItemView)
+
+    async def why(self, ref: ItemRef) -> Why:
+        """Return why an item is where it is."""
+        return await self._get(f"{_item_path(ref)}/why", Why)
+
+    async def why_stream(self, ref: StreamRef) -> Why:
+        """Return why a stream does what it does."""
+        return await self._get(f"/v1/streams/{ref}/why", Why)
 
     async def cancel(self, ref: ItemRef) -> CancelledItem:
         """Stop an item for good, whoever has it; again does no harm. Refused as `settled` when it is done."""

@@ -1,5 +1,6 @@
 """Does an item's vm fit into the room a launcher offers?"""
 
+from enum import StrEnum
 from typing import NamedTuple
 
 import msgspec
@@ -7,6 +8,17 @@ import msgspec
 from broker.domain import durations
 from broker.wire.dispatches import Room
 from broker.wire.streams import Needs
+
+
+class Need(StrEnum):
+    """What a vm needs of a room, in the order in which it is looked at."""
+
+    VCPUS = "vcpus"
+    MEMORY = "memory"
+    DISK = "disk"
+    ACCELERATOR = "accelerator"
+    EXCHANGE = "exchange"
+    TIME = "time"
 
 
 class Size(NamedTuple):
@@ -42,24 +54,39 @@ def how_many(room: Room, size: Size) -> int:
     return min(room.vcpus // size.vcpus, room.memory_mib // size.memory_mib, room.disk_mib // max(1, size.disk_mib))
 
 
-def unmet(needs: Needs, size: Size, boot_ms: int, run_ms: int, room: Room) -> str | None:
-    """Return the first need that the room does not meet as a sentence, or None when the vm fits.
+def lacking(needs: Needs, size: Size, boot_ms: int, run_ms: int, room: Room) -> Need | None:
+    """Return the first need that the room does not meet, or None when the vm fits.
 
     `boot_ms` and `run_ms` are the limits of booting and of running: what may take so long has to end in time.
     """
-    if size.vcpus > room.vcpus:
-        return f"wants {size.vcpus} vcpus, {room.vcpus} are free"
-    if size.memory_mib > room.memory_mib:
-        return f"wants {size.memory_mib} MiB of memory, {room.memory_mib} are free"
-    if size.disk_mib > room.disk_mib:
-        return f"wants {size.disk_mib} MiB of disk, {room.disk_mib} are free"
-    if needs.accelerator is not None and needs.accelerator != room.accelerator:
-        return f"wants {needs.accelerator}, the node has {room.accelerator}"
-    if needs.exchange not in room.exchanges:
-        return f"wants exchange {needs.exchange}, which the node cannot do"
-    if room.time_left_ms is not None and boot_ms + run_ms > room.time_left_ms:
-        return _too_long(boot_ms, run_ms, max(0, room.time_left_ms))
-    return None
+    is_met = {
+        Need.VCPUS: size.vcpus <= room.vcpus,
+        Need.MEMORY: size.memory_mib <= room.memory_mib,
+        Need.DISK: size.disk_mib <= room.disk_mib,
+        Need.ACCELERATOR: needs.accelerator in {None, room.accelerator},
+        Need.EXCHANGE: needs.exchange in room.exchanges,
+        Need.TIME: room.time_left_ms is None or boot_ms + run_ms <= room.time_left_ms,
+    }
+    return next((need for need, met in is_met.items() if not met), None)
+
+
+def unmet(needs: Needs, size: Size, boot_ms: int, run_ms: int, room: Room) -> str | None:
+    """Return the first need that the room does not meet as a sentence, or None when the vm fits; see `lacking`."""
+    match lacking(needs, size, boot_ms, run_ms, room):
+        case None:
+            return None
+        case Need.VCPUS:
+            return f"wants {size.vcpus} vcpus, {room.vcpus} are free"
+        case Need.MEMORY:
+            return f"wants {size.memory_mib} MiB of memory, {room.memory_mib} are free"
+        case Need.DISK:
+            return f"wants {size.disk_mib} MiB of disk, {room.disk_mib} are free"
+        case Need.ACCELERATOR:
+            return f"wants {needs.accelerator}, the node has {room.accelerator}"
+        case Need.EXCHANGE:
+            return f"wants exchange {needs.exchange}, which the node cannot do"
+        case Need.TIME:
+            return _too_long(boot_ms, run_ms, max(0, room.time_left_ms or 0))
 
 
 def _too_long(boot_ms: int, run_ms: int, left_ms: int) -> str:

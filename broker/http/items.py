@@ -41,7 +41,7 @@ async def list_items(call: Call) -> web.Response:
 
 @operation(answers=ItemView)
 async def get_item(call: Call) -> web.Response:
-    item = await _known_item(call)
+    item = await known_item(call)
     if item.state is ItemState.READY:
         item = msgspec.structs.replace(item, waits=await waits_for(call.services, item))
     return json_answer(item)
@@ -74,7 +74,7 @@ async def release(call: Call) -> web.Response:
 @operation(answers=BYTES)
 async def get_console(call: Call) -> web.Response:
     """Send the console's tail of the item's last vm, as raw as it came."""
-    item = await _known_item(call)
+    item = await known_item(call)
     console = await call.services.tails.console(DispatchId(item.vm.dispatch)) if item.vm else None
     if console is None:
         raise Rejected(
@@ -86,7 +86,7 @@ async def get_console(call: Call) -> web.Response:
 @operation(answers=BYTES)
 async def get_log(call: Call) -> web.Response:
     """Send what the program of the item's last attempt wrote to stdout and stderr."""
-    item = await _known_item(call)
+    item = await known_item(call)
     log = await call.services.tails.log(call.item)
     if log is None:
         raise Rejected(ProblemCode.NOT_FOUND, f"no log was kept of {item.item}: it comes when its program has ended")
@@ -96,7 +96,7 @@ async def get_log(call: Call) -> web.Response:
 @operation(answers=BYTES)
 async def get_domain_xml(call: Call) -> web.Response:
     """Send the domain XML with which the item's last vm was booted, as its launcher told it."""
-    item = await _known_item(call)
+    item = await known_item(call)
     xml = await call.services.tails.domain_xml(DispatchId(item.vm.dispatch)) if item.vm else None
     if xml is None:
         raise Rejected(
@@ -153,7 +153,12 @@ def _with_address(call: Call, output: OutputFile) -> OutputFile:
     return msgspec.structs.replace(output, url=address)
 
 
-async def _known_item(call: Call) -> ItemView:
+async def known_item(call: Call) -> ItemView:
+    """Return the item of the address.
+
+    Raises:
+        Rejected: `not_found`.
+    """
     view = await call.services.store.get_item(call.item)
     if view is not None:
         return view

@@ -3,12 +3,14 @@
 The first of the reasons that holds is told.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from broker.domain import deadlines, placement
 from broker.domain.canary import CANARIES
 from broker.http.call import Services
 from broker.http.launcher_jobs import serves as would_serve
+from broker.http.launcher_tally import Standing, Tally, lacking
 from broker.http.presence import serves
 from broker.http.queued_launchers import awaited
 from broker.http.roll_call import Offered
@@ -19,8 +21,8 @@ from broker.wire.items import ItemView, Reason
 from broker.wire.launchers import Health
 from broker.wire.machines import MachineView
 from broker.wire.names import parse_item
-from broker.wire.states import HealthState
-from broker.wire.streams import StreamSpec
+from broker.wire.states import HealthState, ItemState
+from broker.wire.streams import BulkAct, StreamSpec, StreamView
 
 MAX_REPORTS = 500
 """What so many launchers told of themselves is looked at."""
@@ -34,11 +36,31 @@ _NOBODY_HEARD = frozenset({"no_launcher", "not_served"})
 """Reasons by which no launcher that serves the user is there."""
 _MORE_MAY_COME = frozenset({"not_served", "nodes_not_well", "launchers_busy", "needs_unmet"})
 """Reasons that other launchers may mend."""
+_OF_LAUNCHERS = _MORE_MAY_COME
+"""Reasons that are told by counting launchers, where they are of several kinds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """What a ready item waits for, and how the launchers that are there stand to it: how many of each kind."""
+
+    reason: Reason | None = None
+    launchers: dict[str, int] = field(default_factory=dict)
 
 
 async def waits_for(services: Services, item: ItemView) -> Reason:
     """Return what a ready item waits for."""
+    reason = (await what_it_waits_for(services, item)).reason
+    assert reason is not None, "a ready item waits for something"
+    return reason
+
+
+async def what_it_waits_for(services: Services, item: ItemView) -> Waits:
+    """Return what a ready item waits for, and how launchers stand to it."""
     ref = parse_item(item.item, None).stream
+    stream = await services.store.get_stream(ref)
+    if stream is not None and (of_stream := _of_its_stream(stream)) is not None:
+        return Waits(of_stream)
     prospect = await services.store.prospect(ref, item.revision)
     # Without a launcher there is none whose offers would be asked for.
     told = await services.roll_call.offers(ref.user, prospect.launchers) if prospect.launchers else []
@@ -54,16 +76,63 @@ async def waits_for(services: Services, item: ItemView) -> Reason:
     waiting = [each.room for each in told if each.is_parked and each.serves]
     jobs = [each for each in await services.store.known_jobs() if would_serve(each, ref.user)]
     asked_for = nobody_asks(ref.user, len(prospect.launchers), list(there.values()))
-    return with_jobs(reason_of(prospect, waiting, largest_of(told), asked_for), jobs)
+    rooms = largest_of(told, {name: reported[name].view.report.total for name in there if name in reported})
+    reason = reason_of(prospect, waiting, list(rooms.values()), asked_for)
+    tally = _tally(prospect, told, rooms, serving, there) if prospect.machine is not None else None
+    if tally is not None and len(tally.counts) > 1 and reason.code in _OF_LAUNCHERS:
+        reason = Reason(code=reason.code, sentence=tally.sentence())
+    return Waits(with_jobs(reason, jobs), tally.counts if tally is not None else {})
 
 
-def largest_of(offered: Sequence[Offered]) -> list[Room]:
-    """Return the most that each launcher offered that serves, whichever processes it offered it to."""
-    rooms: dict[str, Room] = {}
+def _of_its_stream(stream: StreamView) -> Reason | None:
+    """Return why nothing of the stream is given out at all, where that is so."""
+    if stream.paused is not None:
+        remedy = "" if stream.paused.code == "purging" else f"; `broker resume {stream.stream}` lets it give out again"
+        return Reason(code="stream_paused", sentence=f"its stream is paused: {stream.paused.sentence}{remedy}")
+    bulk = stream.bulk
+    if (
+        bulk is not None
+        and bulk.ended_at is None
+        and bulk.act is not BulkAct.RELEASE
+        and ItemState.READY in bulk.states
+    ):
+        done = f"{bulk.looked_at} of {bulk.of} items were looked at so far"
+        return Reason(code="bulk_goes_on", sentence=f"a {bulk.act} of its stream by {bulk.by} goes on: {done}")
+    return None
+
+
+def _tally(
+    prospect: Prospect,
+    told: Sequence[Offered],
+    rooms: Mapping[str, Room],
+    serving: Mapping[str, bool],
+    health: Mapping[str, Health],
+) -> Tally:
+    """Count the launchers that are there by what stands between them and items of the prospect."""
+    assert prospect.machine is not None, "an item whose machine is gone waits for that alone"
+    tally = Tally(prospect.spec, prospect.machine)
+    free = {each.launcher: each.room for each in told if each.is_parked}
+    for name in sorted(prospect.launchers | free.keys()):
+        if not serving.get(name, True):
+            tally.add(Standing.SERVES_OTHERS)
+        elif health[name].state in _WORDS:
+            tally.add(Standing.NOT_WELL)
+        elif name in free and lacking(prospect.spec, prospect.machine, free[name]) is None:
+            tally.add_room(free[name], is_free=True)
+        elif name in rooms:
+            tally.add_room(rooms[name], is_free=False)
+        else:
+            tally.add(Standing.NO_ROOM_TOLD)
+    return tally
+
+
+def largest_of(offered: Sequence[Offered], totals: Mapping[str, Room]) -> dict[str, Room]:
+    """Return the most that each launcher has that serves: what it told of itself, or offered to any process."""
+    rooms = dict(totals)
     for each in offered:
         if each.serves:
             rooms[each.launcher] = larger(rooms.get(each.launcher, each.room), each.room)
-    return list(rooms.values())
+    return rooms
 
 
 def with_jobs(reason: Reason, known: Sequence[KnownJobs]) -> Reason:

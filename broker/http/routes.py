@@ -22,6 +22,7 @@ from broker.http import (
     pushing,
     streams,
     uploads,
+    why,
 )
 from broker.http.call import SERVICES, Call
 from broker.http.doors import OWN, Proof, check_signature, check_token
@@ -96,6 +97,7 @@ ROUTES: tuple[Route, ...] = (
     _person("POST", f"{_STREAM_PATH}/cancel", streams.cancel_all, _A.CANCEL, _STREAM, "cancel all items, or by state"),
     _person("POST", f"{_STREAM_PATH}/hold", streams.hold_all, _A.CANCEL, _STREAM, "hold all items that no vm has"),
     _person("POST", f"{_STREAM_PATH}/release", streams.release_all, _A.CANCEL, _STREAM, "release all held items"),
+    _person("GET", f"{_STREAM_PATH}/why", why.get_stream_why, _A.READ, _STREAM, "one sentence: what it waits for"),
     _person("GET", f"{_STREAM_PATH}/revisions", streams.list_revisions, _A.READ, _STREAM, "its spec's revisions"),
     _person("GET", "/v1/streams", streams.list_streams, None, _NONE, "a user's streams (`?user=`)"),
     _person(
@@ -113,6 +115,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     _person("POST", f"{_ITEM_PATH}/hold", items.hold, _A.CANCEL, _STREAM, "set it aside; 409 when a vm has it"),
     _person("POST", f"{_ITEM_PATH}/release", items.release, _A.CANCEL, _STREAM, "back to ready, its counters reset"),
+    _person("GET", f"{_ITEM_PATH}/why", why.get_item_why, _A.READ, _STREAM, "one sentence: why it is where it is"),
     _person("GET", f"{_ITEM_PATH}/console", items.get_console, _A.READ, _STREAM, "console tail of its last vm, raw"),
     _person("GET", f"{_ITEM_PATH}/log", items.get_log, _A.READ, _STREAM, "its program's output, raw"),
     _person(

@@ -20,6 +20,8 @@ from broker.wire.states import ItemState
 _SCAN_PAGES = 10
 """A page looked for by number reads at most so many times its size; a short page with a cursor says: go on."""
 
+_LOOKED_THROUGH = 20
+"""Entries of the ready list that are looked at for one that is not stale."""
 CANCELLED_CODE = "cancelled"
 HELD_CODE = "held_by_user"
 PAUSED_CODE = "paused_by_user"
@@ -102,6 +104,19 @@ class Items(Reading):
         """Return an item with its last vm, or None when there is none."""
         item = await self._item(ref)
         return (await self._views([(ref, item)]))[0] if item else None
+
+    async def next_number(self, ref: StreamRef) -> ItemRef | None:
+        """Return the ready item that comes next, else the delayed one that becomes ready next; None without either."""
+        keys = self._keys.of_stream(ref)
+        lanes, delayed = await self._server.commands([("ZRANGE", keys.ready, 0, 0), ("ZRANGE", keys.delayed, 0, 0)])
+        if lanes:
+            for entry in await self._server.command("LRANGE", f"{keys.ready_of}{lanes[0]}", 0, _LOOKED_THROUGH - 1):
+                number, gen, _ = entry.split(":")
+                item = ItemRef(ref, int(number))
+                state, now = await self._server.command("HMGET", self._keys.item(item), "state", "gen")
+                if state == ItemState.READY and (now or "0") == gen:
+                    return item
+        return ItemRef(ref, int(delayed[0])) if delayed else None
 
     async def cancel(self, ref: ItemRef, by: str) -> CancelledItem:
         """Stop an item for good, at once, whoever has it; its vm is told at its next extend. Its reason says `by` whom.

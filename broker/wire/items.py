@@ -110,6 +110,18 @@ class HoldItem(FromPerson, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class Why(Message, frozen=True, kw_only=True):
+    """Why an item, or a stream, is where it is. `launchers` are those that are there, by how they stand to it: by the
+    first need of its that they do not meet, or `free`, `busy`, `not_well`, `serves_others`, `no_room_told`.
+    """
+
+    subject: str
+    code: str
+    sentence: str
+    state: ItemState | None = None
+    launchers: dict[str, int] = {}
+
+
 class ItemPage(Message, frozen=True, kw_only=True):
     items: list[ItemView]
     next_cursor: str | None = None

@@ -111,4 +111,4 @@ def test_of_a_launcher_that_offered_to_several_processes_the_most_counts() -> No
         Offered("b", True, False, room(500)),
         Offered("c", False, False, room(9_000)),
     ]
-    assert [(each.vcpus, each.memory_mib) for each in largest_of(offered)] == [(4, 2_000), (1, 500)]
+    assert [(each.vcpus, each.memory_mib) for each in largest_of(offered, {}).values()] == [(4, 2_000), (1, 500)]

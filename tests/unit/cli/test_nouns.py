@@ -41,7 +41,7 @@ ROUTES_OF: dict[str, tuple[str, ...]] = {
     "watch": (f"GET {_STREAM}", f"GET {_STREAM}/events"),
     "status": (f"GET {_STREAM}", f"GET {_STREAM}/items", f"GET {_ITEM}"),
     "results": (f"GET {_STREAM}/results", f"GET {_FILE}"),
-    "why": (f"GET {_ITEM}",),
+    "why": (f"GET {_ITEM}/why", f"GET {_STREAM}/why"),
     "console": (f"GET {_ITEM}/console",),
     "logs": (f"GET {_ITEM}/log", f"GET {_ITEM}/console", f"GET {_ITEM}/domain-xml"),
     "cancel": (f"POST {_ITEM}/cancel", f"POST {_STREAM}/cancel"),

@@ -1,7 +1,7 @@
 import msgspec
 
-from broker.cli.item import reason_of
 from broker.cli.said import verdict_of
+from broker.domain.why import sentence_of
 from broker.wire.items import ItemView, Reason, VmView
 from broker.wire.states import ItemState
 
@@ -19,7 +19,7 @@ HELD = ItemView(
 
 
 def test_why_names_what_the_vms_network_refused() -> None:
-    assert reason_of(HELD) == (
+    assert sentence_of(HELD) == (
         "alice/render/1 is held (attempts: 1, boots: 1): the program exited with status 7; "
         "the vm's network refused 10.0.0.1:22, no.example:443"
     )
@@ -27,27 +27,27 @@ def test_why_names_what_the_vms_network_refused() -> None:
 
 def test_why_says_nothing_of_a_network_that_refused_nothing_or_of_an_item_that_is_done() -> None:
     quiet = msgspec.structs.replace(HELD, vm=msgspec.structs.replace(VM, facts={}))
-    assert reason_of(quiet).endswith("status 7")
+    assert sentence_of(quiet).endswith("status 7")
     done = msgspec.structs.replace(HELD, state=ItemState.DONE, reason=None)
-    assert reason_of(done) == "alice/render/1 is done"
+    assert sentence_of(done) == "alice/render/1 is done"
 
 
 def test_why_says_who_cancelled_an_item() -> None:
     cancelled = msgspec.structs.replace(
         HELD, state=ItemState.CANCELLED, reason=Reason(code="cancelled", sentence="bob cancelled it"), vm=None
     )
-    assert reason_of(cancelled) == "alice/render/1 is cancelled: bob cancelled it"
+    assert sentence_of(cancelled) == "alice/render/1 is cancelled: bob cancelled it"
 
 
 def test_what_the_network_refused_is_named_for_failures_alone() -> None:
     cancelled = msgspec.structs.replace(
         HELD, state=ItemState.CANCELLED, reason=Reason(code="cancelled", sentence="alice cancelled it")
     )
-    assert reason_of(cancelled) == "alice/render/1 is cancelled: alice cancelled it"
+    assert sentence_of(cancelled) == "alice/render/1 is cancelled: alice cancelled it"
     drained = msgspec.structs.replace(
         HELD, state=ItemState.READY, reason=Reason(code="drained", sentence="the launcher was told to stop")
     )
-    assert "refused" not in reason_of(drained)
+    assert "refused" not in sentence_of(drained)
 
 
 def test_an_item_that_ended_without_a_vm_waits_for_none() -> None:
