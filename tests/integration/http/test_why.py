@@ -41,7 +41,7 @@ async def test_launchers_are_counted_by_what_each_lacks(user: Api, launcher: Api
         "needs_unmet",
         "alice/render/1 is ready: 15 launchers: 9 have too little memory (largest 1032 MiB, it wants 8192), "
         "3 serve other users, 1 has too little disk (largest 5 MiB, it wants 10240), "
-        "1 ends too soon (longest 83 min, its run limit is 24 h), 1 has too few vcpus (most 1, it wants 2)",
+        "1 ends too soon (longest 1 h 23 min, its run limit is 24 h), 1 has too few vcpus (most 1, it wants 2)",
         {"memory": 9, "serves_others": 3, "disk": 1, "time": 1, "vcpus": 1},
     )
     await _tell(launcher, "sick", health={"state": "backing_off", "code": "disk_full"})
