@@ -38,6 +38,7 @@ COMMANDS: dict[str, Entry] = {
     "launchers": Entry(
         "launchers", "launchers", "Show which launchers are there, their room, and how their nodes are."
     ),
+    "user": Entry("user", "app", "Users: their share of the grid, and how much they may have."),
     "file": Entry("file", "app", "Files: the broker's file sharing service."),
     "whoami": Entry("whoami", "whoami", "Show where you are logged in, as whom, and until when."),
     "check-config": Entry("check", "check_config", "Show the settings of `serve`, or every fault in them."),

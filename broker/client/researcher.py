@@ -8,7 +8,7 @@ import aiohttp
 import msgspec
 
 from broker.client.session import Session
-from broker.wire.accounts import WhoAmI
+from broker.wire.accounts import UserSettings, UserView, WhoAmI
 from broker.wire.files import ResultLine
 from broker.wire.items import (
     CHUNK_BYTES,
@@ -175,6 +175,14 @@ class Researcher:
             if page.cursor is None:
                 return
             query["cursor"] = page.cursor
+
+    async def user(self, user: str) -> UserView:
+        """Return a user's share, what they have and may have."""
+        return await self._get(f"/v1/users/{quote(user, safe='')}", UserView)
+
+    async def put_user(self, user: str, settings: UserSettings) -> UserView:
+        """Set a user's weight and bounds; what is left out is as it is for everybody."""
+        return await self._session.call("PUT", f"/v1/users/{quote(user, safe='')}", body=settings, answer=UserView)
 
     async def launcher_jobs(self) -> list[JobsView]:
         """Return what submitters of launcher jobs told in the last day, as far as the token may see it."""

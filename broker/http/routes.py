@@ -22,6 +22,7 @@ from broker.http import (
     pushing,
     streams,
     uploads,
+    users,
     why,
 )
 from broker.http.call import SERVICES, Call
@@ -124,6 +125,8 @@ ROUTES: tuple[Route, ...] = (
     _person("GET", f"{_STREAM_PATH}/events", events.events, _A.READ, _STREAM, "events: SSE, or NDJSON by Accept"),
     _person("GET", "/v1/events", events.feed, None, _NONE, "those of all of a user's streams (`?user=`), in one order"),
     _person("GET", f"{_STREAM_PATH}/results", items.results, _A.READ, _STREAM, "NDJSON of done and held items"),
+    _person("GET", "/v1/users/{user}", users.get_user, None, _NONE, "a user's share, what they have and may have"),
+    _person("PUT", "/v1/users/{user}", users.put_user, _A.ADMIN, _USER, "a user's weight and bounds"),
     _launcher("/v1/dispatch", launchers.dispatch, "offer room, wait for an item; 204 when none came"),
     _launcher(f"{_DISPATCH_PATH}/extend", launchers.extend, "the launcher is there; what to do with the vm"),
     _launcher(f"{_DISPATCH_PATH}/events", launchers.vm_event, "a phase of the vm"),

@@ -217,6 +217,9 @@ class Keys:
     def streams(self, user: UserName) -> str:
         return f"{self._head}streams:{user}"
 
+    def account(self, user: UserName) -> str:
+        return f"{self._head}user:{user}"
+
     def user_ring(self, user: UserName) -> str:
         return f"{self._head}ring:{user}"
 
@@ -271,7 +274,7 @@ class Keys:
             ring=self.ring,
             user_ring=self.user_ring(ref.user),
             fair=f"{head}fair",
-            account=f"{head}user:{ref.user}",
+            account=self.account(ref.user),
             deadlines=self.deadlines,
             due=self.due,
             keep=self.keep,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Self
 
 from broker.domain.deadlines import DEFAULT, Deadlines
+from broker.store.accounts import Accounts
 from broker.store.clock import Clock
 from broker.store.demands import Demands
 from broker.store.dispatches import Dispatches
@@ -22,7 +23,7 @@ from broker.store.peers import Peers
 from broker.store.server import Server
 
 
-class Store(Items, Dispatches, Leases, Launchers, LauncherJobs, Clock, EventLog, Demands, Peers):
+class Store(Items, Dispatches, Leases, Launchers, LauncherJobs, Clock, EventLog, Accounts, Demands, Peers):
     """A connected store. Every method raises `Unavailable` when the store is away, full or slow."""
 
     @classmethod

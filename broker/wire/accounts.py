@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from broker.wire.kinds import Message
+from broker.wire.kinds import FromPerson, Message
 
 
 class Alive(Message, frozen=True, kw_only=True):
@@ -17,3 +17,26 @@ class WhoAmI(Message, frozen=True, kw_only=True):
     user: str
     scopes: list[str]
     expires_at: str
+
+
+class UserSettings(FromPerson, frozen=True, kw_only=True):
+    """`PUT /v1/users/{user}`: a user's share and bounds; what is left out is as it is for everybody."""
+
+    weight: int = 1
+    """Of two users with ready items, one with twice the weight is given twice as many vcpu-seconds."""
+    most_items: int | None = None
+    most_bytes: int | None = None
+    most_streams: int | None = None
+
+
+class UserView(Message, frozen=True, kw_only=True):
+    """`GET /v1/users/{user}`: what a user has of what they may have; `bytes` of URLs, names and parameters."""
+
+    user: str
+    weight: int
+    items: int
+    most_items: int
+    bytes: int
+    most_bytes: int
+    streams: int
+    most_streams: int

@@ -74,3 +74,10 @@ def test_items_are_pushed_with_a_class_and_a_delay(home: Home, broker: Broker, s
         ("delayed", "normal"),
     ]
     assert f"alice/{stream}/2 becomes ready at " in home.ok("broker", "why", f"{stream}/2")
+
+
+def test_a_users_share_and_bounds_are_set_and_shown(home: Home, broker: Broker) -> None:
+    set_ = home.ok("broker", "user", "set", "bob", "--weight", "2", "--most-items", "10")
+    assert set_ == home.ok("broker", "user", "show", "bob")
+    assert "0 of 10" in set_
+    assert home.ok("broker", "user", "show").split()[:2] == ["user", "alice"]

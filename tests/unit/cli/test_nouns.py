@@ -51,6 +51,8 @@ ROUTES_OF: dict[str, tuple[str, ...]] = {
     "resume": (f"POST {_STREAM}/resume",),
     "purge": (f"GET {_STREAM}", f"DELETE {_STREAM}"),
     "events": (f"GET {_STREAM}/events", "GET /v1/events"),
+    "user show": ("GET /v1/users/{user}",),
+    "user set": ("PUT /v1/users/{user}",),
     "launchers": ("GET /v1/launchers", "GET /v1/launcher-jobs"),
     "file put": (f"PUT {_FILE}",),
     "file get": (f"GET {_FILE}",),
