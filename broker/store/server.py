@@ -128,8 +128,8 @@ class Server:
             Unavailable: as for `command`.
         """
         script = scripts.load(SCRIPTS[type(arguments)])
-        named = {**(keys._asdict() if keys is not None else {}), **more_keys}
-        parts: list[Arg] = [len(script.keys), *(named[name] for name in script.keys), *flatten(arguments)]
+        named = (more_keys[name] if name in more_keys else getattr(keys, name) for name in script.keys)
+        parts: list[Arg] = [len(script.keys), *named, *flatten(arguments)]
         try:
             word, *values = await self._evaluate(script, parts)
         except FAILURES as error:

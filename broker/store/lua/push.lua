@@ -18,6 +18,7 @@
 -- Answers  done or repeated, the first and the last number, and how many were left out because their name was there.
 --          full, and which bound of the user's: items or bytes, and where it stands. `rest` is url, name, parameters
 --          and order of each item; '' is none. An order is its priority class, ':' and the milliseconds of its delay.
+local FIELDS = {[0] = 'url', 'name', 'params'}
 local spec = redis.call('HMGET', stream, 'revision', 'last', 'born')
 if not spec[1] then return {'missing'} end
 if keyed == 1 then
@@ -50,25 +51,24 @@ if (tonumber(has[2]) or 0) + bytes > most_bytes then return {'full', 'bytes', mo
 
 local first = (tonumber(spec[2]) or 0) + 1
 local last = first + #new - 1
-local lanes, later = {}, 0
+local lanes, later, pushed = {}, 0, string.format('%.0f', now)
 for index, at in ipairs(new) do
   local number = string.format('%.0f', first + index - 1)
-  local priority, delay_ms = string.match(ARGV[at + 3], '^(%a*):?(%d*)$')
-  local fields = {'state', 'ready', 'revision', spec[1], 'pushed_ms', now}
-  local function add(field, value)
+  local fields, count = {'state', 'ready', 'revision', spec[1], 'pushed_ms', pushed}, 6
+  for offset = 0, 2 do
+    local value = ARGV[at + offset]
     if value ~= '' then
-      fields[#fields + 1] = field
-      fields[#fields + 1] = value
+      fields[count + 1], fields[count + 2], count = FIELDS[offset], value, count + 2
     end
   end
-  add('url', ARGV[at])
-  add('name', ARGV[at + 1])
-  add('params', ARGV[at + 2])
-  add('priority', priority)
+  local priority, delay_ms = '', ''
+  if ARGV[at + 3] ~= '' then priority, delay_ms = string.match(ARGV[at + 3], '^(%a*):(%d*)$') end
+  if priority ~= '' then
+    fields[count + 1], fields[count + 2], count = 'priority', priority, count + 2
+  end
   if delay_ms ~= '' then
     local at_ms = now + tonumber(delay_ms)
-    fields[2] = 'delayed'
-    add('not_before_ms', at_ms)
+    fields[2], fields[count + 1], fields[count + 2] = 'delayed', 'not_before_ms', at_ms
     redis.call('ZADD', delayed, at_ms, number)
     redis.call('ZADD', due, at_ms, user .. '/' .. job .. '/' .. number)
     later = later + 1
