@@ -36,7 +36,7 @@ _NOBODY_HEARD = frozenset({"no_launcher", "not_served"})
 """Reasons by which no launcher that serves the user is there."""
 _MORE_MAY_COME = frozenset({"not_served", "nodes_not_well", "launchers_busy", "needs_unmet"})
 """Reasons that other launchers may mend."""
-_OF_LAUNCHERS = _MORE_MAY_COME
+_OF_LAUNCHERS = frozenset({"launchers_busy", "needs_unmet"})
 """Reasons that are told by counting launchers, where they are of several kinds."""
 
 

@@ -212,5 +212,7 @@ async def test_an_item_whose_launchers_ask_for_nothing_says_why(user: Api, launc
         "3 launchers are there, none of which asks for items now; the node that may be the first is excluded "
         "(never_claims) until 2026-11-22T11:00:00Z"
     )
-    await _tell(launcher, "well", report())
+    await _tell(launcher, "ends-in-an-hour", report())
+    assert (await waits())[0] == "needs_unmet", "its slot ends before the run limit"
+    await _tell(launcher, "well", report(total=msgspec.structs.replace(ROOM, time_left_ms=None)))
     assert (await waits())[0] == "launchers_busy"
