@@ -34,6 +34,8 @@ from broker.wire.problems import ProblemCode
 
 HEAR_S = 1.0
 """So much later than it came, at most, the store hears of a launcher that was parked without asking."""
+_PASSED_AT_ONCE = 200
+"""So many of those who wait are looked at before others in this process have their turn."""
 _MOST_KINDS = 16
 """Offers that were told "nothing" which are remembered: of rooms and users there are few kinds."""
 
@@ -198,7 +200,9 @@ class WaitingRoom:
         """Go through the room once; return how many were given something."""
         given, rings = 0, self._rings
         told_nothing: list[Offer] = []
-        for waiter in list(self._waiters):
+        for passed, waiter in enumerate(list(self._waiters), 1):
+            if passed % _PASSED_AT_ONCE == 0:
+                await asyncio.sleep(0)
             if waiter not in self._waiters or _is_covered(waiter.offer, told_nothing):
                 continue
             if not waiter.is_connected():
@@ -213,6 +217,7 @@ class WaitingRoom:
                 told_nothing.append(waiter.offer)
             else:
                 given += 1
+                await asyncio.sleep(0)  # so that the answer goes out before all others are looked at
         if rings == self._rings:
             self._told_nothing = told_nothing[:_MOST_KINDS]
         return given
