@@ -118,8 +118,11 @@ class Bulk(Forgetting):
         if going is None or going.act is not BulkAct.PURGE or not going.is_through:
             return 0
         record = going.record
-        if record["had_vm"] != "0" and now_ms < int(record["stepped_ms"]) + self._deadlines.launcher_grace_ms:
-            return 0 if "removed" not in record else await self._remove_items(going, clear)
+        is_begun = "removed" in record
+        if not is_begun and record["had_vm"] != "0":
+            told_ms = int(record["stepped_ms"]) + self._deadlines.launcher_grace_ms
+            if now_ms < told_ms:
+                return 0
         return await self._remove_items(going, clear)
 
     async def _remove_items(self, going: _Going, clear: Callable[[Forgotten], Awaitable[None]]) -> int:
@@ -151,15 +154,14 @@ class Bulk(Forgetting):
 
     async def _part(self, going: _Going, most: int) -> Reply:
         record, keys = going.record, self._keys.of_stream(going.ref)
-        common = {**going.common(), "begin": int(record["next"]), "most": most}
-        words = {"code": record["code"], "sentence": record["sentence"]}
+        whose = (going.ref.user, going.ref.name, record["id"], int(record["next"]), most)
         match going.act:
             case BulkAct.CANCEL | BulkAct.PURGE:
-                return await self._server.act(arguments.CancelMany(**common, **words), keys)  # type: ignore[arg-type]
+                return await self._server.act(arguments.CancelMany(*whose, record["code"], record["sentence"]), keys)
             case BulkAct.HOLD:
-                return await self._server.act(arguments.HoldMany(**common, **words), keys)  # type: ignore[arg-type]
+                return await self._server.act(arguments.HoldMany(*whose, record["code"], record["sentence"]), keys)
             case BulkAct.RELEASE:
-                return await self._server.act(arguments.ReleaseMany(**common), keys)  # type: ignore[arg-type]
+                return await self._server.act(arguments.ReleaseMany(*whose), keys)
 
     async def _end(self, going: _Going) -> int:
         """Drop what is left of stopped items in the ready lists, then end the act; a purge goes on in `purge_part`."""
