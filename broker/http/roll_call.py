@@ -78,12 +78,13 @@ class RollCall:
             Unavailable: the store is away.
         """
         self._number += 1
-        asked = self._asked[self._number] = _Asked()
+        number = self._number  # others may ask meanwhile
+        asked = self._asked[number] = _Asked()
         try:
-            text = msgspec.json.encode(_Question(self._own, self._number, user))
+            text = msgspec.json.encode(_Question(self._own, number, user))
             await self._collect(asked, await self._store.tell_peers(text))
         finally:
-            del self._asked[self._number]
+            del self._asked[number]
         asked.answers[self._own] = self._told(user, there)
         return [each for answer in asked.answers.values() for each in answer]
 

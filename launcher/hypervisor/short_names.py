@@ -1,7 +1,8 @@
 """A short name for the folder of a libvirtd, whose sockets' paths are bounded, and the removal of dead ones.
 
 The launcher removes its own at its end, its keeper when the launcher is killed. Where a batch system kills both at
-once, the next launcher of the account does.
+once, a later launcher of the account does, when no slot lasts as long as the name is there: that its folder is not to be
+seen does not tell that it is gone, for launchers may have file systems mounted that others do not see.
 
 Source: unix(7), for the bound.
 """
@@ -9,6 +10,7 @@ Source: unix(7), for the bound.
 import contextlib
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -20,6 +22,8 @@ from launcher.hypervisor.errors import HypervisorError
 LONGEST_FOLDER_BYTES: Final = 39
 SHORT_NAMES_FOLDER: Final = Path("/tmp")  # noqa: S108 - the name made there is random, and symlink(2) never follows another
 _DEAD: Final = "vmb-" + 8 * "[0-9a-f]"
+_KEPT_S: Final = 30 * 86_400.0
+"""Longer than any slot lasts."""
 
 
 @contextlib.contextmanager
@@ -44,8 +48,13 @@ def short_name(folder: Path) -> Iterator[Path]:
 
 
 def remove_dead_names(names: Path = SHORT_NAMES_FOLDER) -> None:
-    """Remove the links of this account whose folders are gone."""
+    """Remove the links of this account whose folders are gone, as far as this process sees, and which are old."""
+    old_s = time.time() - _KEPT_S
     for link in names.glob(_DEAD):
         with contextlib.suppress(OSError):
-            if link.is_symlink() and link.lstat().st_uid == os.geteuid() and not link.exists():
+            if link.is_symlink() and _is_own_and_old(link.lstat(), old_s) and not link.exists():
                 link.unlink()
+
+
+def _is_own_and_old(found: os.stat_result, old_s: float) -> bool:
+    return found.st_uid == os.geteuid() and found.st_mtime < old_s

@@ -87,6 +87,13 @@ async def test_what_is_offered_to_one_process_is_known_to_the_others(store: Stor
         there.close()
 
 
+async def test_several_who_ask_at_once_are_each_answered(store: Store) -> None:
+    async with process(store) as (first, waiting), process(store):
+        await waiting.offer(offer("l/a", 1_000), lambda: True, 0)
+        told = await asyncio.gather(*(first.offers(ALICE, {"l/a"}) for _ in range(5)))
+        assert [[each.launcher for each in answer] for answer in told] == [["l/a"]] * 5
+
+
 async def test_who_does_not_answer_is_left_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roll_call, "ANSWER_S", 0.1)
     async with process(store) as (first, waiting), store._server.pubsub() as silent:
