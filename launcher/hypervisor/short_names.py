@@ -1,8 +1,8 @@
 """A short name for the folder of a libvirtd, whose sockets' paths are bounded, and the removal of dead ones.
 
 The launcher removes its own at its end, its keeper when the launcher is killed. Where a batch system kills both at
-once, a later launcher of the account does, when no slot lasts as long as the name is there: that its folder is not to be
-seen does not tell that it is gone, for launchers may have file systems mounted that others do not see.
+once, a later launcher of the account does, when the name is older than any slot: that its folder is not to be seen does
+not tell that it is gone, for a launcher may have a file system mounted that others do not see.
 
 Source: unix(7), for the bound.
 """

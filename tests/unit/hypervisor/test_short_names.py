@@ -4,7 +4,6 @@ from pathlib import Path
 
 from launcher.hypervisor.short_names import LONGEST_FOLDER_BYTES, remove_dead_names, short_name
 
-
 LONG_AGO_S = time.time() - 31 * 86_400
 
 
