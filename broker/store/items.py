@@ -128,10 +128,7 @@ class Items(Reading):
             Conflict: SETTLED: it is done.
             Unavailable: it may or may not have been done; repeat it.
         """
-        revision = await self._server.command("HGET", self._keys.item(ref), "revision")
-        if revision is None:
-            raise no_item(ref)
-        spec = await self._spec(ref.stream, int(revision))
+        keep_ms = await self._keep_ms(ref)
         reply = await self._server.act(
             Cancel(
                 user=ref.stream.user,
@@ -139,7 +136,7 @@ class Items(Reading):
                 number=str(ref.number),
                 code=CANCELLED_CODE,
                 sentence=f"{by} cancelled it",
-                keep_ms=spec.keep_ms,
+                keep_ms=keep_ms,
             ),
             self._keys.of_stream(ref.stream),
         )
@@ -161,10 +158,7 @@ class Items(Reading):
             Conflict: SETTLED: it is done or cancelled; GIVEN_OUT: a vm has it.
             Unavailable: it may or may not have been done; repeat it.
         """
-        revision = await self._server.command("HGET", self._keys.item(ref), "revision")
-        if revision is None:
-            raise no_item(ref)
-        spec = await self._spec(ref.stream, int(revision))
+        keep_ms = await self._keep_ms(ref)
         reply = await self._server.act(
             Hold(
                 user=ref.stream.user,
@@ -172,7 +166,7 @@ class Items(Reading):
                 number=str(ref.number),
                 code=HELD_CODE,
                 sentence=said_by(by, "held", reason),
-                keep_ms=spec.keep_ms,
+                keep_ms=keep_ms,
             ),
             self._keys.of_stream(ref.stream),
         )
@@ -218,6 +212,17 @@ class Items(Reading):
                 raise no_stream(ref)
             case Word.PURGING:
                 raise purging(ref)
+
+    async def _keep_ms(self, ref: ItemRef) -> int:
+        """Return how long the item is kept once it is settled.
+
+        Raises:
+            Rejected: there is no such item.
+        """
+        revision = await self._server.command("HGET", self._keys.item(ref), "revision")
+        if revision is None:
+            raise no_item(ref)
+        return (await self._spec(ref.stream, int(revision))).keep_ms
 
     async def _after(self, ref: ItemRef, word: Word, act: str) -> ItemView:
         match word:
