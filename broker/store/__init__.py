@@ -1,7 +1,7 @@
 """What is true about items: a Redis 7.0 or newer, or a Valkey. The only package that imports its client."""
 
 from broker.store.answers import Bell, Claimed, Dispatched, EventBatch, Lease, MachineFacts
-from broker.store.dispatches import MAX_HEARD, Presence
+from broker.store.dispatching import MAX_HEARD, Presence
 from broker.store.embedded import EmbeddedStore
 from broker.store.forgetting import Forgotten
 from broker.store.launcher_jobs import KnownJobs

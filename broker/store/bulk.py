@@ -16,8 +16,9 @@ from uuid import uuid4
 from broker.domain.errors import Conflict, Rejected
 from broker.domain.limits import LIMITS
 from broker.store import arguments
+from broker.store.acts import CANCELLED_CODE, HELD_CODE, said_by
 from broker.store.forgetting import Forgetting, Forgotten
-from broker.store.items import CANCELLED_CODE, HELD_CODE, no_stream, said_by
+from broker.store.items import no_stream
 from broker.store.records import Hash
 from broker.store.scripts import Word
 from broker.store.server import Reply

@@ -1,175 +1,25 @@
 """What a launcher does: take an item, tell its vm's phases, show that it attends, say how the vm ended."""
 
-import asyncio
-from collections.abc import Callable, Sequence
-from enum import StrEnum
-from typing import NamedTuple
-from uuid import uuid4
-
-from broker.domain import deadlines, placement
+from broker.domain import deadlines
 from broker.domain.errors import Rejected
 from broker.domain.lifecycle import VERDICTS, act_of, standing_verdict
 from broker.domain.retry import Cause
 from broker.store import arguments
-from broker.store.answers import Dispatched
-from broker.store.catalogue import Catalogue
-from broker.store.launchers import too_many_launchers
+from broker.store.dispatching import MAX_STOPS_IN_MS, Dispatching
 from broker.store.outcomes import BROKERS_WORD, Decision, decide, leave_alone
 from broker.store.reading import TRIES, kept_changing
-from broker.store.records import Hash, bounded_facts, bounded_sentence, item_ref, item_view, paired, revision_of
+from broker.store.records import Hash, bounded_facts, bounded_sentence, item_ref
 from broker.store.scripts import Word
-from broker.store.server import Reply
-from broker.wire.dispatches import DispatchExtended, DispatchRequest, EndVm, Room, VmEnded
-from broker.wire.machines import MachineView
-from broker.wire.names import DispatchId, ItemRef, StreamRef, UserName, parse_owned
+from broker.wire.dispatches import DispatchExtended, EndVm, VmEnded
+from broker.wire.names import DispatchId, ItemRef
 from broker.wire.problems import ProblemCode
 from broker.wire.states import Instruction, ItemState, Phase, Verdict
-from broker.wire.streams import StreamSpec
 
-LOOKED_AT = 20
-"""Streams that are looked at in one round trip, in the order of their fair share."""
-MAX_HEARD = 1_000
-"""Launchers that are noted at once."""
-MAX_LOOKED_AT = 1_000
-"""One request looks at so many."""
-MAX_LANES = 100
-"""And at the ready items of so many lanes of a stream: spec revisions and priority classes."""
-MAX_STOPS_IN_MS = 3_600_000
-"""A launcher tells its guests to stop at most an hour ahead."""
-_DEFAULT_MEAN_MS = 60_000
-"""What a vm is expected to take until its stream's first completion."""
-_DROPS = 50
-"""How often one request goes on after it dropped a script's fill of stale entries."""
 _BOUNDS_RESTART = frozenset({Phase.PREPARING, Phase.BOOTING})
 _BEFORE_BOOT = frozenset({Phase.PREPARING, Phase.PREPARED})
 
 
-class _Fit(NamedTuple):
-    """A spec's revision that fits into the room, with what its vm takes."""
-
-    revision: int
-    spec: StreamSpec
-    machine: MachineView
-    size: placement.Size
-    boot_ms: int
-
-
-class Presence(StrEnum):
-    """What the store makes of a launcher that waits."""
-
-    HEARD = "heard"
-    GIVEN = "given"
-    """Its dispatch key was given something before: it asks for that again."""
-    FULL = "full"
-    """Its token has as many launchers as may be."""
-
-
-class _Next(NamedTuple):
-    """A stream with ready items, what its vms take on average, and its lanes."""
-
-    ref: StreamRef
-    mean_ms: int
-    lanes: list[str]
-
-
-class _Taking(NamedTuple):
-    """A request on its way from user to user: what it was given so far, and the room that is left."""
-
-    request: DispatchRequest
-    key: str
-    given: list[Dispatched]
-
-    @property
-    def wanted(self) -> int:
-        return (self.request.most or 1) - len(self.given)
-
-    def room(self) -> Room:
-        """Return what is left of the offered room."""
-        room = self.request.room
-        for each in self.given:
-            room = placement.less(room, each.size)
-        return room
-
-
-class Dispatches(Catalogue):
-    async def dispatch(self, request: DispatchRequest, serves: Callable[[UserName], bool]) -> list[Dispatched]:
-        """Give the launcher the next items that fit into its room together, by fair share; none when there are none.
-
-        Users take turns by what they were given so far, then each user's streams. Of a stream's items the first goes
-        that fits, whose machine is there and which waits for no canary. Atomic for each item; repeating the
-        request within an hour gets the same dispatches, even when they are over by then.
-
-        Raises:
-            Conflict: TOO_MANY_LAUNCHERS: as many of its token as may be are there.
-            Unavailable: repeat with the same dispatch key.
-        """
-        key = self._keys.dispatch_key(request.launcher, request.dispatch_key)
-        # Asked at once: both go out in one round trip.
-        heard, first = await asyncio.gather(self._hear(request, key), self._look(0))
-        match heard.word:
-            case Word.REPEATED:
-                return await self._given(heard.values[0])
-            case Word.FULL:
-                raise too_many_launchers()
-        taking = _Taking(request, key, [])
-        streams = first
-        while streams and await self._dispatch_next(taking, serves, streams) and taking.wanted > 0:
-            streams = await self._look(0)
-        return taking.given
-
-    async def _hear(self, request: DispatchRequest, key: str) -> Reply:
-        return await self._server.act(
-            arguments.Hear(request.launcher, self._deadlines.launcher_grace_ms),
-            launchers=self._keys.launchers,
-            launchers_of=self._keys.launchers_of,
-            reports=self._keys.reports,
-            dispatch_key=key,
-        )
-
-    async def _look(self, skip: int) -> list[_Next]:
-        reply = await self._server.act(
-            arguments.Look(skip=skip, most=LOOKED_AT, lanes=MAX_LANES),
-            ring=self._keys.ring,
-            user_rings=self._keys.user_ring(UserName("")),
-            streams_of=self._keys.streams_of,
-            readies=self._keys.readies,
-        )
-        return [
-            _Next(StreamRef(UserName(user), job), int(mean_ms or _DEFAULT_MEAN_MS), lanes)
-            for user, job, mean_ms, *lanes in reply.values
-        ]
-
-    async def _dispatch_next(self, taking: _Taking, serves: Callable[[UserName], bool], streams: list[_Next]) -> bool:
-        """Take what the first stream in the order of fair shares gives that has an item for the room."""
-        looked_at = 0
-        while streams:
-            for each in streams:
-                if serves(each.ref.user) and await self._dispatch_from(each, taking):
-                    return True
-            looked_at += len(streams)
-            if len(streams) < LOOKED_AT or looked_at >= MAX_LOOKED_AT:
-                break
-            streams = await self._look(looked_at)
-        return False
-
-    async def hear_many(self, requests: Sequence[DispatchRequest]) -> list[Presence]:
-        """Note that launchers are there which wait, at most `MAX_HEARD`; tell of each what it asks the store for.
-
-        Raises:
-            Unavailable: ask again.
-        """
-        assert len(requests) <= MAX_HEARD
-        by_token = sorted(requests, key=lambda each: each.launcher.rpartition("/")[0])
-        named = ((each.launcher, self._keys.dispatch_key(each.launcher, each.dispatch_key)) for each in by_token)
-        reply = await self._server.act(
-            arguments.HearMany(self._deadlines.launcher_grace_ms, tuple(part for pair in named for part in pair)),
-            launchers=self._keys.launchers,
-            launchers_of=self._keys.launchers_of,
-            reports=self._keys.reports,
-        )
-        told = {id(each): Presence(word) for each, word in zip(by_token, reply.values, strict=True)}
-        return [told[id(each)] for each in requests]
-
+class Dispatches(Dispatching):
     async def vm_event(self, dispatch: DispatchId, launcher: str, phase: Phase, facts: dict[str, str]) -> Instruction:
         """Record a phase of a vm, once each; its launcher counts as heard.
 
@@ -287,100 +137,6 @@ class Dispatches(Catalogue):
         if vm.get("launcher") != launcher:
             raise _no_vm(dispatch)
         return item_ref(vm["item"]), vm
-
-    async def _dispatch_from(self, each: _Next, taking: _Taking) -> bool:
-        """Take the first items that fit: the lanes are tried in the order of their first ones."""
-        room = taking.room()
-        for lane in each.lanes:
-            fit = await self._fit(each.ref, revision_of(lane), room)
-            if fit is not None:
-                cost = fit.size.vcpus * each.mean_ms
-                if await self._dispatch_fitting(each.ref, taking, lane, fit, cost):
-                    return True
-        return False
-
-    async def _dispatch_fitting(self, ref: StreamRef, taking: _Taking, lane: str, fit: _Fit, cost: int) -> bool:
-        count = min(taking.wanted, placement.how_many(taking.room(), fit.size))
-        for _ in range(_DROPS):
-            dispatches = tuple(DispatchId(str(uuid4())) for _ in range(count))
-            reply = await self._server.act(
-                _arguments(ref, lane, dispatches, taking, fit, cost),
-                self._keys.of_stream(ref),
-                dispatch_key=taking.key,
-            )
-            match reply.word:
-                case Word.DONE:
-                    for dispatch, (number, fence, flat) in zip(dispatches, reply.values, strict=False):
-                        item = ItemRef(ref, int(number))
-                        self._note_item_of(dispatch, item)
-                        view = item_view(item, paired(flat), None)
-                        taking.given.append(
-                            Dispatched(dispatch, view, int(fence), fit.spec, fit.machine, fit.size, fit.boot_ms, False)
-                        )
-                    return True
-                case Word.REPEATED:
-                    # The same request came twice at once: the other one was given these.
-                    taking.given[:] = await self._given(reply.values[0])
-                    return False
-                case Word.EMPTY | Word.CANARY | Word.WAITS:
-                    return False
-        return False
-
-    async def _fit(self, ref: StreamRef, revision: int, room: Room) -> _Fit | None:
-        spec = await self._spec(ref, revision)
-        machine = await self.usable_machine(ref.user, parse_owned(spec.machine, ref.user, "machine"))
-        if machine is None:
-            return None
-        size = placement.size_of(spec.needs, machine.vcpus, machine.memory_mib, room)
-        boot_ms = deadlines.boot_ms(spec.limits.boot_ms, room.accelerator)
-        if placement.unmet(spec.needs, size, boot_ms, spec.limits.run_ms, room) is not None:
-            return None
-        return _Fit(revision, spec, machine, size, boot_ms)
-
-    async def _given(self, dispatches: str) -> list[Dispatched]:
-        """Return what a request was given when its key came first, but for items that were forgotten since."""
-        found = [await self._given_once(DispatchId(dispatch)) for dispatch in dispatches.split(" ")]
-        return [each for each in found if each is not None]
-
-    async def _given_once(self, dispatch: DispatchId) -> Dispatched | None:
-        vm = await self._vm(dispatch)
-        if not vm:
-            return None
-        ref = item_ref(vm["item"])
-        view = await self._view(ref, dispatch)
-        spec = await self._spec(ref.stream, view.revision)
-        machine = await self.get_machine(parse_owned(vm["machine"], None, "machine"), int(vm["machine_revision"]))
-        assert machine is not None, "machines' revisions stay"
-        size = placement.Size(int(vm["vcpus"]), int(vm["memory_mib"]), spec.needs.disk_mib)
-        return Dispatched(dispatch, view, int(vm["fence"]), spec, machine, size, int(vm["boot_ms"]), True)
-
-
-def _arguments(
-    ref: StreamRef, lane: str, dispatches: tuple[DispatchId, ...], taking: _Taking, fit: _Fit, cost: int
-) -> arguments.Dispatch:
-    request = taking.request
-    return arguments.Dispatch(
-        user=ref.user,
-        job=ref.name,
-        lane=lane,
-        revision=fit.revision,
-        cost=cost,
-        launcher=request.launcher,
-        node=request.node,
-        accelerator=request.room.accelerator.value,
-        vcpus=fit.size.vcpus,
-        memory_mib=fit.size.memory_mib,
-        machine=fit.machine.machine,
-        machine_revision=fit.machine.revision,
-        boot_ms=fit.boot_ms,
-        run_ms=fit.spec.limits.run_ms,
-        kept_for=fit.spec.keep_ms,
-        first_deadline_ms=deadlines.FIRST_DEADLINE_MS,
-        time_left_ms="" if request.room.time_left_ms is None else str(request.room.time_left_ms),
-        drain_ms=max(0, min(request.room.drain_ms, MAX_STOPS_IN_MS)),
-        given=" ".join(each.dispatch for each in taking.given),
-        rest=dispatches,
-    )
 
 
 def _instruction(word: Word, dispatch: DispatchId) -> Instruction:

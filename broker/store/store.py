@@ -10,11 +10,11 @@ from typing import Self
 
 from broker.domain.deadlines import DEFAULT, Deadlines
 from broker.store.accounts import Accounts
+from broker.store.acts import Acts
 from broker.store.clock import Clock
 from broker.store.demands import Demands
 from broker.store.dispatches import Dispatches
 from broker.store.event_log import EventLog
-from broker.store.items import Items
 from broker.store.keys import Keys
 from broker.store.launcher_jobs import LauncherJobs
 from broker.store.launchers import Launchers
@@ -23,7 +23,7 @@ from broker.store.peers import Peers
 from broker.store.server import Server
 
 
-class Store(Items, Dispatches, Leases, Launchers, LauncherJobs, Clock, EventLog, Accounts, Demands, Peers):
+class Store(Acts, Dispatches, Leases, Launchers, LauncherJobs, Clock, EventLog, Accounts, Demands, Peers):
     """A connected store. Every method raises `Unavailable` when the store is away, full or slow."""
 
     @classmethod
