@@ -43,11 +43,15 @@ log = structlog.get_logger(__name__)
 
 
 class Offer(NamedTuple):
-    """A launcher's room, whom its token lets it serve, and when it came, by the clock of the process's loop."""
+    """A launcher's room, whom its token lets it serve, and when it came, by the clock of the process's loop.
+
+    `is_heard`: the store has heard of the launcher, or will in a moment, and its request repeats none.
+    """
 
     request: DispatchRequest
     scopes: Scopes
     came_s: float = 0.0
+    is_heard: bool = False
 
     def serves(self, user: str) -> bool:
         """Tell whether the token covers the user and the site serves them."""
@@ -192,7 +196,7 @@ class WaitingRoom:
         for waiter, presence in zip(waiters, answers, strict=True):
             self._unheard.pop(waiter, None)
             if waiter in self._waiters and presence is Presence.GIVEN:
-                await self._serve(waiter)
+                await self._serve(waiter, waiter.offer)
             elif presence is Presence.FULL and not waiter.given.done():
                 waiter.given.set_exception(too_many_launchers())
 
@@ -209,7 +213,7 @@ class WaitingRoom:
                 self._settle(waiter, [])
                 continue
             try:
-                found = await self._serve(waiter)
+                found = await self._serve(waiter, waiter.offer._replace(is_heard=True))
             except Unavailable as error:
                 log.warning("store_unavailable", reason=error.detail)
                 return given
@@ -229,11 +233,11 @@ class WaitingRoom:
             if not waiter.is_being_served:
                 self._settle(waiter, [])
 
-    async def _serve(self, waiter: _Waiter) -> list[Dispatched]:
+    async def _serve(self, waiter: _Waiter, offer: Offer) -> list[Dispatched]:
         waiter.is_being_served = True
         found: list[Dispatched] = []
         try:
-            found = await self._take(waiter.offer)
+            found = await self._take(offer)
         finally:
             waiter.is_being_served = False
             if found or waiter not in self._waiters or self._is_closed:

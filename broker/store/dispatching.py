@@ -83,27 +83,32 @@ class _Taking(NamedTuple):
 
 
 class Dispatching(Catalogue):
-    async def dispatch(self, request: DispatchRequest, serves: Callable[[UserName], bool]) -> list[Dispatched]:
+    async def dispatch(
+        self, request: DispatchRequest, serves: Callable[[UserName], bool], *, is_heard: bool = False
+    ) -> list[Dispatched]:
         """Give the launcher the next items that fit into its room together, by fair share; none when there are none.
 
         Users take turns by what they were given so far, then each user's streams. Of a stream's items the first goes
         that fits, whose machine is there and which waits for no canary. Atomic for each item; repeating the
-        request within an hour gets the same dispatches, even when they are over by then.
+        request within an hour gets the same dispatches, even when they are over by then. With `is_heard` the launcher
+        was noted before, and the request is known to repeat none.
 
         Raises:
             Conflict: TOO_MANY_LAUNCHERS: as many of its token as may be are there.
             Unavailable: repeat with the same dispatch key.
         """
         key = self._keys.dispatch_key(request.launcher, request.dispatch_key)
-        # Asked at once: both go out in one round trip.
-        heard, first = await asyncio.gather(self._hear(request, key), self._look(0))
-        match heard.word:
-            case Word.REPEATED:
-                return await self._given(heard.values[0])
-            case Word.FULL:
-                raise too_many_launchers()
+        if is_heard:
+            streams = await self._look(0)
+        else:
+            # Asked at once: both go out in one round trip.
+            heard, streams = await asyncio.gather(self._hear(request, key), self._look(0))
+            match heard.word:
+                case Word.REPEATED:
+                    return await self._given(heard.values[0])
+                case Word.FULL:
+                    raise too_many_launchers()
         taking = _Taking(request, key, [])
-        streams = first
         while streams and await self._dispatch_next(taking, serves, streams) and taking.wanted > 0:
             streams = await self._look(0)
         return taking.given
