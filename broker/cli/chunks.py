@@ -66,6 +66,13 @@ class Chunk:
     def body(self) -> bytes:
         return b"".join(self.lines)
 
+    def has_no_place_for(self, line: bytes | BadSource) -> bool:
+        """Tell whether it is full; of bad ones it holds as many as of others, so that a list of nothing else fits."""
+        if isinstance(line, BadSource):
+            return len(self.bad) == CHUNK_ITEMS
+        is_full = len(self.lines) == CHUNK_ITEMS or self.size_bytes + len(line) > CHUNK_BYTES
+        return bool(self.lines) and is_full
+
     def place(self, line: int) -> str:
         """Return where an item was given; lines count from 1."""
         return self.sources[line - 1].place or f"item {self.first + line - 1}"
@@ -77,16 +84,14 @@ async def chunks_of(
     """Yield the chunks one by one; the local files of one are uploaded first."""
     chunk, index = Chunk(), 0
     for source in sources:
-        if isinstance(source, BadSource):
-            chunk.bad.append(source)
-            continue
-        line = _line(source, common, index)
+        line = source if isinstance(source, BadSource) else _line(source, common, index)
+        if chunk.has_no_place_for(line):
+            yield await _uploaded(acting, ref, chunk, common, bars)
+            chunk = Chunk(first=index + 1)
         if isinstance(line, BadSource):
             chunk.bad.append(line)
             continue
-        if chunk.lines and (len(chunk.lines) == CHUNK_ITEMS or chunk.size_bytes + len(line) > CHUNK_BYTES):
-            yield await _uploaded(acting, ref, chunk, common, bars)
-            chunk = Chunk(first=index + 1)
+        assert isinstance(source, Source), "what makes a line is one"
         chunk.lines.append(line)
         chunk.sources.append(source)
         chunk.size_bytes += len(line)

@@ -46,8 +46,9 @@ def half_way(tally: Tally, total: int | None, key: str) -> str:
     """Say what was accepted for certain; the chunk on its way may have been too, which the key takes care of."""
     if not tally.accepted:
         return f"it is not known whether items were pushed; push again with --key {key}, which adds none twice"
-    of = f"{tally.accepted} items" if total is None else f"{tally.accepted} of {total} items"
-    return f"{of} were pushed ({tally.range}); push again with --key {key} to go on"
+    of = counted(tally.accepted) if total is None else f"{tally.accepted} of {total} items"
+    were = "was" if total is None and tally.accepted == 1 else "were"
+    return f"{of} {were} pushed ({tally.range}); push again with --key {key} to go on"
 
 
 def sentence_of(tally: Tally, *, is_asked_again: bool) -> str:

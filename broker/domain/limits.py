@@ -23,6 +23,9 @@ LIMITS: dict[str, Limit] = {
     "machine_readers": Limit(1_000, "users", ProblemCode.BAD_REQUEST, "users whom one machine is shared with"),
     "push_items": Limit(CHUNK_ITEMS, "items", ProblemCode.TOO_LARGE, "items in one array, or one part, of a push"),
     "push_bytes": Limit(CHUNK_BYTES, "bytes", ProblemCode.TOO_LARGE, "one part of a push, and one line of it"),
+    "push_refused": Limit(
+        10_000, "lines", ProblemCode.BAD_ITEMS, "bad lines that one push leaves out and names; one more ends it"
+    ),
     "url_bytes": Limit(8_192, "bytes", ProblemCode.BAD_ITEMS, "an item's URL"),
     "params_bytes": Limit(65_536, "bytes", ProblemCode.BAD_ITEMS, "an item's parameters, names and values"),
     "delay_ms": Limit(31_536_000_000, "ms", ProblemCode.BAD_ITEMS, "an item's delay: one year"),

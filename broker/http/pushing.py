@@ -81,7 +81,6 @@ async def push(call: Call) -> web.Response:
     if spec is None:
         raise no_stream(call.stream)
     going = _Push(call, spec, _key(call), skip_bad == "1")
-    await _check_share(call, spec)
     if call.request.content_type != NDJSON:
         await _push_array(going, await call.request.read())
     else:
@@ -104,24 +103,26 @@ async def _push_array(going: _Push, body: bytes) -> None:
             f"({NDJSON}), as many as you like",
         )
     if items:
-        await _push_items(going, body, list(enumerate(items, 1)), [])
+        await _push_items(going, _Part(body, 1), list(enumerate(items, 1)), [])
 
 
 async def _push_lines(going: _Push, part: _Part) -> None:
     if not part.body.strip() or await _is_known(going, part.body):
         return
     items, faults = _decoded(part)
-    await _push_items(going, part.body, items, faults)
+    await _push_items(going, part, items, faults)
 
 
-async def _push_items(going: _Push, body: bytes, items: list[tuple[int, NewItem]], faults: list[Fault]) -> None:
+async def _push_items(going: _Push, part: _Part, items: list[tuple[int, NewItem]], faults: list[Fault]) -> None:
     """Push those items that are good; none of them when some are bad and nobody asked to skip those."""
+    if going.part == 0:
+        await _check_share(going.call, going.spec)
     faults = [*faults, *pushes.item_faults(going.spec, going.call.stream, items)]
     bad = {int(fault.at) for fault in faults}
     faults += await _missing_inputs(going.call, [each for each in items if each[0] not in bad])
-    if faults and not going.is_skipping:
+    if faults and (not going.is_skipping or len(going.refused) + len(faults) > limit("push_refused")):
         refusal = rejected(ProblemCode.BAD_ITEMS, "line", sorted(faults, key=lambda fault: int(fault.at)))
-        refusal.progress = {"accepted_lines": going.accepted, "next_line": items[0][0] if items else int(faults[0].at)}
+        refusal.progress = {"accepted_lines": going.accepted, "next_line": part.first_line}
         raise refusal
     bad = {int(fault.at) for fault in faults}
     good = [item for number, item in items if number not in bad]
@@ -132,7 +133,7 @@ async def _push_items(going: _Push, body: bytes, items: list[tuple[int, NewItem]
                 going.call.stream,
                 good,
                 idempotency_key=_key_of_part(going),
-                body_digest=hashlib.sha256(body).hexdigest(),
+                body_digest=hashlib.sha256(part.body).hexdigest(),
             )
         )
 

@@ -195,10 +195,22 @@ class WaitingRoom:
             return
         for waiter, presence in zip(waiters, answers, strict=True):
             self._unheard.pop(waiter, None)
-            if waiter in self._waiters and presence is Presence.GIVEN:
-                await self._serve(waiter, waiter.offer)
-            elif presence is Presence.FULL and not waiter.given.done():
+            if waiter not in self._waiters or waiter.is_being_served:
+                continue
+            if presence is Presence.FULL:
                 waiter.given.set_exception(too_many_launchers())
+            elif presence is Presence.GIVEN and not await self._is_given_again(waiter):
+                return
+
+    async def _is_given_again(self, waiter: _Waiter) -> bool:
+        """Serve who repeats a request; False when the store went away, which the next pass or its next request mends."""
+        try:
+            await self._serve(waiter, waiter.offer)
+        except Unavailable as error:
+            log.warning("store_unavailable", reason=error.detail)
+            self._unheard[waiter] = None
+            return False
+        return True
 
     async def run_once(self) -> int:
         """Go through the room once; return how many were given something."""
@@ -207,7 +219,7 @@ class WaitingRoom:
         for passed, waiter in enumerate(list(self._waiters), 1):
             if passed % _PASSED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            if waiter not in self._waiters or _is_covered(waiter.offer, told_nothing):
+            if waiter not in self._waiters or waiter.is_being_served or _is_covered(waiter.offer, told_nothing):
                 continue
             if not waiter.is_connected():
                 self._settle(waiter, [])

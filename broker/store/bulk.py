@@ -19,7 +19,7 @@ from broker.store import arguments
 from broker.store.acts import CANCELLED_CODE, HELD_CODE, said_by
 from broker.store.forgetting import Forgetting, Forgotten
 from broker.store.items import no_stream
-from broker.store.records import Hash
+from broker.store.records import Hash, first_revision
 from broker.store.scripts import Word
 from broker.store.server import Reply
 from broker.wire.names import ItemRef, StreamRef, parse_owned
@@ -140,8 +140,9 @@ class Bulk(Forgetting):
 
     async def _remove_stream(self, going: _Going) -> None:
         keys = self._keys.of_stream(going.ref)
-        last = int(await self._server.command("HGET", keys.stream, "revision") or 0)
-        specs = [await self._spec(going.ref, revision) for revision in range(1, last + 1)]
+        last, first = await self._server.command("HMGET", keys.stream, "revision", "first_revision")
+        revisions = range(first_revision(first), int(last or 0) + 1)
+        specs = [await self._spec(going.ref, revision) for revision in revisions]
         machines = {str(parse_owned(spec.machine, going.ref.user, "machine")) for spec in specs}
         await self._server.act(
             arguments.RemoveStream(**going.common(), rest=tuple(sorted(machines))),

@@ -5,7 +5,7 @@ from broker.domain.limits import LIMITS
 from broker.store.arguments import PutStream
 from broker.store.items import purging, quota_exceeded
 from broker.store.machines import Machines
-from broker.store.records import encode_spec, revision_view, stream_view
+from broker.store.records import encode_spec, first_revision, revision_view, stream_view
 from broker.store.scripts import Word
 from broker.wire.names import MachineRef, StreamRef, UserName, parse_owned
 from broker.wire.problems import ProblemCode
@@ -57,9 +57,12 @@ class Catalogue(Machines):
         """Return a stream's latest spec, or that of a revision, and its counts; None when there is none such."""
         keys = self._keys.of_stream(ref)
         stream, bulk = await self._server.commands([("HGETALL", keys.stream), ("HGETALL", keys.bulk)])
-        if not stream or not 1 <= (revision or 1) <= int(stream["revision"]):
+        if not stream:
             return None
-        shown = revision or int(stream["revision"])
+        last = int(stream["revision"])
+        shown = revision or last
+        if not first_revision(stream.get("first_revision")) <= shown <= last:
+            return None
         return stream_view(ref, {**stream, "revision": str(shown)}, await self._spec(ref, shown), bulk)
 
     async def latest_spec(self, ref: StreamRef) -> StreamSpec | None:
@@ -70,8 +73,9 @@ class Catalogue(Machines):
     async def revisions(self, ref: StreamRef) -> list[RevisionView]:
         """Return a stream's latest revisions, at most `MAX_REVISIONS`, the newest first; none when it is not there."""
         keys = self._keys.of_stream(ref)
-        last = int(await self._server.command("HGET", keys.stream, "revision") or 0)
-        numbers = range(last, max(0, last - MAX_REVISIONS), -1)
+        known, first = await self._server.command("HMGET", keys.stream, "revision", "first_revision")
+        last = int(known or 0)
+        numbers = range(last, max(first_revision(first) - 1, last - MAX_REVISIONS), -1)
         put = await self._server.commands([("HGET", keys.specs, f"put:{number}") for number in numbers])
         return [
             revision_view(number, at, await self._spec(ref, number)) for number, at in zip(numbers, put, strict=True)

@@ -29,6 +29,7 @@ class _Asked:
     """Some commands of one caller."""
 
     commands: Sequence[tuple[Arg, ...]]
+    packed: bytes
     answered: asyncio.Future[list[Any]]
     since_s: float
 
@@ -51,7 +52,12 @@ class Gathering:
             RedisError, TimeoutError: as the client library; of an error in an answer the first one.
         """
         loop = asyncio.get_running_loop()
-        asked = _Asked(commands, loop.create_future(), loop.time())
+        # Packed here, so that what cannot be sent fails its own caller and nobody beside it.
+        packed = b"".join(
+            hiredis.pack_command(parts)  # type: ignore[arg-type] # its stub knows tuples of one part
+            for parts in commands
+        )
+        asked = _Asked(commands, packed, loop.create_future(), loop.time())
         self._waiting.append(asked)
         if not self._is_due and len(self._sending) < LANES:
             self._is_due = True
@@ -65,10 +71,11 @@ class Gathering:
 
     def _send_waiting(self) -> None:
         self._is_due = False
-        if self._waiting and len(self._sending) < LANES:
-            task = asyncio.ensure_future(self._send(self._batch()))
-            self._sending.add(task)
-            task.add_done_callback(self._sent)
+        while self._waiting and len(self._sending) < LANES:
+            if batch := self._batch():
+                task = asyncio.ensure_future(self._send(batch))
+                self._sending.add(task)
+                task.add_done_callback(self._sent)
 
     def _sent(self, task: "asyncio.Task[None]") -> None:
         self._sending.discard(task)
@@ -88,12 +95,8 @@ class Gathering:
             async with asyncio.timeout(self._limit_s):
                 connection = await self._pool.get_connection()  # type: ignore[no-untyped-call] # redis-py has no type
                 try:
-                    packed = [
-                        hiredis.pack_command(parts)  # type: ignore[arg-type] # its stub knows tuples of one part
-                        for asked in batch
-                        for parts in asked.commands
-                    ]
-                    await connection.send_packed_command(b"".join(packed), check_health=False)
+                    packed = b"".join(asked.packed for asked in batch)
+                    await connection.send_packed_command(packed, check_health=False)
                     for asked in batch:
                         await self._read(connection, asked)
                 except BaseException:
@@ -142,5 +145,9 @@ def _told(error: BaseException) -> Exception:
     """Return an error of one caller's own: one exception raised in many tasks would gather all their tracebacks."""
     if isinstance(error, asyncio.CancelledError):
         return StoreConnectionError("the connection was closed")
-    copied = type(error)(*error.args)
-    return copied if isinstance(copied, Exception) else StoreConnectionError(str(error))
+    if not isinstance(error, Exception):
+        return StoreConnectionError(str(error))
+    try:
+        return type(error)(*error.args)
+    except TypeError:  # it is made in another way than its `args` tell
+        return error

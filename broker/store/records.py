@@ -155,6 +155,11 @@ def revision_view(revision: int, put_ms: str | None, spec: StreamSpec) -> Revisi
     )
 
 
+def first_revision(noted: str | None) -> int:
+    """Return a stream's first revision: those of a stream that was made anew go on after the purged one's."""
+    return int(noted or 1)
+
+
 def revision_of(lane: str) -> int:
     """Return the spec revision of a stream's lane; see lua/lib/queue.lua."""
     return int(lane.partition(":")[0])

@@ -28,6 +28,7 @@ if is_new and redis.call('SCARD', streams) >= most then return {'full', most} en
 if is_new then
   redis.call('HSET', stream, 'created_ms', now, 'born', now,
     'revision', redis.call('HGET', account, 'revision:' .. job) or 0)
+  redis.call('HSET', stream, 'first_revision', redis.call('HGET', stream, 'revision') + 1)
   redis.call('HDEL', account, 'revision:' .. job)
 end
 revision = redis.call('HINCRBY', stream, 'revision', 1)

@@ -1,8 +1,11 @@
 import json
+from collections.abc import Callable
 
 import pytest
 
-from tests.support.api import Api, add_stream
+from broker.domain.limits import LIMITS
+from broker.domain.scopes import scopes_of_user
+from tests.support.api import Api, add_machine, add_stream
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -92,3 +95,60 @@ async def test_more_than_one_chunk_is_too_much_for_one_push(user: Api, items: st
     assert (await user.call("POST", items, json=[{}] * 501)).code == "too_large"
     assert (await user.call("POST", items, json=[])).code == "bad_request"
     assert (await user.ok("POST", items, json=[{}] * 500))["last"] == 500
+
+
+def _lines(*bad: int, count: int = 1_201) -> bytes:
+    good = [b'{"url":"https://h.example/%d"}\n' % number for number in range(1, count + 1)]
+    for number in bad:
+        good[number - 1] = b"{nonsense\n"
+    return b"".join(good)
+
+
+async def test_lines_of_any_number_are_taken_part_by_part_and_told_how_far(user: Api) -> None:
+    stream = await add_stream(user)
+    headers = NDJSON | {"Idempotency-Key": "k"}
+
+    refused = await user.call("POST", f"{stream}/items", data=_lines(701, 703), headers=headers)
+
+    assert (refused.status, refused.code) == (422, "bad_items")
+    assert (refused.json["accepted_lines"], refused.json["next_line"]) == (500, 501)
+    assert [each["line"] for each in refused.json["refusals"]] == ["701", "703"]
+    again = await user.ok("POST", f"{stream}/items", data=_lines(), headers=headers)
+    assert (again["accepted"], again["first"], again["last"], again.get("repeated", False)) == (1_201, 1, 1_201, False)
+    assert (await user.ok("GET", stream))["counts"]["ready"] == 1_201
+    assert (await user.ok("POST", f"{stream}/items", data=_lines(), headers=headers))["repeated"] is True
+
+
+async def test_bad_lines_are_left_out_where_that_is_asked_for_and_named(
+    user: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = await add_stream(user)
+    headers = NDJSON | {"Idempotency-Key": "k"}
+
+    for is_again in (False, True):
+        said = await user.ok("POST", f"{stream}/items?skip_bad=1", data=_lines(3, 700, count=900), headers=headers)
+        assert (said["accepted"], [each["line"] for each in said["refused"]]) == (898, ["3", "700"])
+        assert said.get("repeated", False) is is_again
+    only_bad = await user.ok(
+        "POST", f"{stream}/items?skip_bad=1", data=b"{\n", headers=headers | {"Idempotency-Key": "b"}
+    )
+    assert (only_bad["accepted"], len(only_bad["refused"])) == (0, 1)
+    monkeypatch.setitem(LIMITS, "push_refused", LIMITS["push_refused"]._replace(default=1))
+    too_many = await user.call("POST", f"{stream}/items?skip_bad=1", data=_lines(3, 700, count=900), headers=NDJSON)
+    assert (too_many.code, too_many.json["next_line"]) == ("bad_items", 501)
+
+
+async def test_a_push_that_was_accepted_is_answered_again_whatever_became_of_its_machine(
+    user: Api, issue: Callable[..., str]
+) -> None:
+    await add_machine(user)
+    await user.ok("PUT", "/v1/machines/alice/m/readers/bob")
+    bob = user.bearing(issue("bob", scopes_of_user("bob")))
+    await bob.ok("PUT", "/v1/streams/bob/work", json={"machine": "alice/m", "run": "/opt/app/run"})
+    first = await bob.ok("POST", "/v1/streams/bob/work/items", json=[{}], headers={"Idempotency-Key": "k"})
+    await user.ok("DELETE", "/v1/machines/alice/m/readers/bob")
+
+    again = await bob.ok("POST", "/v1/streams/bob/work/items", json=[{}], headers={"Idempotency-Key": "k"})
+
+    assert again == {**first, "repeated": True}
+    assert (await bob.call("POST", "/v1/streams/bob/work/items", json=[{}])).code == "bad_spec"

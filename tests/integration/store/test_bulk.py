@@ -226,10 +226,19 @@ async def test_a_stream_made_anew_after_a_purge_has_nothing_of_the_one_before(st
     assert before.last_event is not None
     assert after.last_event is not None
     assert before.last_event.partition("-")[0] != after.last_event.partition("-")[0]
+    assert [each.revision for each in await store.revisions(RENDER)] == [2], "that of the purged one is gone"
+    assert await store.get_stream(RENDER, 1) is None
     assert await store.first_answer(RENDER, "k", "d") is None
     pushed = await store.push(RENDER, [NewItem(url="https://a.example/1")], idempotency_key="k", body_digest="d")
     assert (pushed.first, pushed.repeated) == (1, False)
     assert (await scene.dispatched()).spec.run == "/opt/app/new {input} {output}"
+
+    await store.start_bulk(RENDER, BulkAct.PURGE, BulkRequest(), "alice")
+    await _finish(store)
+    await age(store, GRACE_MS + 1_000)
+    while await store.forget(clear):
+        pass
+    assert await store.get_stream(RENDER) is None, "once more"
 
 
 async def test_a_purge_takes_the_place_of_any_other_act(scene: Scene) -> None:

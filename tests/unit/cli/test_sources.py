@@ -106,4 +106,4 @@ def test_names_that_are_there_are_told() -> None:
     assert (
         sentence_of(tally(nothing), is_asked_again=True) == "nothing was added; 1 item left out, whose names are there"
     )
-    assert half_way(tally(known), None, "K") == "1 items were pushed (a/b/7); push again with --key K to go on"
+    assert half_way(tally(known), None, "K") == "1 item was pushed (a/b/7); push again with --key K to go on"

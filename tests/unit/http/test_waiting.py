@@ -140,6 +140,21 @@ async def test_one_of_them_that_repeats_its_request_gets_what_it_was_given_and_o
     await tasks[0]
 
 
+async def test_a_store_that_goes_away_while_it_hears_ends_nothing() -> None:
+    shelf = Shelf()
+    room = WaitingRoom(shelf.take, shelf.hear, capacity=100)
+    tasks = await parked(room, offer("first"), offer("repeats"))
+    shelf.presence, shelf.is_away = {"repeats": Presence.GIVEN}, True
+
+    await room.hear_once()
+
+    shelf.is_away, shelf.items = False, [1]
+    await room.hear_once()
+    assert [*map(str, await tasks[1])] == ["item for repeats"], "it was asked for again"
+    room.close()
+    await tasks[0]
+
+
 async def test_an_item_that_comes_while_the_wait_ends_is_not_lost() -> None:
     gate, served = asyncio.Event(), asyncio.Event()
 
