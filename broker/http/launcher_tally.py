@@ -1,14 +1,13 @@
 """What stands between a ready item and each launcher that is there, counted."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import assert_never
 
 from broker.domain import deadlines, durations, placement
 from broker.domain.placement import Need
 from broker.wire.dispatches import Room
 from broker.wire.machines import MachineView
-from broker.wire.states import Accelerator
 from broker.wire.streams import StreamSpec
 
 
@@ -31,77 +30,77 @@ class Tally:
     spec: StreamSpec
     machine: MachineView
     counts: dict[str, int] = field(default_factory=dict)
-    _lacking: list[Room] = field(default_factory=list)
+    _rooms: dict[Need, list[Room]] = field(default_factory=dict)
+    """Those that do not meet a need."""
 
-    def add(self, standing: Standing) -> None:
-        self.counts[standing.value] = self.counts.get(standing.value, 0) + 1
+    def add(self, kind: Standing | Need) -> None:
+        self.counts[kind.value] = self.counts.get(kind.value, 0) + 1
 
     def add_room(self, room: Room, *, is_free: bool) -> None:
         """Count a launcher that serves the item's user by the most that it has."""
         need = lacking(self.spec, self.machine, room)
         if need is None:
             self.add(Standing.FREE if is_free else Standing.BUSY)
-            return
-        self.counts[need.value] = self.counts.get(need.value, 0) + 1
-        self._lacking.append(room)
+        else:
+            self.add(need)
+            self._rooms.setdefault(need, []).append(room)
 
     def sentence(self) -> str:
         """Return all of it in words: `12 launchers: 9 have too little memory (largest 4096 MiB, it wants 8192), …`."""
         total = sum(self.counts.values())
-        return f"{total} {'launcher' if total == 1 else 'launchers'}: {', '.join(self._parts())}"
+        parts = sorted(self.counts.items(), key=lambda each: (-each[1], each[0]))
+        said = ", ".join(f"{count} {self._said(kind, is_one=count == 1)}" for kind, count in parts)
+        return f"{total} {'launcher' if total == 1 else 'launchers'}: {said}"
 
-    def _parts(self) -> Iterator[str]:
-        for kind, count in sorted(self.counts.items(), key=lambda each: (-each[1], each[0])):
-            yield f"{count} {self._said(kind, 'has' if count == 1 else 'have', count)}"
+    def _said(self, kind: str, *, is_one: bool) -> str:
+        if kind in set(Need):
+            return self._unmet(Need(kind), is_one=is_one)
+        one, many = _OF_STANDING[Standing(kind)]
+        return one if is_one else many
 
-    def _said(self, kind: str, has: str, count: int) -> str:
-        """Say what `count` launchers of a kind are; `has` is the verb's form."""
-        needs, rooms = (
-            self.spec.needs,
-            [room for room in self._lacking if lacking(self.spec, self.machine, room) == kind],
-        )
-        is_, do = ("is", "does") if count == 1 else ("are", "do")
-        match kind:
+    def _unmet(self, need: Need, *, is_one: bool) -> str:
+        rooms, has = self._rooms[need], "has" if is_one else "have"
+        wants = placement.size_of(self.spec.needs, self.machine.vcpus, self.machine.memory_mib, rooms[0])
+        match need:
             case Need.VCPUS:
-                return f"{has} too few vcpus (most {_most(room.vcpus for room in rooms)}, it wants {self._size.vcpus})"
+                return f"{has} too few vcpus (most {max(each.vcpus for each in rooms)}, it wants {wants.vcpus})"
             case Need.MEMORY:
-                most = _most(room.memory_mib for room in rooms)
-                return f"{has} too little memory (largest {most} MiB, it wants {self._size.memory_mib})"
+                largest = max(each.memory_mib for each in rooms)
+                return f"{has} too little memory (largest {largest} MiB, it wants {wants.memory_mib})"
             case Need.DISK:
-                most = _most(room.disk_mib for room in rooms)
-                return f"{has} too little disk (largest {most} MiB, it wants {self._size.disk_mib})"
+                largest = max(each.disk_mib for each in rooms)
+                return f"{has} too little disk (largest {largest} MiB, it wants {wants.disk_mib})"
             case Need.ACCELERATOR:
-                return f"{has} no {needs.accelerator}"
+                return f"{has} no {self.spec.needs.accelerator}"
             case Need.EXCHANGE:
-                return f"{do} not know exchange {needs.exchange}"
+                return f"{'does' if is_one else 'do'} not know exchange {self.spec.needs.exchange}"
             case Need.TIME:
-                longest = durations.shown(max(0, _most(room.time_left_ms or 0 for room in rooms)))
-                wants = durations.shown(self.spec.limits.run_ms)
-                return f"{'ends' if count == 1 else 'end'} too soon (longest {longest}, its run limit is {wants})"
-            case Standing.FREE:
-                return f"{is_} free for it"
-            case Standing.BUSY:
-                return f"{is_} busy"
-            case Standing.NOT_WELL:
-                return f"{do} not ask for items now"
-            case Standing.SERVES_OTHERS:
-                return f"{'serves' if count == 1 else 'serve'} other users"
-        return f"{has} told no room yet"
-
-    @property
-    def _size(self) -> placement.Size:
-        return placement.size_of(self.spec.needs, self.machine.vcpus, self.machine.memory_mib, _NONE)
+                longest = durations.shown(max(0, *(each.time_left_ms or 0 for each in rooms)))
+                limit = durations.shown(self.spec.limits.run_ms)
+                return f"{'ends' if is_one else 'end'} too soon (longest {longest}, its run limit is {limit})"
+        assert_never(need)
 
 
-_NONE = Room(vcpus=1, memory_mib=1, disk_mib=1, accelerator=Accelerator.TCG)
+_OF_STANDING = {
+    Standing.FREE: ("is free for it", "are free for it"),
+    Standing.BUSY: ("is busy", "are busy"),
+    Standing.NOT_WELL: ("does not ask for items now", "do not ask for items now"),
+    Standing.SERVES_OTHERS: ("serves other users", "serve other users"),
+    Standing.NO_ROOM_TOLD: ("has told no room yet", "have told no room yet"),
+}
+"""What is said of one, and of several."""
 
 
 def lacking(spec: StreamSpec, machine: MachineView, room: Room) -> Need | None:
     """Return the first need of the spec's vms that a room does not meet, or None when one has room in it."""
+    return placement.lacking(spec.needs, *_measured(spec, machine, room))
+
+
+def unmet(spec: StreamSpec, machine: MachineView, room: Room) -> str | None:
+    """Return the same as a sentence."""
+    return placement.unmet(spec.needs, *_measured(spec, machine, room))
+
+
+def _measured(spec: StreamSpec, machine: MachineView, room: Room) -> tuple[placement.Size, int, int, Room]:
     size = placement.size_of(spec.needs, machine.vcpus, machine.memory_mib, room)
-    boot_ms = deadlines.boot_ms(spec.limits.boot_ms, room.accelerator)
-    return placement.lacking(spec.needs, size, boot_ms, spec.limits.run_ms, room)
-
-
-def _most(numbers: Iterable[int]) -> int:
-    return max(numbers, default=0)
+    return size, deadlines.boot_ms(spec.limits.boot_ms, room.accelerator), spec.limits.run_ms, room

@@ -6,11 +6,10 @@ The first of the reasons that holds is told.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from broker.domain import deadlines, placement
 from broker.domain.canary import CANARIES
 from broker.http.call import Services
 from broker.http.launcher_jobs import serves as would_serve
-from broker.http.launcher_tally import Standing, Tally, lacking
+from broker.http.launcher_tally import Standing, Tally, lacking, unmet
 from broker.http.presence import serves
 from broker.http.queued_launchers import awaited
 from broker.http.roll_call import Offered
@@ -19,10 +18,9 @@ from broker.store import KnownJobs, Prospect
 from broker.wire.dispatches import Room
 from broker.wire.items import ItemView, Reason
 from broker.wire.launchers import Health
-from broker.wire.machines import MachineView
 from broker.wire.names import parse_item
 from broker.wire.states import HealthState, ItemState
-from broker.wire.streams import BulkAct, StreamSpec, StreamView
+from broker.wire.streams import BulkAct, StreamView
 
 MAX_REPORTS = 500
 """What so many launchers told of themselves is looked at."""
@@ -201,9 +199,9 @@ def reason_of(
         return Reason(code="no_launcher", sentence="no launcher has been heard of lately: start one, `launcher run`")
     if nobody_asks is not None:
         return nobody_asks
-    if any(_unmet(prospect.spec, machine, room) is None for room in waiting):
+    if any(unmet(prospect.spec, machine, room) is None for room in waiting):
         return Reason(code="its_turn_comes", sentence="a launcher with room for it waits: its turn comes in a moment")
-    faults = [_unmet(prospect.spec, machine, room) for room in largest]
+    faults = [unmet(prospect.spec, machine, room) for room in largest]
     if not faults or None in faults:
         there = _launchers(len(prospect.launchers))
         return Reason(code="launchers_busy", sentence=f"{there} there, and none that may serve it has room for it now")
@@ -211,12 +209,6 @@ def reason_of(
         code="needs_unmet",
         sentence=f"{_launchers(len(faults))} there, none with the room it needs even when idle: it {faults[0]}",
     )
-
-
-def _unmet(spec: StreamSpec, machine: MachineView, room: Room) -> str | None:
-    size = placement.size_of(spec.needs, machine.vcpus, machine.memory_mib, room)
-    boot_ms = deadlines.boot_ms(spec.limits.boot_ms, room.accelerator)
-    return placement.unmet(spec.needs, size, boot_ms, spec.limits.run_ms, room)
 
 
 def _launchers(number: int) -> str:

@@ -203,7 +203,7 @@ class WaitingRoom:
                 return
 
     async def _is_given_again(self, waiter: _Waiter) -> bool:
-        """Serve who repeats a request; False when the store went away, which the next pass or its next request mends."""
+        """Serve who repeats a request; False when the store went away: it is heard once more then."""
         try:
             await self._serve(waiter, waiter.offer)
         except Unavailable as error:

@@ -13,7 +13,7 @@ from broker.domain.retry import Cause
 from broker.store import arguments
 from broker.store.bulk import Bulk
 from broker.store.forgetting import Forgotten
-from broker.store.outcomes import SLOT_BOUND, decide, slot_ended
+from broker.store.outcomes import LAUNCHER_SILENT, SLOT_BOUND, decide, slot_ended
 from broker.store.records import Hash, item_ref
 from broker.store.scripts import Word
 from broker.wire.names import DispatchId, ItemRef, parse_owned
@@ -128,16 +128,16 @@ def _judge(seen: _Seen) -> tuple[Act, Cause]:
 def _judge_dispatched(seen: _Seen) -> Cause:
     launcher, node = seen.vm["launcher"], seen.vm["node"]
     if "boot_until_ms" not in seen.item:
-        return Cause("launcher_silent", f"launcher {launcher} took the item and was not heard of it again")
+        return Cause(LAUNCHER_SILENT, f"launcher {launcher} took the item and was not heard of it again")
     if seen.now_ms >= int(seen.item["boot_until_ms"]):
         return Cause("boot_expired", f"the vm on {node} did not claim the item in time")
-    return Cause("launcher_silent", f"launcher {launcher} went silent before its vm on {node} claimed the item")
+    return Cause(LAUNCHER_SILENT, f"launcher {launcher} went silent before its vm on {node} claimed the item")
 
 
 def _judge_running(seen: _Seen) -> tuple[Act, Cause]:
     launcher, node = seen.vm["launcher"], seen.vm["node"]
     if seen.is_launcher_gone:
-        return Act.GIVE_BACK, Cause("launcher_silent", f"launcher {launcher} and its vm on {node} went silent")
+        return Act.GIVE_BACK, Cause(LAUNCHER_SILENT, f"launcher {launcher} and its vm on {node} went silent")
     if seen.now_ms >= (run_until_ms := int(seen.item["run_until_ms"])):
         if seen.item.get("run_bound") == SLOT_BOUND:
             return Act.GIVE_BACK, slot_ended(node)

@@ -4,20 +4,18 @@ Whoever goes on after an id is told of a gap unless that id is in the log, or wa
 earlier life of the stream, or of an event that the store told and then lost, is in the log, whatever was written since.
 """
 
-import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 import msgspec
 import structlog
 from msgspec import UNSET, UnsetType
-from redis.exceptions import RedisError
 
 from broker.domain.errors import Rejected
 from broker.store.answers import Bell, EventBatch
-from broker.store.failures import meaning_of
 from broker.store.items import no_stream
+from broker.store.listening import listen
 from broker.store.reading import Reading
 from broker.store.records import rfc3339
 from broker.wire.events import TYPE_PREFIX, Event
@@ -29,9 +27,6 @@ MAX_EVENTS = 1_000
 _SEQUENCE_DIGITS = 20
 _EVENT_ID = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 """Both parts fit into the 64 bits that the store has for each."""
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 5.0
-_LISTEN_S = 30.0
 _Entry = tuple[str, dict[str, str]]
 
 log = structlog.get_logger()
@@ -93,26 +88,9 @@ class EventLog(Reading):
 
         One connection, opened again by itself. Bells rung while it was away are lost: look now and then anyway.
         """
-        async with aclosing(self._listen()) as bells:
-            yield bells
-
-    async def _listen(self) -> AsyncGenerator[Bell, None]:
-        pause_s = _FIRST_PAUSE_S
-        while True:
-            try:
-                async with self._server.pubsub() as pubsub:
-                    await pubsub.psubscribe(f"{self._keys.bells}*")
-                    while True:
-                        message = await pubsub.get_message(timeout=_LISTEN_S)
-                        pause_s = _FIRST_PAUSE_S
-                        if message is not None:
-                            yield self._bell(message["channel"], message["data"])
-            except (RedisError, OSError) as error:
-                if isinstance(error, RedisError) and meaning_of(error) is None:
-                    raise
-                log.warning("bells_interrupted", error=str(error), retry_in_s=pause_s)
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        pattern = f"{self._keys.bells}*"
+        async with aclosing(listen(self._server, lambda pubsub: pubsub.psubscribe(pattern), "bells")) as messages:
+            yield (self._bell(message["channel"], message["data"]) async for message in messages)
 
     def _bell(self, channel: str, kind: str) -> Bell:
         stream = parse_owned(channel.removeprefix(self._keys.bells), None, "stream")

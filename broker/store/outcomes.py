@@ -25,9 +25,11 @@ BROKERS_WORD = {
     Verdict.SUPERSEDED: _NO_RESULT,
 }
 """The sentence of a verdict that stands against the launcher's."""
+LAUNCHER_SILENT = "launcher_silent"
+"""Why the clock takes an item back whose launcher was not heard of."""
 NODES_FAULTS = frozenset(
     {verdict.value for verdict, acts in VERDICTS.items() if acts.fault == "node"}
-    | {OverCode.SLOT_ENDED, "launcher_silent"}
+    | {OverCode.SLOT_ENDED, LAUNCHER_SILENT}
 )
 """Codes of what happened, where the node or its launcher is to blame."""
 _random = secrets.SystemRandom()

@@ -3,21 +3,11 @@
 One channel is heard by all of them, one by each alone. It costs the store nothing while nobody speaks.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
-import structlog
-from redis.exceptions import RedisError
-
-from broker.store.failures import meaning_of
+from broker.store.listening import listen
 from broker.store.reading import Reading
-
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 5.0
-_LISTEN_S = 30.0
-
-log = structlog.get_logger()
 
 
 class Peers(Reading):
@@ -35,26 +25,9 @@ class Peers(Reading):
 
         One connection, opened again by itself; what was said while it was away is lost.
         """
-        async with aclosing(self._listen_to_peers(own)) as said:
-            yield said
-
-    async def _listen_to_peers(self, own: str) -> AsyncGenerator[str, None]:
-        pause_s = _FIRST_PAUSE_S
-        while True:
-            try:
-                async with self._server.pubsub() as pubsub:
-                    await pubsub.subscribe(self._channel(""), self._channel(own))
-                    while True:
-                        message = await pubsub.get_message(timeout=_LISTEN_S)
-                        pause_s = _FIRST_PAUSE_S
-                        if message is not None:
-                            yield message["data"]
-            except (RedisError, OSError) as error:
-                if isinstance(error, RedisError) and meaning_of(error) is None:
-                    raise
-                log.warning("peers_interrupted", error=str(error), retry_in_s=pause_s)
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        channels = self._channel(""), self._channel(own)
+        async with aclosing(listen(self._server, lambda pubsub: pubsub.subscribe(*channels), "peers")) as messages:
+            yield (message["data"] async for message in messages)
 
     def _channel(self, process: str) -> str:
         return f"{self._keys.peers}:{process}" if process else self._keys.peers

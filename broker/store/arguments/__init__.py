@@ -1,0 +1,164 @@
+"""What each script is passed beside its keys, one type a script, in the order of its header's ARGV."""
+
+import re
+from typing import get_args
+
+from broker.store.arguments.definitions import (
+    DeleteMachine,
+    ExpectImage,
+    GrantImage,
+    PutMachine,
+    PutStream,
+    ReleaseImage,
+    ShareMachine,
+)
+from broker.store.arguments.items import (
+    Cancel,
+    Claim,
+    Complete,
+    Dispatch,
+    End,
+    Expire,
+    Extend,
+    ExtendDispatch,
+    Fail,
+    Forget,
+    GiveBack,
+    Hold,
+    Phase,
+    Promote,
+    Push,
+    Release,
+)
+from broker.store.arguments.presence import (
+    BeginLife,
+    Hear,
+    HearMany,
+    Look,
+    RemoveJobs,
+    RemoveLauncher,
+    ReportJobs,
+    ReportLauncher,
+    Tick,
+)
+from broker.store.arguments.streams import (
+    CancelMany,
+    EndBulk,
+    HoldMany,
+    Pause,
+    PurgeMany,
+    ReleaseMany,
+    RemoveStream,
+    Resume,
+    StartBulk,
+    TrimReady,
+)
+
+__all__ = [
+    "SCRIPTS",
+    "Arguments",
+    "BeginLife",
+    "Cancel",
+    "CancelMany",
+    "Claim",
+    "Complete",
+    "DeleteMachine",
+    "Dispatch",
+    "End",
+    "EndBulk",
+    "ExpectImage",
+    "Expire",
+    "Extend",
+    "ExtendDispatch",
+    "Fail",
+    "Forget",
+    "GiveBack",
+    "GrantImage",
+    "Hear",
+    "HearMany",
+    "Hold",
+    "HoldMany",
+    "Look",
+    "Pause",
+    "Phase",
+    "Promote",
+    "PurgeMany",
+    "Push",
+    "PutMachine",
+    "PutStream",
+    "Release",
+    "ReleaseImage",
+    "ReleaseMany",
+    "RemoveJobs",
+    "RemoveLauncher",
+    "RemoveStream",
+    "ReportJobs",
+    "ReportLauncher",
+    "Resume",
+    "ShareMachine",
+    "StartBulk",
+    "Tick",
+    "TrimReady",
+    "flatten",
+]
+
+Arguments = (
+    BeginLife
+    | ExpectImage
+    | GrantImage
+    | ReleaseImage
+    | PutMachine
+    | DeleteMachine
+    | ShareMachine
+    | PutStream
+    | Push
+    | Promote
+    | Hear
+    | HearMany
+    | Look
+    | ReportLauncher
+    | RemoveLauncher
+    | ReportJobs
+    | RemoveJobs
+    | Dispatch
+    | Phase
+    | ExtendDispatch
+    | Claim
+    | Extend
+    | Complete
+    | Cancel
+    | Hold
+    | Release
+    | Pause
+    | Resume
+    | StartBulk
+    | CancelMany
+    | HoldMany
+    | ReleaseMany
+    | EndBulk
+    | TrimReady
+    | PurgeMany
+    | RemoveStream
+    | Fail
+    | GiveBack
+    | Expire
+    | End
+    | Forget
+    | Tick
+)
+
+SCRIPTS: dict[type[Arguments], str] = {
+    kind: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower() for kind in get_args(Arguments)
+}
+"""The script of each type is named like it: `ExpectImage` is what `expect_image.lua` is passed."""
+
+
+def flatten(arguments: Arguments) -> list[str | int]:
+    """Return the arguments as the script is passed them: flags as 0 or 1, the rest unfolded at the end."""
+    flat: list[str | int] = []
+    for value in arguments:
+        if isinstance(value, tuple):
+            flat.extend(value)
+        else:
+            flat.append(int(value) if isinstance(value, bool) else value)
+    return flat

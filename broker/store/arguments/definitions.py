@@ -1,0 +1,45 @@
+"""What researchers define before they push, and what images are granted."""
+
+from typing import NamedTuple
+
+
+class ExpectImage(NamedTuple):
+    digest: str
+
+
+class GrantImage(NamedTuple):
+    user: str
+    digest: str
+    size_bytes: int
+
+
+class ReleaseImage(NamedTuple):
+    user: str
+    digest: str
+    keep_ms: int
+
+
+class PutMachine(NamedTuple):
+    user: str
+    name: str
+    definition: str
+    rest: tuple[str, ...]
+
+
+class DeleteMachine(NamedTuple):
+    user: str
+    name: str
+    rest: tuple[str, ...]
+
+
+class ShareMachine(NamedTuple):
+    reader: str
+
+
+class PutStream(NamedTuple):
+    user: str
+    job: str
+    spec: str
+    named: str
+    is_own: bool
+    most: int
