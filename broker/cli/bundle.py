@@ -45,7 +45,7 @@ async def write_bundle(acting: Acting, ref: ItemRef, said: Said, target: str) ->
 
 async def _members(acting: Acting, ref: ItemRef, said: Said) -> dict[str, bytes | None]:
     spec = (await acting.researcher.stream(ref.stream, said.item.revision)).spec
-    redaction = Redaction(params_of(spec, said.item).values())
+    redaction = Redaction(params_of(spec, said.item.params).values())
     item = msgspec.structs.replace(said.item, params=without_values(said.item.params))
     why = f"{sentence_of(item)}\nverdict on its last vm: {verdict_of(item)}\n"
     texts = {

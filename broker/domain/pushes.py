@@ -49,7 +49,7 @@ def input_files(items: Iterable[NewItem]) -> set[FilePath]:
 
 def _item(spec: StreamSpec, stream: StreamRef, item: NewItem, wanted: list[str]) -> Iterator[Fault]:
     yield from _url(item.url)
-    params = params_of(spec, item)
+    params = params_of(spec, item.params)
     yield from param_faults("", params)
     if item.name is not None and not (0 < len(item.name) <= 255 and item.name.isprintable()):
         yield Fault("", "the name is empty, longer than 255 characters or not printable", "write a short name")

@@ -2,14 +2,13 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from broker.domain import limits, targets
 from broker.domain.durations import text_of
 from broker.domain.faults import Fault, param_faults, rejected
 from broker.domain.paths import BadPath, split_path
-from broker.wire.items import ItemView, NewItem
 from broker.wire.names import BadName, MachineRef, StreamRef, parse_owned
 from broker.wire.problems import ProblemCode
 from broker.wire.states import Exchange
@@ -56,9 +55,9 @@ def machine_of(spec: StreamSpec, stream: StreamRef) -> MachineRef:
     return parse_owned(spec.machine, stream.user, "machine")
 
 
-def params_of(spec: StreamSpec, item: NewItem | ItemView) -> dict[str, str]:
-    """Return the parameters that an item's program is given: the stream's, and the item's own before them."""
-    return {**spec.params, **item.params}
+def params_of(spec: StreamSpec, own: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters that an item's program is given: the stream's, and the item's `own` before them."""
+    return {**spec.params, **own}
 
 
 def check_spec(spec: StreamSpec, stream: StreamRef) -> None:

@@ -6,8 +6,8 @@ A bell carries no item and may be lost, so nobody relies on it alone: everything
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from broker.domain.errors import Unavailable
 from broker.domain.limits import default
@@ -22,23 +22,22 @@ class Bells:
     """Followers of event logs, woken by stream or by its user, and bounded in number."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._heard = store.bells()
         self._followers: dict[StreamRef | UserName, set[asyncio.Event]] = defaultdict(set)
         self._counts: Counter[str] = Counter()
         self.is_closed = False
 
     async def run(self, ring_ready: Callable[[], None]) -> None:
         """Hand on every bell until cancelled. The store's listener mends its own connection."""
-        async with self._store.bells() as bells:
+        async with self._heard.ringing() as bells:
             async for bell in bells:
-                if bell.kind == "ready":
+                if bell.of is None:
                     ring_ready()
                 else:
-                    self._wake(self._followers.get(bell.stream, set()))
-                    self._wake(self._followers.get(bell.stream.user, set()))
+                    self._wake(self._followers.get(bell.of, set()))
 
-    @contextmanager
-    def following(self, what: StreamRef | UserName, subject: str) -> Iterator[asyncio.Event]:
+    @asynccontextmanager
+    async def following(self, what: StreamRef | UserName, subject: str) -> AsyncIterator[asyncio.Event]:
         """Give an event that is set whenever the stream's log or the user's feed grew; the follower clears it.
 
         Raises:
@@ -54,12 +53,15 @@ class Bells:
         self._followers[what].add(rung)
         self._counts[subject] += 1
         try:
+            if len(self._followers[what]) == 1:
+                await self._heard.follow(what)
             yield rung
         finally:
             self._counts -= Counter([subject])
             self._followers[what].discard(rung)
             if not self._followers[what]:
                 del self._followers[what]
+                await self._heard.leave(what)
 
     def close(self) -> None:
         """Let every follower end: the broker stops."""

@@ -5,7 +5,7 @@ the handler does. A broker with a route that declares nothing does not start.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -90,16 +90,16 @@ class Operation:
     parameters: tuple[Parameter, ...]
     sends: tuple[Parameter, ...]
     body_is_optional: bool = False
+    query: tuple[str, ...] = field(init=False)
+    """The names of the query's parameters."""
+    body: Any = field(init=False)
+    """The type of the JSON body, or None."""
 
-    @property
-    def query(self) -> tuple[str, ...]:
-        """The names of the query's parameters."""
-        return tuple(each.name for each in self.parameters if each.place is Place.QUERY)
-
-    @property
-    def body(self) -> Any:
-        """The type of the JSON body, or None."""
-        return next((each.kinds[0] for each in self.takes if each.form is Form.JSON), None)
+    def __post_init__(self) -> None:
+        names = tuple(each.name for each in self.parameters if each.place is Place.QUERY)
+        object.__setattr__(self, "query", names)
+        body = next((each.kinds[0] for each in self.takes if each.form is Form.JSON), None)
+        object.__setattr__(self, "body", body)
 
 
 _OPERATIONS: dict[Callable[..., Any], Operation] = {}

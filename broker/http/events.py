@@ -74,7 +74,7 @@ async def _send(call: Call, log: _Log) -> web.StreamResponse:
     after = call.request.headers.get("Last-Event-ID") or query.get("after")
     # Asked once before the answer begins, while a wrong id or stream, and one follower too many, can still be told.
     await log.read(after, 1)
-    with call.services.bells.following(log.what, call.who.subject) as rung:
+    async with call.services.bells.following(log.what, call.who.subject) as rung:
         is_lines = NDJSON in call.request.headers.get("Accept", "")
         batches = _batches(call, log, rung, after, is_following=not is_lines or query.get("follow") == "1")
         return await (_send_lines(call, log, batches) if is_lines else _send_sse(call, log, batches, after))

@@ -32,7 +32,7 @@ from broker.wire.leases import (
     UrlsAnswer,
     UrlsRequest,
 )
-from broker.wire.names import check_digest, parse_item
+from broker.wire.names import check_digest
 from broker.wire.problems import ProblemCode
 
 _MIB = 1_048_576
@@ -121,9 +121,9 @@ def _lease(call: Call) -> Lease:
 def _claim_answer(call: Call, claimed: Claimed, nonce: str) -> ClaimAnswer:
     item, spec = claimed.item, claimed.spec
     return ClaimAnswer(
-        item=item.item,
+        item=str(item.ref),
         fence=claimed.fence,
-        lease=tickets.make_lease_token(parse_item(item.item, None), claimed.fence, nonce),
+        lease=tickets.make_lease_token(item.ref, claimed.fence, nonce),
         run=spec.run,
         script=spec.script,
         as_user=spec.as_user,
@@ -135,7 +135,7 @@ def _claim_answer(call: Call, claimed: Claimed, nonce: str) -> ClaimAnswer:
             output_mib=spec.limits.output_mib,
         ),
         input=Input(name=targets.input_name(item.url), url=item.url) if item.url else None,
-        params=specs.params_of(spec, item),
+        params=specs.params_of(spec, item.params),
     )
 
 
@@ -145,11 +145,10 @@ def _targets(claimed: Claimed, names: list[str]) -> dict[str, str]:
     Raises:
         BadTarget: a name is refused, or two outputs would be written to one target.
     """
-    item = parse_item(claimed.item.item, None)
     found = {
         name: targets.target_url(
             claimed.spec.output.to,
-            targets.TargetOf(item, claimed.fence, claimed.dispatch, name, claimed.item.url),
+            targets.TargetOf(claimed.item.ref, claimed.fence, claimed.dispatch, name, claimed.item.url),
         )
         for name in names
     }

@@ -7,6 +7,7 @@ launcher's own. The store checks every later call on a dispatch against the laun
 import asyncio
 import hashlib
 import re
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -69,7 +70,8 @@ async def dispatch(call: Call) -> web.Response:
     found = await call.services.waiting.offer(offer, lambda: is_connected(call.request), wait_s)
     if not found:
         return web.Response(status=204)
-    answers = [_answer(call, each) for each in found]
+    sources: dict[tuple[str, int], _Sources] = {}
+    answers = [_answer(call, each, sources) for each in found]
     return json_answer(answers[0] if request.most is None else DispatchAnswers(dispatches=answers))
 
 
@@ -146,19 +148,31 @@ def _dispatch(call: Call) -> DispatchId:
     return DispatchId(dispatch)
 
 
-def _answer(call: Call, found: Dispatched) -> DispatchAnswer:
+class _Sources(NamedTuple):
+    """Where a machine's files can be had, signed once for all items of one answer."""
+
+    disks: dict[str, DiskSource]
+    nvram: DiskSource | None
+
+
+def _answer(call: Call, found: Dispatched, known: dict[tuple[str, int], _Sources]) -> DispatchAnswer:
     urls = call.services.urls
     machine = found.machine
+    name = (machine.machine, machine.revision)
+    sources = known[name] = known.get(name) or _Sources(
+        {target: _source(call, disk) for target, disk in machine.disks.items()},
+        _source(call, machine.nvram) if machine.nvram is not None else None,
+    )
     return DispatchAnswer(
         dispatch=found.dispatch,
-        item=found.item.item,
+        item=str(found.item.ref),
         fence=found.fence,
         ticket=make_ticket(call.services.keys, found.dispatch),
         machine=machine.machine,
         machine_revision=machine.revision,
         domain_xml=machine.domain_xml,
-        disks={target: _source(call, disk) for target, disk in machine.disks.items()},
-        nvram=_source(call, machine.nvram) if machine.nvram is not None else None,
+        disks=sources.disks,
+        nvram=sources.nvram,
         vcpus=found.size.vcpus,
         memory_mib=found.size.memory_mib,
         disk_mib=found.size.disk_mib,
@@ -196,7 +210,7 @@ def _staged(call: Call, found: Dispatched) -> StagedItem:
         run=spec.run,
         script=spec.script,
         as_user=spec.as_user,
-        params=specs.params_of(spec, item),
+        params=specs.params_of(spec, item.params),
         output_files=list(spec.output.files),
         output_mib=spec.limits.output_mib,
         input_name=targets.input_name(item.url) if item.url else None,

@@ -1,13 +1,11 @@
 """What the store hands to those above it, where the wire has no type for it."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from broker.domain.placement import Size
 from broker.wire.events import Event
-from broker.wire.items import ItemView
 from broker.wire.machines import MachineView
-from broker.wire.names import DispatchId, ItemRef, StreamRef
+from broker.wire.names import DispatchId, ItemRef, StreamRef, UserName
 from broker.wire.streams import StreamSpec
 
 
@@ -22,11 +20,21 @@ class MachineFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenItem:
+    """What of an item a vm works with; it never changes. `revision`: of its stream's spec."""
+
+    ref: ItemRef
+    revision: int
+    url: str | None
+    params: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Dispatched:
     """An item given to a launcher. `repeated`: its dispatch key had been given this before."""
 
     dispatch: DispatchId
-    item: ItemView
+    item: GivenItem
     fence: int
     spec: StreamSpec
     machine: MachineView
@@ -55,7 +63,7 @@ class Claimed:
     """
 
     dispatch: DispatchId
-    item: ItemView
+    item: GivenItem
     fence: int
     spec: StreamSpec
     deadline_in_ms: int
@@ -72,7 +80,9 @@ class EventBatch:
 
 @dataclass(frozen=True, slots=True)
 class Bell:
-    """Something happened in a stream: look. A bell carries nothing else, and one may be lost."""
+    """Something happened: look. A bell carries nothing else, and one may be lost.
 
-    kind: Literal["ready", "event"]
-    stream: StreamRef
+    `of`: the stream, or the user, whose events there are more of; None when items became ready, of whatever stream.
+    """
+
+    of: StreamRef | UserName | None

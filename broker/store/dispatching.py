@@ -7,16 +7,19 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from broker.domain import deadlines, placement
+from broker.domain.deadlines import DEFAULT, Deadlines
 from broker.store import arguments
 from broker.store.answers import Dispatched
 from broker.store.catalogue import Catalogue
+from broker.store.keys import Keys
 from broker.store.launchers import too_many_launchers
-from broker.store.records import item_ref, item_view, paired, revision_of
+from broker.store.reading import TRIES
+from broker.store.records import given_item, item_ref, revision_of
 from broker.store.scripts import Word
-from broker.store.server import Reply
+from broker.store.server import Reply, Server
 from broker.wire.dispatches import DispatchRequest, Room
 from broker.wire.machines import MachineView
-from broker.wire.names import DispatchId, ItemRef, StreamRef, UserName, parse_owned
+from broker.wire.names import DispatchId, ItemRef, MachineRef, StreamRef, UserName, parse_owned
 from broker.wire.streams import StreamSpec
 
 LOOKED_AT = 20
@@ -33,6 +36,8 @@ _DEFAULT_MEAN_MS = 60_000
 """What a vm is expected to take until its stream's first completion."""
 _DROPS = 50
 """How often one request goes on after it dropped a script's fill of stale entries."""
+_SEEN_MACHINES = 64
+"""Machines whose latest revision is remembered. Their XML is what counts: one may have half a megabyte."""
 
 
 class _Fit(NamedTuple):
@@ -83,6 +88,10 @@ class _Taking(NamedTuple):
 
 
 class Dispatching(Catalogue):
+    def __init__(self, server: Server, keys: Keys, deadlines_: Deadlines = DEFAULT) -> None:
+        super().__init__(server, keys, deadlines_)
+        self._seen_machines: dict[MachineRef, MachineView] = {}
+
     async def dispatch(
         self, request: DispatchRequest, serves: Callable[[UserName], bool], *, is_heard: bool = False
     ) -> list[Dispatched]:
@@ -170,14 +179,20 @@ class Dispatching(Catalogue):
         """Take the first items that fit: the lanes are tried in the order of their first ones."""
         room = taking.room()
         for lane in each.lanes:
-            fit = await self._fit(each.ref, revision_of(lane), room)
-            if fit is not None:
-                cost = fit.size.vcpus * each.mean_ms
-                if await self._dispatch_fitting(each.ref, taking, lane, fit, cost):
+            for _ in range(TRIES):
+                fit = await self._fit(each.ref, revision_of(lane), room)
+                if fit is None:
+                    break
+                word = await self._dispatch_fitting(each.ref, taking, lane, fit, fit.size.vcpus * each.mean_ms)
+                if word == Word.DONE:
                     return True
+                if word != Word.CHANGED:
+                    break
+                self._seen_machines.pop(parse_owned(fit.machine.machine, None, "machine"), None)
         return False
 
-    async def _dispatch_fitting(self, ref: StreamRef, taking: _Taking, lane: str, fit: _Fit, cost: int) -> bool:
+    async def _dispatch_fitting(self, ref: StreamRef, taking: _Taking, lane: str, fit: _Fit, cost: int) -> Word:
+        """Take items of the lane; answer `done`, or why there are none."""
         count = min(taking.wanted, placement.how_many(taking.room(), fit.size))
         for _ in range(_DROPS):
             dispatches = tuple(DispatchId(str(uuid4())) for _ in range(count))
@@ -185,35 +200,43 @@ class Dispatching(Catalogue):
                 _arguments(ref, lane, dispatches, taking, fit, cost),
                 self._keys.of_stream(ref),
                 dispatch_key=taking.key,
+                definitions=self._keys.machine(parse_owned(fit.machine.machine, None, "machine")),
             )
             match reply.word:
                 case Word.DONE:
-                    for dispatch, (number, fence, flat) in zip(dispatches, reply.values, strict=False):
-                        item = ItemRef(ref, int(number))
-                        self._note_item_of(dispatch, item)
-                        view = item_view(item, paired(flat), None)
+                    for dispatch, (number, fence, *texts) in zip(dispatches, reply.values, strict=False):
+                        item = given_item(ItemRef(ref, int(number)), fit.revision, *texts)
+                        self._note_item_of(dispatch, item.ref)
                         taking.given.append(
-                            Dispatched(dispatch, view, int(fence), fit.spec, fit.machine, fit.size, fit.boot_ms, False)
+                            Dispatched(dispatch, item, int(fence), fit.spec, fit.machine, fit.size, fit.boot_ms, False)
                         )
-                    return True
                 case Word.REPEATED:
                     # The same request came twice at once: the other one was given these.
                     taking.given[:] = await self._given(reply.values[0])
-                    return False
-                case Word.EMPTY | Word.CANARY | Word.WAITS:
-                    return False
-        return False
+            if reply.word != Word.AGAIN:
+                return reply.word
+        return Word.EMPTY
 
     async def _fit(self, ref: StreamRef, revision: int, room: Room) -> _Fit | None:
+        """Return what a spec's revision needs, when it fits into the room.
+
+        That of a machine as it was seen last is good enough: the script finds out when there is another one by now.
+        What does not fit may fit now, so that it is looked at before anybody is told so.
+        """
         spec = await self._spec(ref, revision)
-        machine = await self.usable_machine(ref.user, parse_owned(spec.machine, ref.user, "machine"))
+        name = parse_owned(spec.machine, ref.user, "machine")
+        seen = self._seen_machines.get(name)
+        if seen is not None and await self.may_use(ref.user, name):
+            fit = _fit_of(revision, spec, seen, room)
+            if fit is not None:
+                return fit
+        machine = await self.usable_machine(ref.user, name)
         if machine is None:
             return None
-        size = placement.size_of(spec.needs, machine.vcpus, machine.memory_mib, room)
-        boot_ms = deadlines.boot_ms(spec.limits.boot_ms, room.accelerator)
-        if placement.unmet(spec.needs, size, boot_ms, spec.limits.run_ms, room) is not None:
-            return None
-        return _Fit(revision, spec, machine, size, boot_ms)
+        if len(self._seen_machines) >= _SEEN_MACHINES:
+            del self._seen_machines[next(iter(self._seen_machines))]
+        self._seen_machines[name] = machine
+        return _fit_of(revision, spec, machine, room)
 
     async def _given(self, dispatches: str) -> list[Dispatched]:
         """Return what a request was given when its key came first, but for items that were forgotten since."""
@@ -225,12 +248,22 @@ class Dispatching(Catalogue):
         if not vm:
             return None
         ref = item_ref(vm["item"])
-        view = await self._view(ref, dispatch)
-        spec = await self._spec(ref.stream, view.revision)
+        item = await self._item(ref)
+        revision = int(item["revision"])
+        spec = await self._spec(ref.stream, revision)
         machine = await self.get_machine(parse_owned(vm["machine"], None, "machine"), int(vm["machine_revision"]))
         assert machine is not None, "machines' revisions stay"
         size = placement.Size(int(vm["vcpus"]), int(vm["memory_mib"]), spec.needs.disk_mib)
-        return Dispatched(dispatch, view, int(vm["fence"]), spec, machine, size, int(vm["boot_ms"]), True)
+        given = given_item(ref, revision, item.get("url", ""), item.get("params", ""))
+        return Dispatched(dispatch, given, int(vm["fence"]), spec, machine, size, int(vm["boot_ms"]), True)
+
+
+def _fit_of(revision: int, spec: StreamSpec, machine: MachineView, room: Room) -> _Fit | None:
+    size = placement.size_of(spec.needs, machine.vcpus, machine.memory_mib, room)
+    boot_ms = deadlines.boot_ms(spec.limits.boot_ms, room.accelerator)
+    if placement.unmet(spec.needs, size, boot_ms, spec.limits.run_ms, room) is not None:
+        return None
+    return _Fit(revision, spec, machine, size, boot_ms)
 
 
 def _arguments(

@@ -1,25 +1,23 @@
-"""A stream's event log and a user's feed, read in order, and the doorbells that say when to look.
+"""A stream's event log and a user's feed, read in order.
 
 Whoever goes on after an id is told of a gap unless that id is in the log, or was the last one trimmed: no id of an
 earlier life of the stream, or of an event that the store told and then lost, is in the log, whatever was written since.
 """
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
 
 import msgspec
 import structlog
 from msgspec import UNSET, UnsetType
 
 from broker.domain.errors import Rejected
-from broker.store.answers import Bell, EventBatch
+from broker.store.answers import EventBatch
+from broker.store.bells import Bells
 from broker.store.items import no_stream
-from broker.store.listening import listen
 from broker.store.reading import Reading
 from broker.store.records import rfc3339
 from broker.wire.events import TYPE_PREFIX, Event
-from broker.wire.names import ItemRef, StreamRef, UserName, parse_owned
+from broker.wire.names import ItemRef, StreamRef, UserName
 from broker.wire.problems import ProblemCode
 
 MAX_EVENTS = 1_000
@@ -82,19 +80,9 @@ class EventLog(Reading):
             entries = await self._server.command("XRANGE", log_, "-", "+", "COUNT", limit)
         return bool(exists), not is_known, entries
 
-    @asynccontextmanager
-    async def bells(self) -> AsyncIterator[AsyncIterator[Bell]]:
-        """Listen to the bells of all streams for as long as the context is open.
-
-        One connection, opened again by itself. Bells rung while it was away are lost: look now and then anyway.
-        """
-        pattern = f"{self._keys.bells}*"
-        async with aclosing(listen(self._server, lambda pubsub: pubsub.psubscribe(pattern), "bells")) as messages:
-            yield (self._bell(message["channel"], message["data"]) async for message in messages)
-
-    def _bell(self, channel: str, kind: str) -> Bell:
-        stream = parse_owned(channel.removeprefix(self._keys.bells), None, "stream")
-        return Bell("ready" if kind == "ready" else "event", stream)
+    def bells(self) -> Bells:
+        """Return what hears the store's bells; each one listens over a connection of its own."""
+        return Bells(self._server, self._keys)
 
 
 def _event_id(text: str | None) -> tuple[int, int]:

@@ -24,6 +24,8 @@ GONE_STEPS = 1_000
 """How far one act follows a stream's first items that are all forgotten; the next one goes on."""
 LOOKED_AT = 5_000
 """Numbers that one part of a bulk act looks at, of which it acts on some."""
+STALE_ENTRIES = 200
+"""Stale entries of a lane that one dispatch drops, and as many again as it asks for items."""
 LAUNCHER_KEEP_MS = 86_400_000
 """A launcher, or a submitter of launcher jobs, unheard of for a day is forgotten."""
 
@@ -155,6 +157,7 @@ class StreamKeys(NamedTuple):
     feed: str
     life: str
     bell: str
+    ready_bell: str
     ring: str
     user_ring: str
     fair: str
@@ -189,6 +192,7 @@ class Keys:
         self.ungranted = f"{self._head}ungranted"
         self.unnamed = f"{self._head}unnamed"
         self.bells = f"{self._head}bell:"
+        self.ready_bell = f"{self._head}ready_bell"
         self.streams_of = f"{self._head}stream:"
         self.readies = f"{self._head}ready:"
         self.peers = f"{self._head}peers"
@@ -271,6 +275,7 @@ class Keys:
             feed=self.feed(ref.user),
             life=self.life,
             bell=f"{self.bells}{ref}",
+            ready_bell=self.ready_bell,
             ring=self.ring,
             user_ring=self.user_ring(ref.user),
             fair=f"{head}fair",

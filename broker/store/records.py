@@ -1,12 +1,13 @@
 """From the store's hashes to the wire's views and back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from broker.domain.retry import Counters
+from broker.store.answers import GivenItem
 from broker.wire.items import ItemView, NewItem, OutputFile, Reason, VmView
 from broker.wire.names import DispatchId, ItemRef, StreamRef, parse_item
 from broker.wire.states import Accelerator, ItemState, Phase, Priority, Verdict
@@ -95,6 +96,11 @@ def item_view(ref: ItemRef, item: Hash, vm: VmView | None) -> ItemView:
     )
 
 
+def given_item(ref: ItemRef, revision: int, url: str, params: str) -> GivenItem:
+    """Return what a vm works with, as the scripts answer it: '' is none."""
+    return GivenItem(ref, revision, url or None, msgspec.json.decode(params, type=dict[str, str]) if params else {})
+
+
 def vm_view(dispatch: DispatchId, vm: Hash) -> VmView:
     return VmView(
         dispatch=dispatch,
@@ -163,11 +169,6 @@ def first_revision(noted: str | None) -> int:
 def revision_of(lane: str) -> int:
     """Return the spec revision of a stream's lane; see lua/lib/queue.lua."""
     return int(lane.partition(":")[0])
-
-
-def paired(flat: Sequence[str]) -> Hash:
-    """Return a record as a script answers it: names and values in turn."""
-    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def counters(item: Hash) -> Counters:

@@ -3,6 +3,12 @@
 A script's header is its contract, and what is generated from it cannot drift from it: `KEYS` and `ARGV` become the
 script's local variables, in that order; `USES` names the pieces of `lua/lib/` that are put before it; `RETURN` is the
 closed list of its words. A test compares `MOVES` and `EMITS` with the domain's tables and `ARGV` with `arguments.py`.
+
+A script with `EACH` may be run for several acts on one stream at once: what `USES` names is there once, and what is
+read or counted in it is shared; what `EACH` names is there anew for each act. It is passed what they have in common,
+the user and the job, then of each act how many arguments it has, and those; it answers each act's answer.
+
+What is put together is written at the end, in one go: pieces add to `at_end` what is then called, whatever went wrong.
 """
 
 import hashlib
@@ -22,6 +28,7 @@ from broker.store.keys import (
     KEEP_STEP_MS,
     LAUNCHER_KEEP_MS,
     LOOKED_AT,
+    STALE_ENTRIES,
 )
 from broker.wire.streams import KEEP_MS
 
@@ -42,9 +49,31 @@ _CONSTANTS = {
     "KEEP_STEP_MS": KEEP_STEP_MS,
     "GONE_STEPS": GONE_STEPS,
     "LAUNCHER_KEEP_MS": LAUNCHER_KEEP_MS,
+    "STALE_ENTRIES": STALE_ENTRIES,
 }
 REST = "text..."
 """The type of a last argument that stands for all that follow: its variable is the first one's index."""
+COMMON = ("user", "job")
+"""The first arguments of a script that may be run for several acts: they have them in common."""
+_ONE = """
+local ok, answer = pcall(do_act, ARGV)
+for _, finish in ipairs(at_end) do finish() end
+if not ok then return type(answer) == 'table' and answer or redis.error_reply(answer) end
+return answer
+"""
+# An act that fails leaves those beside it alone: its own caller is answered the error.
+_EACH = """
+local answers, at = {}, #COMMON + 1
+while at <= #ARGV do
+  local count = tonumber(ARGV[at])
+  local ok, answer = pcall(do_act, {unpack(ARGV, at + 1, at + count)})
+  if not ok then answer = type(answer) == 'table' and answer or redis.error_reply(answer) end
+  answers[#answers + 1] = answer
+  at = at + 1 + count
+end
+for _, finish in ipairs(at_end) do finish() end
+return answers
+""".replace("#COMMON", str(len(COMMON)))
 
 
 class Word(StrEnum):
@@ -101,6 +130,8 @@ class Script(NamedTuple):
     words: frozenset[Word]
     source: str
     sha1: str
+    is_for_several: bool
+    """It may be run for several acts at once."""
 
 
 @cache
@@ -111,7 +142,8 @@ def load(name: str) -> Script:
     header = parse_header(body)
     keys = tuple(" ".join(header["KEYS"]).split())
     arguments = tuple(Argument(*line.split()[:2]) for line in header["ARGV"])
-    source = "\n".join([shebang, _constants(), *_locals(keys, arguments), *_pieces(header), body])
+    is_for_several = "EACH" in header
+    source = _put_together(shebang, header, keys, arguments, body)
     return Script(
         name=name,
         header=header,
@@ -120,6 +152,7 @@ def load(name: str) -> Script:
         words=frozenset(Word(word) for word in " ".join(header["RETURN"]).split()),
         source=source,
         sha1=hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(),
+        is_for_several=is_for_several,
     )
 
 
@@ -145,16 +178,40 @@ def parse_header(body: str) -> dict[str, list[str]]:
     return header
 
 
-def _pieces(header: dict[str, list[str]]) -> list[str]:
-    return [_read(f"lib/{piece}.lua") for piece in " ".join(header.get("USES", [])).split()]
+def _put_together(
+    shebang: str, header: dict[str, list[str]], keys: tuple[str, ...], arguments: tuple[Argument, ...], body: str
+) -> str:
+    is_for_several = "EACH" in header
+    common, own = arguments[: len(COMMON)], arguments[len(COMMON) :]
+    assert not is_for_several or tuple(each.name for each in common) == COMMON
+    return "\n".join(
+        [
+            shebang,
+            _constants(),
+            *(f"local {key} = KEYS[{index}]" for index, key in enumerate(keys, 1)),
+            *_locals(common if is_for_several else arguments),
+            "local at_end = {}",
+            *_pieces(header.get("USES", [])),
+            "local function do_act(ARGV)",
+            *(_locals(own) if is_for_several else []),
+            *_pieces(header.get("EACH", [])),
+            body,
+            "end",
+            _EACH if is_for_several else _ONE,
+        ]
+    )
+
+
+def _pieces(named: list[str]) -> list[str]:
+    return [_read(f"lib/{piece}.lua") for piece in " ".join(named).split()]
 
 
 def _constants() -> str:
     return "\n".join(f"local {name} = {value}" for name, value in _CONSTANTS.items())
 
 
-def _locals(keys: tuple[str, ...], arguments: tuple[Argument, ...]) -> list[str]:
-    lines = [f"local {key} = KEYS[{index}]" for index, key in enumerate(keys, 1)]
+def _locals(arguments: tuple[Argument, ...]) -> list[str]:
+    lines = []
     for index, argument in enumerate(arguments, 1):
         if argument.type == REST:
             value = str(index)

@@ -18,9 +18,9 @@ from broker.domain.errors import Unavailable
 from broker.store import scripts
 from broker.store.arguments import SCRIPTS, Arguments, BeginLife, flatten
 from broker.store.failures import FAILURES, disk_full, raise_translated, translated
-from broker.store.gathering import Arg, Gathering
+from broker.store.gathering import Arg, Gathering, Head, head_of
 from broker.store.keys import StreamKeys
-from broker.store.scripts import Script, Word
+from broker.store.scripts import COMMON, Script, Word
 from broker.wire.problems import ProblemCode
 
 CALL_TIMEOUT_S = 5.0
@@ -29,6 +29,8 @@ CONNECTIONS = 64
 """One process keeps at most so many connections; further callers wait their turn."""
 _GATHERED = 32
 """More commands of one caller go over a connection of their own, so that others do not wait for them."""
+_HEADS = 5_000
+"""Packed beginnings of commands that are kept: one a script and stream."""
 OLDEST = (7, 0)
 
 
@@ -64,6 +66,7 @@ class Server:
         )
         self._redis: Redis = Redis.from_pool(pool)
         self._gathering = Gathering(self._redis, pool, CALL_TIMEOUT_S)
+        self._heads: dict[tuple[str | int, ...], Head] = {}
         self.durability = "unknown"
 
     async def open(self) -> None:
@@ -128,10 +131,15 @@ class Server:
             Unavailable: as for `command`.
         """
         script = scripts.load(SCRIPTS[type(arguments)])
-        named = (more_keys[name] if name in more_keys else getattr(keys, name) for name in script.keys)
-        parts: list[Arg] = [len(script.keys), *named, *flatten(arguments)]
+
+        def named() -> list[str]:
+            return [more_keys[name] if name in more_keys else getattr(keys, name) for name in script.keys]
+
         try:
-            word, *values = await self._evaluate(script, parts)
+            if script.is_for_several:
+                word, *values = await self._evaluate_act(script, named, flatten(arguments))
+            else:
+                word, *values = await self._evaluate(script, named(), flatten(arguments))
         except FAILURES as error:
             raise_translated(error, self._is_disk_short)
         answered = Word(word)
@@ -156,7 +164,8 @@ class Server:
         [answer] = await self._gathering.ask([parts])
         return answer
 
-    async def _evaluate(self, script: Script, parts: list[Arg]) -> list[Any]:
+    async def _evaluate(self, script: Script, keys: list[str], arguments: list[str | int]) -> list[Any]:
+        parts: list[Arg] = [len(keys), *keys, *arguments]
         try:
             answer = await self._call("EVALSHA", script.sha1, *parts)
         except NoScriptError:
@@ -164,6 +173,30 @@ class Server:
             await self._begin_life()
             answer = await self._call("EVAL", script.source, *parts)
         return list(answer)
+
+    async def _evaluate_act(
+        self, script: Script, named: Callable[[], list[str]], arguments: list[str | int]
+    ) -> list[Any]:
+        """Run a script for this act, and others on the same stream that come at the same time."""
+        common, own = arguments[: len(COMMON)], arguments[len(COMMON) :]
+        try:
+            answer = await self._gathering.ask_act(self._head(script, named, common), own)
+        except NoScriptError:
+            await self._begin_life()
+            keys = named()
+            [answer] = await self._call("EVAL", script.source, len(keys), *keys, *common, len(own), *own)
+            if isinstance(answer, Exception):
+                raise answer from None
+        return list(answer)
+
+    def _head(self, script: Script, named: Callable[[], list[str]], common: list[str | int]) -> Head:
+        name = (script.name, *common)
+        if name not in self._heads:
+            if len(self._heads) >= _HEADS:
+                del self._heads[next(iter(self._heads))]
+            keys = named()
+            self._heads[name] = head_of("EVALSHA", script.sha1, len(keys), *keys, *common)
+        return self._heads[name]
 
     async def _begin_life(self) -> None:
         """Note which process serves the store: with another one than before, event logs begin new epochs."""

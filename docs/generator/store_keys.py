@@ -19,9 +19,9 @@ def store_keys() -> str:
         "from a stale one, `PLACE` is its place among all ready ones of the stream. Times are milliseconds of the "
         "store's clock.",
         "Read as you like, change nothing by hand: counts, lists and events are kept in step by the scripts alone. "
-        f"Beside the keys there is a channel for each stream, `{head}bell:USER/NAME`, on which `ready` and "
-        f"`event` are published, and one, `{head}peers`, on which a broker's processes ask each other what launchers "
-        f"offer to them; each is answered on one of its own, `{head}peers:` and its name. Secrets are not in the "
-        "store, only digests of them.",
+        f"Beside the keys there are channels: one for each stream, `{head}bell:USER/NAME`, on which it is told that "
+        f"its event log grew; `{head}ready_bell`, on which it is that items became ready; `{head}peers`, on which a "
+        f"broker's processes ask each other what launchers offer to them, each answered on one of its own, "
+        f"`{head}peers:` and its name. Secrets are not in the store, only digests of them.",
         table(("name", "type", "life", "holds"), rows),
     )

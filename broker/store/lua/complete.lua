@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- PURPOSE  Accept an item's result, once; the same result again by the same lease gets the same answer.
--- USES     time event ring item leave settle bulk
--- KEYS     items vms stream delayed dispatched running done due keep deadlines events feed life bell ring user_ring
---          fair account bulk
+-- USES     time event ring counts mean bulk
+-- EACH     item leave settle
+-- KEYS     items vms stream delayed dispatched running done due keep deadlines events feed life bell ready_bell ring
+--          user_ring fair account bulk
 -- ARGV     user       text
 --          job        text
 --          number     text
@@ -28,30 +29,31 @@ if is.nonce ~= nonce and not is_late then return {'lost'} end
 if bulk_reaches(is.state, number) then return {'lost'} end
 
 local vm = vms .. is.last
+local told = redis.call('HMGET', vm, 'item', 'kept_for', 'verdict')
 -- What an older broker gave out does not tell.
-keep_ms = tonumber(redis.call('HGET', vm, 'kept_for')) or keep_ms
+keep_ms = tonumber(told[2]) or keep_ms
 if is_late then
   -- Its entry in the ready list is stale from now on: another generation.
   redis.call('HINCRBY', item, 'gen', 1)
-  redis.call('HSET', item, 'closed_act', 'complete', 'closed_state', 'done')
+  redis.call('HSET', item, 'state', 'done', 'closed_act', 'complete', 'closed_state', 'done', 'result', result,
+    'outputs', outputs, 'exit_code', exit_code, 'settled_ms', now)
   redis.call('ZREM', delayed, number)
   redis.call('ZREM', due, ref)
-  redis.call('HINCRBY', stream, is.state, -1)
+  count_items(is.state, -1)
+  if told[1] then redis.call('HSET', vm, 'over', 'complete', 'over_code', '', 'over_ms', now) end
 else
-  local took_ms = now - tonumber(is.dispatched_ms)
-  local mean_ms = tonumber(redis.call('HGET', stream, 'mean_ms')) or took_ms
-  redis.call('HSET', stream, 'mean_ms', math.floor(mean_ms + (took_ms - mean_ms) / 8))
-  leave_dispatch('complete', 'done', '', false)
+  note_took(now - tonumber(is.dispatched_ms))
+  leave_dispatch('complete', 'done', '', false, 'result', result, 'outputs', outputs, 'exit_code', exit_code,
+    'settled_ms', now)
 end
-redis.call('HDEL', item, 'code', 'sentence', 'not_before_ms', 'given_back')
-redis.call('HSET', item, 'state', 'done', 'result', result, 'outputs', outputs, 'exit_code', exit_code, 'settled_ms', now)
+-- A dispatched item has none of them but the last.
+if is_late or is.given_back then redis.call('HDEL', item, 'code', 'sentence', 'not_before_ms', 'given_back') end
 redis.call('ZADD', done, now, number)
-redis.call('HINCRBY', stream, 'done', 1)
+count_items('done', 1)
 settle()
-if redis.call('EXISTS', vm) == 1 then
-  redis.call('HSET', vm, 'over', 'complete', 'over_code', '', 'over_ms', now)
+if told[1] then
   -- What its launcher said of the vm before the late result came holds no longer.
-  if redis.call('HEXISTS', vm, 'verdict') == 1 then redis.call('HSET', vm, 'verdict', 'completed', 'sentence', said) end
+  if told[3] then redis.call('HSET', vm, 'verdict', 'completed', 'sentence', said) end
   for index = rest, #ARGV, 2 do redis.call('HSET', vm, 'fact:' .. ARGV[index], ARGV[index + 1]) end
 end
 emit('item.completed', number, {state = 'done', dispatch = is.last, fence = fence, exit_code = exit_code,

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  End a bulk act that has looked at everything.
 -- USES     time event
--- KEYS     stream bulk bulks events feed life account bell
+-- KEYS     stream bulk bulks events feed life account bell ready_bell
 -- ARGV     user  text
 --          job   text
 --          id    text

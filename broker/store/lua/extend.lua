@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Push a lease's deadline back, never past the run limit.
--- USES     time item
+-- USES     time
+-- EACH     item
 -- KEYS     items vms deadlines
 -- ARGV     user      text
 --          job       text

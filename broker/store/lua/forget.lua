@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Remove items that were kept long enough since they settled, with all of their vms.
--- USES     time event forgetting
--- KEYS     items vms stream names done held cancelled keep events feed life bell account
+-- USES     time event counts forgetting
+-- KEYS     items vms stream names done held cancelled keep events feed life bell ready_bell account
 -- ARGV     user  text
 --          job   text
 --          rest  text...

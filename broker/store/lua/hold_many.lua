@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Do the next part of a bulk hold: set items aside for a person.
--- USES     time event numbers item kept settle holding progress
--- KEYS     items stream specs delayed held due keep events feed life account bell bulk
+-- USES     time event counts numbers item kept settle holding progress
+-- KEYS     items stream specs delayed held due keep events feed life account bell ready_bell bulk
 -- ARGV     user      text
 --          job       text
 --          id        text

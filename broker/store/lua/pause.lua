@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Let a stream give nothing out; what is out goes on.
 -- USES     time event ring pausing
--- KEYS     stream events feed life bell ring user_ring fair account
+-- KEYS     stream events feed life bell ready_bell ring user_ring fair account
 -- ARGV     user      text
 --          job       text
 --          code      text

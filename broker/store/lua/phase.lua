@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Record a phase that a launcher reports of its vm, once each.
 -- USES     time event item closing heard
--- KEYS     items vms stream deadlines launchers launchers_of reports events feed life account bell
+-- KEYS     items vms stream deadlines launchers launchers_of reports events feed life account bell ready_bell
 -- ARGV     user        text
 --          job         text
 --          number      text

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Make a delayed item ready when its time has come.
--- USES     time event ring queue ready item bulk
--- KEYS     items stream ready ready_of delayed due events feed life bell ring user_ring fair account bulk
+-- USES     time event ring counts queue ready item bulk
+-- KEYS     items stream ready ready_of delayed due events feed life bell ready_bell ring user_ring fair account bulk
 -- ARGV     user    text
 --          job     text
 --          number  text
@@ -17,7 +17,7 @@ redis.call('HSET', item, 'state', 'ready')
 redis.call('HDEL', item, 'not_before_ms')
 redis.call('ZREM', due, ref)
 redis.call('ZREM', delayed, number)
-redis.call('HINCRBY', stream, 'delayed', -1)
+count_items('delayed', -1)
 enter_ready('last', number)
 emit('item.ready', number, {state = 'ready'})
 return {'done'}

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- PURPOSE  Do the next part of a purge's second half: remove items, all of them stopped or done by now.
--- USES     time forgetting
+-- USES     time counts forgetting
 -- KEYS     items vms stream names done held cancelled keep account bulk
 -- ARGV     user  text
 --          job   text

@@ -1,8 +1,8 @@
 #!lua
 -- PURPOSE  Add items to a stream, all or none; a repeated idempotency key gets the first answer.
--- USES     time event ring queue bulk
--- KEYS     items stream ready ready_of delayed due names events feed life bell ring user_ring fair account bulk
---          push_key
+-- USES     time event ring counts queue bulk
+-- KEYS     items stream ready ready_of delayed due names events feed life bell ready_bell ring user_ring fair
+--          account bulk push_key
 -- ARGV     user         text
 --          job          text
 --          keyed        flag
@@ -82,8 +82,8 @@ for index, at in ipairs(new) do
 end
 for lane, entries in pairs(lanes) do enqueue_last(lane, entries) end
 redis.call('HSET', stream, 'last', last)
-redis.call('HINCRBY', stream, 'ready', #new - later)
-redis.call('HINCRBY', stream, 'delayed', later)
+count_items('ready', #new - later)
+count_items('delayed', later)
 redis.call('HINCRBY', account, 'items', #new)
 redis.call('HINCRBY', account, 'bytes', bytes)
 if keyed == 1 then

@@ -1,7 +1,8 @@
 #!lua
 -- PURPOSE  Create a stream, or give it another spec as its next revision; the same spec again changes nothing.
 -- USES     time event bulk
--- KEYS     stream specs streams events feed life bell account bulk machine readers machine_streams machine_streams_of
+-- KEYS     stream specs streams events feed life bell ready_bell account bulk machine readers machine_streams
+--          machine_streams_of
 -- ARGV     user      text
 --          job       text
 --          spec      json

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Put a held item back to the ready ones, its counters reset.
--- USES     time event ring queue ready item releasing
--- KEYS     items stream ready ready_of held keep events feed life bell ring user_ring fair account
+-- USES     time event ring counts queue ready item releasing
+-- KEYS     items stream ready ready_of held keep events feed life bell ready_bell ring user_ring fair account
 -- ARGV     user    text
 --          job     text
 --          number  text

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Do the next part of a bulk release: put held items back to the ready ones.
--- USES     time event ring queue ready numbers item releasing progress
--- KEYS     items stream ready ready_of held keep events feed life bell ring user_ring fair account bulk
+-- USES     time event ring counts queue ready numbers item releasing progress
+-- KEYS     items stream ready ready_of held keep events feed life bell ready_bell ring user_ring fair account bulk
 -- ARGV     user   text
 --          job    text
 --          id     text
@@ -25,7 +25,7 @@ end)
 for lane, entries in pairs(lanes) do enqueue_last(lane, entries) end
 note_progress(upto, #back, 0)
 if #back > 0 then
-  redis.call('HINCRBY', stream, 'ready', #back)
+  count_items('ready', #back)
   join_rings()
   emit('items.released', '', {state = 'ready', count = #back, numbers = ranges_of(back)})
   ring_ready()

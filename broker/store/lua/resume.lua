@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Let a paused stream give out again.
 -- USES     time event ring
--- KEYS     stream ready events feed life bell ring user_ring fair account
+-- KEYS     stream ready events feed life bell ready_bell ring user_ring fair account
 -- ARGV     user  text
 --          job   text
 --          by    text

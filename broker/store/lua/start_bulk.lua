@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Begin a bulk act on a stream's items; from now on what it will stop or set aside counts as if it were.
 -- USES     time event ring
--- KEYS     stream bulk bulks events feed life bell ring user_ring fair account
+-- KEYS     stream bulk bulks events feed life bell ready_bell ring user_ring fair account
 -- ARGV     user      text
 --          job       text
 --          id        text

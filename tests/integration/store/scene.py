@@ -42,7 +42,7 @@ def failure(exit_code: int | None = 3) -> FailRequest:
 
 
 def lease_of(claimed: Claimed) -> Lease:
-    return Lease(parse_item(claimed.item.item, None), claimed.fence, secret(claimed.dispatch))
+    return Lease(claimed.item.ref, claimed.fence, secret(claimed.dispatch))
 
 
 @dataclass
@@ -62,10 +62,10 @@ class Scene:
             await self.push(items, ref)
         return self
 
-    async def set_machine(self, domain_xml: str, ref: StreamRef = RENDER) -> None:
+    async def set_machine(self, domain_xml: str, ref: StreamRef = RENDER, facts: MachineFacts = FACTS) -> None:
         """Give the stream's machine other XML: its next revision."""
         definition = msgspec.structs.replace(DEFINITION, domain_xml=domain_xml)
-        await self.store.put_machine(MachineRef(ref.user, "deb12"), definition, FACTS)
+        await self.store.put_machine(MachineRef(ref.user, "deb12"), definition, facts)
 
     async def prove(self, ref: StreamRef = RENDER) -> None:
         """End the stream's canary as a claim would, without an item's cost."""

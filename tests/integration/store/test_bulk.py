@@ -86,7 +86,7 @@ async def test_what_is_pushed_after_the_start_is_not_reached(scene: Scene) -> No
     await _finish(scene.store)
 
     assert await scene.counts() == {"cancelled": 4, "ready": 2}
-    assert (await scene.dispatched()).item.item == "alice/render/5"
+    assert str((await scene.dispatched()).item.ref) == "alice/render/5"
 
 
 async def test_only_the_states_that_are_named_are_reached(scene: Scene) -> None:
@@ -115,7 +115,7 @@ async def test_items_are_held_and_released_in_their_classes(scene: Scene) -> Non
     await _finish(scene.store)
 
     assert await scene.counts() == {"ready": 4}
-    given = [(await scene.dispatched()).item.item for _ in range(4)]
+    given = [str((await scene.dispatched()).item.ref) for _ in range(4)]
     assert given == [f"alice/render/{number}" for number in (3, 2, 4, 1)]
 
 

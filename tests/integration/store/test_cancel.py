@@ -86,7 +86,7 @@ async def test_cancelled_canary_makes_room_for_the_next(scene: Scene) -> None:
 
     await scene.store.cancel(FIRST, "alice")
 
-    assert (await scene.dispatched()).item.item == "alice/render/3"
+    assert str((await scene.dispatched()).item.ref) == "alice/render/3"
 
 
 async def test_cancelled_item_is_forgotten_like_any_other(scene: Scene) -> None:

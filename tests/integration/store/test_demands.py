@@ -66,7 +66,7 @@ async def test_who_was_served_least_lately_comes_first(scene: Scene) -> None:
     await scene.set_up(items=3, ref=BOBS)
     served = await scene.dispatched()
     order = [demand.user for demand in await demands(scene)]
-    assert order[-1] == served.item.item.partition("/")[0]
+    assert order[-1] == str(served.item.ref).partition("/")[0]
 
 
 async def test_a_stream_that_has_to_prove_itself_wants_no_more_than_its_canaries(scene: Scene) -> None:

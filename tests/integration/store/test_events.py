@@ -220,15 +220,40 @@ async def test_events_of_no_stream_are_refused(store: Store) -> None:
         await store.read_events(StreamRef(ALICE, "none"), None, 10)
 
 
-async def test_bells_ring_for_what_became_ready_and_for_what_was_logged(scene: Scene) -> None:
+async def test_bells_ring_for_what_became_ready_and_for_logs_that_are_followed(scene: Scene) -> None:
+    other = StreamRef(ALICE, "other")
+    await scene.set_up(ref=other)
     heard: list[Bell] = []
-    async with listening(scene.store, heard):
+    async with listening(scene.store, heard, RENDER, ALICE):
+
+        async def all_three() -> bool:
+            await scene.push(1)
+            await scene.push(1, other)
+            return {Bell(None), Bell(RENDER), Bell(ALICE)} <= set(heard)
+
+        await until(all_three, "the bells of what is ready, of the stream and of its user")
+    assert Bell(other) not in heard
+
+
+async def test_a_log_that_is_left_rings_no_more_while_others_do(scene: Scene) -> None:
+    heard: list[Bell] = []
+    ears = listening(scene.store, heard, RENDER, ALICE)
+    async with ears:
 
         async def both() -> bool:
             await scene.push(1)
-            return {Bell("ready", RENDER), Bell("event", RENDER)} <= set(heard)
+            return {Bell(RENDER), Bell(ALICE)} <= set(heard)
 
-        await until(both, "both bells")
+        await until(both, "the bells of the stream and of its user")
+        await ears.bells.leave(RENDER)
+        heard.clear()
+
+        async def user_alone() -> bool:
+            await scene.push(1)
+            return Bell(ALICE) in heard
+
+        await until(user_alone, "the bell of the user")
+        assert Bell(RENDER) not in heard
 
 
 async def test_bells_go_on_after_their_connection_was_cut(scene: Scene) -> None:

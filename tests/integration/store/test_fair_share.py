@@ -10,7 +10,7 @@ import pytest
 from broker.domain.errors import Conflict
 from broker.store import Dispatched, Store
 from broker.wire.events import EventType
-from broker.wire.names import StreamRef, UserName, parse_item
+from broker.wire.names import StreamRef, UserName
 from broker.wire.states import Verdict
 from broker.wire.streams import Needs
 from tests.integration.store.scene import RENDER, ROOM, SPEC, Scene, lease_of, result
@@ -48,7 +48,7 @@ class Grid:
 
     async def _run(self, given: Dispatched) -> None:
         claimed = await self._scene.claim(given)
-        await asyncio.sleep(RUN_S[given.item.item.split("/")[0]])
+        await asyncio.sleep(RUN_S[given.item.ref.stream.user])
         await self._scene.store.complete(lease_of(claimed), result())
 
 
@@ -111,7 +111,7 @@ async def test_what_was_charged_at_the_dispatch_is_made_good_by_what_the_vm_took
     given = await scene.dispatched()
     assert await _passes(scene.store) == (60_000.0, 60_000.0), "a minute for a vm of one vcpu, where nothing is known"
     keys = scene.store._keys
-    for key in (keys.item(parse_item(given.item.item, None)), keys.vm(given.dispatch)):
+    for key in (keys.item(given.item.ref), keys.vm(given.dispatch)):
         await scene.store._server.command("HINCRBY", key, "dispatched_ms", -400_000)
 
     await scene.store.complete(lease_of(await scene.claim(given)), result())
@@ -124,7 +124,7 @@ async def test_nobody_is_charged_for_a_nodes_fault(scene: Scene, verdict: Verdic
     await scene.push(5)
     given = await scene.dispatched()
     keys = scene.store._keys
-    await scene.store._server.command("HINCRBY", keys.item(parse_item(given.item.item, None)), "dispatched_ms", -90_000)
+    await scene.store._server.command("HINCRBY", keys.item(given.item.ref), "dispatched_ms", -90_000)
 
     await scene.end(given, verdict)
 
@@ -144,7 +144,7 @@ async def test_what_is_made_good_of_a_stream_without_ready_items_counts_when_it_
 async def test_a_cancelled_vm_is_charged_for_what_it_took(scene: Scene) -> None:
     await scene.push(2)
     given = await scene.dispatched()
-    await scene.store.cancel(parse_item(given.item.item, None), "alice")
+    await scene.store.cancel(given.item.ref, "alice")
     assert all(0 <= each < 2_000 for each in await _passes(scene.store))
     with pytest.raises(Conflict):
         await scene.claim(given)

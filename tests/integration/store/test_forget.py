@@ -67,7 +67,7 @@ async def test_done_and_held_items_are_forgotten_once_they_were_kept_as_long_as_
     view = await short.store.get_stream(RENDER)
     assert view is not None
     assert view.forgotten == 2
-    assert (await short.store.leased(running)).item.item == "alice/render/3"
+    assert str((await short.store.leased(running)).item.ref) == "alice/render/3"
     assert (await _forget(short)).numbers == []
 
 

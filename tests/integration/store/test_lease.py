@@ -22,9 +22,9 @@ def _refusal(caught: pytest.ExceptionInfo[Conflict]) -> ProblemCode:
 async def test_claim_makes_the_item_the_vms(scene: Scene) -> None:
     await scene.push(1)
     claimed = await scene.claimed()
-    assert (claimed.item.state, claimed.fence, claimed.deadline_in_ms) == (ItemState.RUNNING, 1, 120_000)
+    assert ((await scene.item()).state, claimed.fence, claimed.deadline_in_ms) == (ItemState.RUNNING, 1, 120_000)
     leased = await scene.store.leased(lease_of(claimed))
-    assert (leased.dispatch, leased.item.item, leased.spec) == (claimed.dispatch, claimed.item.item, SPEC)
+    assert (leased.dispatch, str(leased.item.ref), leased.spec) == (claimed.dispatch, str(claimed.item.ref), SPEC)
     assert (await scene.events())[-2:] == ["item.claimed", "vm.claimed"]
 
 
@@ -130,7 +130,7 @@ async def test_expired_item_that_nobody_was_given_since_is_settled_late(scene: S
     assert (await scene.store.complete(lease, result())).state == "done"
     assert await scene.counts() == {"ready": 1, "done": 1}
     # Its stale entry in the ready list gives nothing out.
-    assert (await scene.dispatched()).item.item == f"{RENDER}/2"
+    assert str((await scene.dispatched()).item.ref) == f"{RENDER}/2"
     assert await scene.offer() is None
 
 

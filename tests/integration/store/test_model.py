@@ -152,7 +152,7 @@ class Walk:
         if given is None:
             assert not may_go
             return None
-        number = parse_item(given.item.item, None).number
+        number = given.item.ref.number
         assert number in may_go
         assert given.item.revision == self.model.items[number].revision
         boot = self.model.dispatch(given, number, key)

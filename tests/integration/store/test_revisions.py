@@ -26,7 +26,7 @@ async def _push(scene: Scene, spec: StreamSpec, items: int) -> None:
 
 async def _next(scene: Scene) -> int | None:
     given = await scene.offer()
-    return None if given is None else int(given.item.item.rpartition("/")[2])
+    return None if given is None else given.item.ref.number
 
 
 async def test_items_of_the_earlier_revision_go_on_when_the_next_one_needs_more(scene: Scene) -> None:
@@ -41,7 +41,7 @@ async def test_items_of_the_next_revision_go_on_when_the_earlier_one_needs_more(
     assert [await _next(scene) for _ in range(3)] == [2, 3, None]
     large = await scene.offer(room=LARGE_ROOM)
     assert large is not None
-    assert (large.item.item, large.size.vcpus) == (f"{RENDER}/1", 64)
+    assert (str(large.item.ref), large.size.vcpus) == (f"{RENDER}/1", 64)
     assert await scene.store._server.command("EXISTS", scene.store._keys.ring) == 0
 
 
@@ -73,7 +73,7 @@ async def test_order_is_that_of_all_items_whatever_their_revision(scene: Scene) 
     assert (await scene.end(second, Verdict.HOST_ERROR)).state == "ready"
     assert (await scene.end(first, Verdict.HOST_ERROR)).state == "ready"
     again = await scene.dispatched()
-    assert again.item.item == first.item.item
+    assert str(again.item.ref) == str(first.item.ref)
     assert (await scene.end(again, Verdict.HOST_ERROR)).state == "delayed"
     await scene.push(1)
     await age(scene.store, 120_000)

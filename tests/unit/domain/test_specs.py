@@ -116,7 +116,7 @@ def test_all_faults_are_told_at_once_each_with_a_remedy() -> None:
 
 def test_an_items_own_parameters_come_before_the_streams() -> None:
     with_params = spec(params={"seed": "1", "size": "big"})
-    assert params_of(with_params, NewItem(params={"seed": "2"})) == {"seed": "2", "size": "big"}
+    assert params_of(with_params, {"seed": "2"}) == {"seed": "2", "size": "big"}
 
 
 def test_a_push_is_checked_with_the_streams_parameters() -> None:

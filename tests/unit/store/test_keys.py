@@ -10,8 +10,10 @@ STREAM = StreamRef(ALICE, "render.v2")
 
 def _built() -> set[str]:
     stream = KEYS.of_stream(STREAM)
-    # The prefixes become names with a number or id, the bell is a channel.
-    whole = set(stream._replace(items="", vms="", ready_of="", bell="", launchers_of="", reports="")) - {""}
+    # The prefixes become names with a number or id, the bells are channels.
+    whole = set(stream._replace(items="", vms="", ready_of="", bell="", ready_bell="", launchers_of="", reports="")) - {
+        ""
+    }
     return whole | {
         KEYS.item(ItemRef(STREAM, 17)),
         f"{stream.ready_of}2",
@@ -77,6 +79,7 @@ def test_keys_of_one_stream_never_meet_those_of_another() -> None:
         "launchers_of",
         "reports",
         "life",
+        "ready_bell",
     }
     same = {name for name, a, b in zip(other._fields, other, KEYS.of_stream(STREAM), strict=True) if a == b}
     assert same == shared

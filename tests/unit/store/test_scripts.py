@@ -24,6 +24,7 @@ KEYS_OF_ONE_SCRIPT = {
     "submitters",
     "submitters_of",
     "told_of",
+    "definitions",
     *("machine", "machines", "machines_of", "images", "readers", "machine_streams", "machine_streams_of"),
     *("grants", "ungranted", "unnamed", "push_key", "dispatch_key", "clock", "life"),
 }
@@ -133,3 +134,20 @@ def test_nothing_is_read_back_to_decide_after_the_first_write(name: str) -> None
     writes = [match.start() for match in re.finditer(r"(?:ZADD|HINCRBY|'HSET'|RPUSH|leave_dispatch\(|go_back\()", body)]
     refusals = [match.start() for match in re.finditer(r"return \{'(?:lost|changed|differs|missing|reused)'", body)]
     assert not writes or not refusals or max(refusals) < min(writes)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_piece_hides_an_argument_or_a_key(name: str) -> None:
+    script = scripts.load(name)
+    pieces = "\n".join(scripts._pieces(script.header.get("USES", [])) + scripts._pieces(script.header.get("EACH", [])))
+    declared = re.findall(r"^local (?:function )?(\w+(?:, \w+)*)", pieces, re.MULTILINE)
+    hidden = {each for names in declared for each in names.split(", ")} | {"at_end", "do_act"}
+    assert hidden & ({argument.name for argument in script.arguments} | set(script.keys)) == set()
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if scripts.load(name).is_for_several])
+def test_what_several_acts_share_needs_none_of_their_own_arguments(name: str) -> None:
+    script = scripts.load(name)
+    shared = re.sub(r"--.*|'[^']*'", "", "\n".join(scripts._pieces(script.header["USES"])))
+    own = {argument.name for argument in script.arguments[len(scripts.COMMON) :]} - {"number"}
+    assert set(re.findall(r"(?<![\w.])[a-z]\w*", shared)) & own == set()

@@ -8,8 +8,7 @@ end
 
 local function go_back(act)
   local kind = 'item.given_back'
-  leave_dispatch(act, to, cause, refunds == 1)
-  redis.call('HSET', item, 'state', to, 'code', code, 'sentence', sentence)
+  leave_dispatch(act, to, cause, refunds == 1, 'code', code, 'sentence', sentence)
   if exit_code ~= '' then redis.call('HSET', item, 'exit_code', exit_code) end
   if counts == 'attempts' then
     redis.call('HINCRBY', item, 'attempts', 1)
@@ -27,12 +26,12 @@ local function go_back(act)
     redis.call('HSET', item, 'not_before_ms', now + delay_ms)
     redis.call('ZADD', delayed, now + delay_ms, number)
     redis.call('ZADD', due, now + delay_ms, ref)
-    redis.call('HINCRBY', stream, 'delayed', 1)
+    count_items('delayed', 1)
   else
     kind = 'item.held'
     redis.call('HSET', item, 'settled_ms', now)
     redis.call('ZADD', held, now, number)
-    redis.call('HINCRBY', stream, 'held', 1)
+    count_items('held', 1)
     settle()
   end
   emit(kind, number, data)

@@ -13,7 +13,7 @@ local function cancel_it()
       redis.call('ZREM', delayed, number)
       redis.call('ZREM', due, ref)
     end
-    redis.call('HINCRBY', stream, is.state, -1)
+    count_items(is.state, -1)
   end
   -- Whoever had it, or may still settle it late, shows an older fence from now on; an entry in the ready list is stale.
   local fence = redis.call('HINCRBY', item, 'fence', 1)
@@ -21,7 +21,7 @@ local function cancel_it()
   redis.call('HDEL', item, 'not_before_ms', 'exit_code')
   redis.call('HSET', item, 'state', 'cancelled', 'code', code, 'sentence', said, 'settled_ms', now)
   redis.call('ZADD', cancelled, now, number)
-  redis.call('HINCRBY', stream, 'cancelled', 1)
+  count_items('cancelled', 1)
   settle()
   return fence, said
 end

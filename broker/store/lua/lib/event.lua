@@ -1,7 +1,8 @@
--- Writes an event into the stream's log and, whole, into its user's feed, both gapless, and rings the bell of both.
+-- Writes events into the stream's log and, whole, into its user's feed, both gapless, and rings the bell of both.
+-- They are written when the script's work is done, all of them at once.
 -- A log's epoch is new with the log, and with every other process that serves the store: what was told of the end of a
 -- log that a crash or a restored copy then lost is no id in what is written in its place.
--- Needs: stream events feed life account bell, time.
+-- Needs: stream events feed life account bell ready_bell, time.
 local alive
 local epochs = {}
 local function epoch_of(log, field)
@@ -24,15 +25,31 @@ local function feed_id()
   return epoch .. '-' .. (last and tonumber(string.match(last[1], '%d+$')) or 0) + 1
 end
 
+local told = {}
 local function emit(kind, number, data)
-  local id = epoch_of(stream, 'epoch') .. '-' .. redis.call('HINCRBY', stream, 'seq', 1)
-  local fact = {'kind', kind, 'at_ms', now, 'number', number, 'data', cjson.encode(data)}
-  redis.call('XADD', events, 'MAXLEN', '~', EVENT_LOG, id, unpack(fact))
-  redis.call('XADD', feed, 'MAXLEN', '~', EVENT_FEED, feed_id(),
-    'job', string.match(events, '[^/]+$'), 'id', id, unpack(fact))
-  redis.call('PUBLISH', bell, 'event')
+  told[#told + 1] = {kind, number, cjson.encode(data)}
 end
 
+local function write_events()
+  if #told == 0 then return end
+  local epoch, job = epoch_of(stream, 'epoch'), string.match(events, '[^/]+$')
+  local first = redis.call('HINCRBY', stream, 'seq', #told) - #told
+  for index, event in ipairs(told) do
+    local id = epoch .. '-' .. first + index
+    redis.call('XADD', events, 'MAXLEN', '~', EVENT_LOG, id,
+      'kind', event[1], 'at_ms', now, 'number', event[2], 'data', event[3])
+    redis.call('XADD', feed, 'MAXLEN', '~', EVENT_FEED, feed_id(), 'job', job, 'id', id,
+      'kind', event[1], 'at_ms', now, 'number', event[2], 'data', event[3])
+  end
+  told = {}
+  redis.call('PUBLISH', bell, '')
+end
+at_end[#at_end + 1] = write_events
+
+local rings_ready = false
 local function ring_ready()
-  redis.call('PUBLISH', bell, 'ready')
+  rings_ready = true
+end
+at_end[#at_end + 1] = function()
+  if rings_ready then redis.call('PUBLISH', ready_bell, '') end
 end

@@ -16,5 +16,5 @@ local function forget_item(number, state, last)
   redis.call('ZREM', held, number)
   redis.call('ZREM', cancelled, number)
   redis.call('ZREM', keep, user .. '/' .. job .. '/' .. number)
-  redis.call('HINCRBY', stream, state, -1)
+  count_items(state, -1)
 end

@@ -7,10 +7,10 @@ local function hold_it()
   end
   -- Its entry in the ready list is stale from now on: another generation.
   redis.call('HINCRBY', item, 'gen', 1)
-  redis.call('HINCRBY', stream, is.state, -1)
+  count_items(is.state, -1)
   redis.call('HDEL', item, 'not_before_ms', 'exit_code')
   redis.call('HSET', item, 'state', 'held', 'code', code, 'sentence', sentence, 'settled_ms', now)
   redis.call('ZADD', held, now, number)
-  redis.call('HINCRBY', stream, 'held', 1)
+  count_items('held', 1)
   settle()
 end

@@ -8,7 +8,7 @@ end
 local function enter_ready(side, number)
   local lane, entry = lane_and_entry(number)
   if side == 'first' then enqueue_first(lane, entry) else enqueue_last(lane, {entry}) end
-  redis.call('HINCRBY', stream, 'ready', 1)
+  count_items('ready', 1)
   join_rings()
   ring_ready()
 end

@@ -5,5 +5,5 @@ local function release_it()
   redis.call('HSET', item, 'state', 'ready')
   redis.call('ZREM', held, number)
   redis.call('ZREM', keep, ref)
-  redis.call('HINCRBY', stream, 'held', -1)
+  count_items('held', -1)
 end

@@ -2,6 +2,34 @@
 -- Who joins starts at the ring's present, or later when it left the ring ahead of it. A paused stream is not in the ring.
 -- A user of weight two grows half as fast, and so is given twice as much.
 -- Needs: stream account fair ring user_ring, user job.
+local known_weight
+local function weight()
+  known_weight = known_weight or tonumber(redis.call('HGET', account, 'weight')) or 1
+  return known_weight
+end
+
+local function shift(members, member, own, by)
+  if redis.call('ZSCORE', members, member) then
+    redis.call('ZINCRBY', members, by, member)
+  else
+    redis.call('HINCRBYFLOAT', own, 'pass', by)
+  end
+end
+
+-- Makes good what was charged at dispatches for what their vms then took: once for all that one script ends.
+local correction = 0
+local function correct_rings(by)
+  correction = correction + by
+end
+
+local function write_correction()
+  if correction == 0 then return end
+  shift(user_ring, job, stream, correction)
+  shift(ring, user, account, correction / weight())
+  correction = 0
+end
+at_end[#at_end + 1] = write_correction
+
 local function join(members, member, own, common)
   if redis.call('ZSCORE', members, member) then return end
   local pass = tonumber(redis.call('HGET', own, 'pass')) or 0
@@ -10,6 +38,7 @@ local function join(members, member, own, common)
 end
 
 local function join_rings()
+  write_correction()
   if redis.call('HEXISTS', stream, 'paused') == 1 then return end
   join(user_ring, job, stream, account)
   join(ring, user, account, fair)
@@ -23,12 +52,9 @@ local function leave(members, member, own)
 end
 
 local function leave_rings()
+  write_correction()
   leave(user_ring, job, stream)
   if redis.call('EXISTS', user_ring) == 0 then leave(ring, user, account) end
-end
-
-local function weight()
-  return tonumber(redis.call('HGET', account, 'weight')) or 1
 end
 
 local function charge(members, member, common, cost, count)
@@ -53,19 +79,4 @@ end
 
 local function turns(cost)
   return math.min(turns_among(user_ring, job, cost), turns_among(ring, user, cost / weight()))
-end
-
-local function shift(members, member, own, by)
-  if redis.call('ZSCORE', members, member) then
-    redis.call('ZINCRBY', members, by, member)
-  else
-    redis.call('HINCRBYFLOAT', own, 'pass', by)
-  end
-end
-
--- Makes good what was charged at a dispatch for what the vm then took.
-local function correct_rings(by)
-  if by == 0 then return end
-  shift(user_ring, job, stream, by)
-  shift(ring, user, account, by / weight())
 end

@@ -1,7 +1,15 @@
 -- Entries of items that left `ready` by another way than the queue's head.
 -- Needs: items ready_of.
+local function number_and_generation(entry)
+  return string.match(entry, '^(%d+):(%d+)')
+end
+
+local function is_stale_as(generation, state, gen)
+  return state ~= 'ready' or (gen or '0') ~= generation
+end
+
 local function is_stale(entry)
-  local listed, gen = string.match(entry, '^(%d+):(%d+):')
+  local listed, generation = number_and_generation(entry)
   local known = redis.call('HMGET', items .. listed, 'state', 'gen')
-  return known[1] ~= 'ready' or (known[2] or '0') ~= gen
+  return is_stale_as(generation, known[1], known[2])
 end

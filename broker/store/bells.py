@@ -1,0 +1,82 @@
+"""Doorbells: the store publishes that something became ready, and that a stream's log grew; they say when to look.
+
+Of ready items every process hears. Of a log that grew only those hear that follow it: a channel that nobody listens to
+costs its publisher nothing, and a busy broker is not woken by every event of every stream.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import structlog
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from broker.store.answers import Bell
+from broker.store.keys import Keys
+from broker.store.listening import listen
+from broker.store.server import Server
+from broker.wire.names import StreamRef, UserName, parse_owned
+
+log = structlog.get_logger()
+
+
+class Bells:
+    """The bells that one process hears."""
+
+    def __init__(self, server: Server, keys: Keys) -> None:
+        self._server = server
+        self._keys = keys
+        self._followed: set[StreamRef | UserName] = set()
+        self._pubsub: PubSub | None = None
+
+    @asynccontextmanager
+    async def ringing(self) -> AsyncIterator[AsyncIterator[Bell]]:
+        """Listen for as long as the context is open.
+
+        One connection, opened again by itself. Bells rung while it was away are lost: look now and then anyway.
+        """
+        async with aclosing(listen(self._server, self._subscribe, "bells")) as messages:
+            yield (self._bell(message) async for message in messages)
+
+    async def follow(self, what: StreamRef | UserName) -> None:
+        """Hear from now on when the stream's log, or that of any stream of the user's, grows."""
+        self._followed.add(what)
+        if self._pubsub is not None:
+            try:
+                await self._listen_to(self._pubsub, what)
+            except (RedisError, OSError) as error:
+                # The listener finds its connection broken as well, and asks for everything on the next one.
+                log.info("bell_not_followed", what=str(what), reason=str(error))
+
+    async def leave(self, what: StreamRef | UserName) -> None:
+        """Do not hear it any more."""
+        self._followed.discard(what)
+        if self._pubsub is not None:
+            try:
+                if isinstance(what, str):
+                    await self._pubsub.punsubscribe(self._channel(what))
+                else:
+                    await self._pubsub.unsubscribe(self._channel(what))
+            except (RedisError, OSError) as error:
+                log.info("bell_not_left", what=str(what), reason=str(error))
+
+    async def _subscribe(self, pubsub: PubSub) -> None:
+        await pubsub.subscribe(self._keys.ready_bell)
+        self._pubsub = pubsub
+        for what in tuple(self._followed):
+            await self._listen_to(pubsub, what)
+
+    async def _listen_to(self, pubsub: PubSub, what: StreamRef | UserName) -> None:
+        if isinstance(what, str):
+            await pubsub.psubscribe(self._channel(what))
+        else:
+            await pubsub.subscribe(self._channel(what))
+
+    def _channel(self, what: StreamRef | UserName) -> str:
+        return f"{self._keys.bells}{what}/*" if isinstance(what, str) else f"{self._keys.bells}{what}"
+
+    def _bell(self, message: dict[str, str]) -> Bell:
+        if message["channel"] == self._keys.ready_bell:
+            return Bell(None)
+        stream = parse_owned(message["channel"].removeprefix(self._keys.bells), None, "stream")
+        return Bell(stream if message["type"] == "message" else stream.user)
