@@ -6,7 +6,7 @@ from broker.wire.states import Accelerator, ItemState, Phase, Priority, Verdict
 MAX_PARAMS_BYTES = 65_536
 MAX_URL_BYTES = 8_192
 CHUNK_ITEMS = 500
-"""Most items of one part of a push, which is accepted as a whole; our client makes each a request of its own."""
+"""Most items of one part of a push, which is accepted as a whole."""
 CHUNK_BYTES = 3_145_728
 """Where a part of a push is cut at the latest."""
 
@@ -38,6 +38,8 @@ class Pushed(Message, frozen=True, kw_only=True):
     durability: str
     duplicates: int = 0
     repeated: bool = False
+    before: int = 0
+    """Where only some parts were added before: how many items those have."""
     refused: tuple[dict[str, str], ...] = ()
     """With `skip_bad`: the bad lines, each with `line`, `reason` and `remedy`."""
 
