@@ -254,20 +254,17 @@ def _end_of_part(body: bytes) -> int | None:
     Raises:
         Rejected: TOO_LARGE: one line is longer than any item.
     """
-    most = limit("push_bytes")
-    if len(body) <= most and body.count(b"\n") < limit("push_items"):
+    most, most_lines = limit("push_bytes"), limit("push_items")
+    # One call: to look for each line feed costs more than to copy the lines.
+    *lines, rest = body.split(b"\n", most_lines)
+    if len(lines) == most_lines and len(body) - len(rest) <= most:
+        return len(body) - len(rest)
+    if len(body) <= most:
         return None
-    end, lines = 0, 0
-    while lines < limit("push_items"):
-        feed = body.find(b"\n", end) + 1
-        if not feed or feed > most:
-            break
-        end, lines = feed, lines + 1
-    if lines == limit("push_items") or (end and len(body) > most):
-        return end
-    if len(body) > most:
+    end = body.rfind(b"\n", 0, most) + 1
+    if not end:
         raise Rejected(ProblemCode.TOO_LARGE, f"one line has more than {most} bytes: no item is that long")
-    return None
+    return end
 
 
 def _first_part(text: str | None) -> int | None:

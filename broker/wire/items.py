@@ -11,7 +11,8 @@ CHUNK_BYTES = 3_145_728
 """Where a part of a push is cut at the latest."""
 
 
-class NewItem(FromPerson, frozen=True, kw_only=True):
+# Texts and numbers form no cycles: Python's collector need not look at the thousands of a push.
+class NewItem(FromPerson, frozen=True, kw_only=True, gc=False):
     """One item of a push. `url` is `http:`, `https:` or `file:USER/PATH` of the broker's file service, or absent.
 
     `name` is an item's alone in its stream: pushed again, it adds nothing. `delay_ms`: it becomes ready so much later.
