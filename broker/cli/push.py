@@ -97,7 +97,7 @@ class Sources:
         if not given and not from_file and count is None and not params:
             raise BadUsage("there is nothing to push: name files or URLs, or give --from, --count or --param")
         known = count
-        if given or from_file:
+        if params and (given or from_file):
             known = len(given) + (count_listed(from_file) or 0 if from_file else 0)
         values = params_of(params, known)
         empty = 0 if given or from_file else count or max((len(column) for column in values.values()), default=1)
