@@ -25,6 +25,7 @@ from broker.domain.scopes import Authority
 from broker.http.call import Call, decode, json_answer, limit
 from broker.http.contract import NDJSON, lines_of, operation
 from broker.http.parameters import IDEMPOTENCY_KEY, PART, SKIP_BAD
+from broker.http.parts import Part, parts_of
 from broker.http.streams import no_stream
 from broker.store.catalogue import machine_not_usable
 from broker.wire.items import NewItem, Pushed
@@ -36,20 +37,6 @@ _MAX_PART_DIGITS = 9
 _ITEM = msgspec.json.Decoder(NewItem)
 _TURNS_TO_STORE = 6
 """So many turns of the loop after a part was given to the store it has been written to its connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Some of the lines of a push. `lines` are the numbers of those that hold something, from 1 over the request."""
-
-    body: bytes
-    first_line: int = 1
-    number: int = 0
-    """Which of the request's parts it is."""
-
-    def lines(self) -> list[tuple[int, bytes]]:
-        numbered = enumerate(self.body.split(b"\n"), self.first_line)
-        return [(number, line) for number, line in numbered if line.strip()]
 
 
 @dataclass(slots=True)
@@ -97,7 +84,7 @@ async def push(call: Call) -> web.Response:
     if call.request.content_type != NDJSON:
         await _push_array(going, await call.request.read())
     else:
-        await _push_parts(going, _parts(call.chunks()))
+        await _push_parts(going, parts_of(call.chunks()))
     if not going.answers and not going.refused:
         raise Rejected(ProblemCode.BAD_REQUEST, "the push holds no item: send at least one")
     return json_answer(_summary(going), status=201)
@@ -113,10 +100,10 @@ async def _push_array(going: _Push, body: bytes) -> None:
         )
     if items:
         numbered = list(enumerate(items, 1))
-        await _push_part(going, _Part(body), numbered, _item_faults(going, numbered))
+        await _push_part(going, Part(body), numbered, _item_faults(going, numbered))
 
 
-async def _push_parts(going: _Push, parts: AsyncIterator[_Part]) -> None:
+async def _push_parts(going: _Push, parts: AsyncIterator[Part]) -> None:
     """Push part after part; each is read and looked at while the store takes the one before."""
     taken: asyncio.Task[None] | None = None
     try:
@@ -135,7 +122,7 @@ async def _push_parts(going: _Push, parts: AsyncIterator[_Part]) -> None:
             await taken
 
 
-async def _push_part(going: _Push, part: _Part, items: list[tuple[int, NewItem]], faults: list[Fault]) -> None:
+async def _push_part(going: _Push, part: Part, items: list[tuple[int, NewItem]], faults: list[Fault]) -> None:
     try:
         await _push_items(going, part, items, faults)
     except BrokerError as error:
@@ -153,7 +140,7 @@ def _item_faults(going: _Push, items: list[tuple[int, NewItem]]) -> list[Fault]:
     return pushes.item_faults(going.spec, going.call.stream, items)
 
 
-async def _push_items(going: _Push, part: _Part, items: list[tuple[int, NewItem]], faults: list[Fault]) -> None:
+async def _push_items(going: _Push, part: Part, items: list[tuple[int, NewItem]], faults: list[Fault]) -> None:
     """Push those items that are good; none of them when some are bad and nobody asked to skip those."""
     if not going.may_run:
         await _check_share(going.call, going.spec)
@@ -178,7 +165,7 @@ async def _push_items(going: _Push, part: _Part, items: list[tuple[int, NewItem]
         )
 
 
-async def _is_known(going: _Push, part: _Part) -> bool:
+async def _is_known(going: _Push, part: Part) -> bool:
     """Tell whether the part was pushed under its key before; its answer is then the first one."""
     key = _key_of(going, part)
     if key is None or going.is_skipping:
@@ -190,7 +177,7 @@ async def _is_known(going: _Push, part: _Part) -> bool:
     return known is not None
 
 
-def _key_of(going: _Push, part: _Part) -> str | None:
+def _key_of(going: _Push, part: Part) -> str | None:
     if going.key is None or (part.number == 0 and going.first_part is None):
         return going.key
     return f"{going.key}/{(going.first_part or 0) + part.number}"
@@ -214,7 +201,7 @@ def _summary(going: _Push) -> Pushed:
     )
 
 
-def _decoded(part: _Part) -> tuple[list[tuple[int, NewItem]], list[Fault]]:
+def _decoded(part: Part) -> tuple[list[tuple[int, NewItem]], list[Fault]]:
     """Return the items with their lines, and what is wrong with the lines that are none."""
     try:
         items = _ITEM.decode_lines(part.body)
@@ -225,7 +212,7 @@ def _decoded(part: _Part) -> tuple[list[tuple[int, NewItem]], list[Fault]]:
     return [(number, item) for (number, _), item in zip(part.lines(), items, strict=True)], []
 
 
-def _decoded_one_by_one(part: _Part) -> tuple[list[tuple[int, NewItem]], list[Fault]]:
+def _decoded_one_by_one(part: Part) -> tuple[list[tuple[int, NewItem]], list[Fault]]:
     items: list[tuple[int, NewItem]] = []
     faults: list[Fault] = []
     for number, line in part.lines():
@@ -234,37 +221,6 @@ def _decoded_one_by_one(part: _Part) -> tuple[list[tuple[int, NewItem]], list[Fa
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             faults.append(Fault(str(number), f"it is no item: {error}", 'write {"url": …, "name": …, "params": …}'))
     return items, faults
-
-
-async def _parts(chunks: AsyncIterator[bytes]) -> AsyncIterator[_Part]:
-    """Cut lines into parts: always the same for the same lines, however they come."""
-    first_line, number, rest = 1, 0, b""
-    async for chunk in chunks:
-        rest += chunk
-        while (end := _end_of_part(rest)) is not None:
-            part = _Part(rest[:end], first_line, number)
-            first_line, number, rest = first_line + part.body.count(b"\n"), number + 1, rest[end:]
-            yield part
-    yield _Part(rest, first_line, number)
-
-
-def _end_of_part(body: bytes) -> int | None:
-    """Return where the first part ends; None while more may belong to it.
-
-    Raises:
-        Rejected: TOO_LARGE: one line is longer than any item.
-    """
-    most, most_lines = limit("push_bytes"), limit("push_items")
-    # One call: to look for each line feed costs more than to copy the lines.
-    *lines, rest = body.split(b"\n", most_lines)
-    if len(lines) == most_lines and len(body) - len(rest) <= most:
-        return len(body) - len(rest)
-    if len(body) <= most:
-        return None
-    end = body.rfind(b"\n", 0, most) + 1
-    if not end:
-        raise Rejected(ProblemCode.TOO_LARGE, f"one line has more than {most} bytes: no item is that long")
-    return end
 
 
 def _first_part(text: str | None) -> int | None:
