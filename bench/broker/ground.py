@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,7 +27,7 @@ from bench.failing import BenchFailed
 from broker.auth.keys import load_keys
 from broker.auth.tokens import Tokens
 from broker.domain.scopes import scopes_of_launcher
-from broker.store.embedded import binary, command
+from broker.store.embedded import ENVIRONMENT, binary, command
 from tests.support.api import IMAGE, XML, digest_of
 from tests.support.grid import REPOSITORY, Broker, Home, free_port
 from tests.support.waiting import wait_until
@@ -146,7 +146,7 @@ def valkey(folder: Path) -> Iterator[Path]:
     """Run the same store as the broker's embedded one for a peer; yield its socket."""
     folder.mkdir()
     socket, log = folder / "store.sock", folder / "output.log"
-    with _child(command(binary(), folder), log) as process:
+    with _child(command(binary(), folder), log, {**os.environ, **ENVIRONMENT}) as process:
         _wait_for(lambda: socket.exists() and _answers(socket), process, log)
         yield socket
     shutil.rmtree(folder)
@@ -198,12 +198,19 @@ def peer(script: str, *arguments: str) -> float:
 
 
 @contextmanager
-def _child(words: Sequence[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def _child(
+    words: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
     wrapper = [sys.executable, "-I", "-S", str(_DIE_WITH_PARENT), str(os.getpid())]
     program = shutil.which(words[0]) or words[0]
     with log.open("ab") as file:
         process = subprocess.Popen(
-            [*wrapper, program, *words[1:]], cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+            [*wrapper, program, *words[1:]],
+            cwd=REPOSITORY,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
         )
     try:
         yield process

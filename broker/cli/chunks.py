@@ -1,4 +1,7 @@
-"""From sources to chunks of a push: each one request, made when it is needed, always the same for the same sources."""
+"""From sources to chunks of a push, each accepted as a whole.
+
+They are made when they are needed, and always the same for the same sources.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -9,7 +12,7 @@ import msgspec
 
 from broker.cli.acting import Acting
 from broker.cli.progress import Bars
-from broker.cli.sources import BadSource, Source
+from broker.cli.sources import BadSource, Given, Source, Urls, one_by_one
 from broker.client.files import read_content
 from broker.wire.items import CHUNK_BYTES, CHUNK_ITEMS, NewItem
 from broker.wire.names import OwnedName
@@ -52,56 +55,93 @@ class Common:
 
 @dataclass(slots=True)
 class Chunk:
-    """One request's lines, and of each where it was given and how it was written."""
+    """Lines that are accepted as a whole, and of each where it was given and how it was written."""
 
     lines: list[bytes] = field(default_factory=list)
-    sources: list[Source] = field(default_factory=list)
+    """One for each source; that of `Urls` has as many line feeds as they are."""
+    sources: list[Source | Urls] = field(default_factory=list)
     first: int = 1
     """Which of all items its first one is."""
     bad: list[BadSource] = field(default_factory=list)
     """Sources on the way to it that are none."""
+    count: int = 0
+    """How many items it has."""
     size_bytes: int = 0
 
     @property
     def body(self) -> bytes:
         return b"".join(self.lines)
 
+    @property
+    def has_files(self) -> bool:
+        return any(isinstance(source, Source) and source.file for source in self.sources)
+
     def has_no_place_for(self, line: bytes | BadSource) -> bool:
         """Tell whether it is full; of bad ones it holds as many as of others, so that a list of nothing else fits."""
         if isinstance(line, BadSource):
             return len(self.bad) == CHUNK_ITEMS
-        is_full = len(self.lines) == CHUNK_ITEMS or self.size_bytes + len(line) > CHUNK_BYTES
+        is_full = self.count == CHUNK_ITEMS or self.size_bytes + len(line) > CHUNK_BYTES
         return bool(self.lines) and is_full
+
+    def add(self, source: Source | Urls, line: bytes) -> None:
+        self.lines.append(line)
+        self.sources.append(source)
+        self.count += len(source.lines) if isinstance(source, Urls) else 1
+        self.size_bytes += len(line)
+
+    def source(self, line: int) -> Source:
+        """Return what a line was made of; lines count from 1."""
+        index = line - 1
+        for source in self.sources:
+            count = len(source.lines) if isinstance(source, Urls) else 1
+            if index < count:
+                return source.source(index) if isinstance(source, Urls) else source
+            index -= count
+        raise IndexError(f"a chunk of {self.count} items has no line {line}")
 
     def place(self, line: int) -> str:
         """Return where an item was given; lines count from 1."""
-        return self.sources[line - 1].place or f"item {self.first + line - 1}"
+        return self.source(line).place or f"item {self.first + line - 1}"
 
 
 async def chunks_of(
-    acting: Acting, ref: OwnedName, sources: Iterable[Source | BadSource], common: Common, bars: Bars
+    acting: Acting, ref: OwnedName, sources: Iterable[Given], common: Common, bars: Bars
 ) -> AsyncIterator[Chunk]:
     """Yield the chunks one by one; the local files of one are uploaded first."""
-    chunk, index = Chunk(), 0
-    for source in sources:
-        line = source if isinstance(source, BadSource) else _line(source, common, index)
-        if chunk.has_no_place_for(line):
-            yield await _uploaded(acting, ref, chunk, common, bars)
-            chunk = Chunk(first=index + 1)
-        if isinstance(line, BadSource):
-            chunk.bad.append(line)
-            continue
-        assert isinstance(source, Source), "what makes a line is one"
-        chunk.lines.append(line)
-        chunk.sources.append(source)
-        chunk.size_bytes += len(line)
-        index += 1
+    chunk = Chunk()
+    for given in sources if common.is_nothing else one_by_one(sources):
+        rest: Given | None = given
+        while rest is not None:
+            source, rest = _beginning(rest, chunk)
+            line = _line(source, common, chunk.first - 1 + chunk.count)
+            if chunk.has_no_place_for(line):
+                yield await _uploaded(acting, ref, chunk, common, bars)
+                chunk = Chunk(first=chunk.first + chunk.count)
+            if isinstance(line, BadSource):
+                chunk.bad.append(line)
+            else:
+                assert not isinstance(source, BadSource), "what makes a line is none"
+                chunk.add(source, line)
     if chunk.lines or chunk.bad:
         yield await _uploaded(acting, ref, chunk, common, bars)
 
 
-def _line(source: Source, common: Common, index: int) -> bytes | BadSource:
+def _beginning(given: Given, chunk: Chunk) -> tuple[Given, Urls | None]:
+    """Return what is looked at next, and the rest: no more than the chunk, or else the one after it, has place for."""
+    if not isinstance(given, Urls):
+        return given, None
+    first, rest = given.cut(CHUNK_ITEMS - chunk.count or CHUNK_ITEMS)
+    if chunk.size_bytes + len(_urls_line(first)) > CHUNK_BYTES:
+        return given.cut(1)
+    return first, rest
+
+
+def _line(source: Given, common: Common, index: int) -> bytes | BadSource:
     """Return the item as a line; of a local file one that is replaced when it was uploaded."""
+    if isinstance(source, BadSource):
+        return source
+    if isinstance(source, Urls):
+        return _urls_line(source)
     if source.json is None:
         return msgspec.json.encode(common.item(index, source.url)) + b"\n"
     if common.is_nothing:
@@ -113,10 +153,14 @@ def _line(source: Source, common: Common, index: int) -> bytes | BadSource:
     return msgspec.json.encode(common.completed(index, given)) + b"\n"
 
 
+def _urls_line(urls: Urls) -> bytes:
+    return b'{"url":"' + b'"}\n{"url":"'.join(urls.lines) + b'"}\n'
+
+
 async def _uploaded(acting: Acting, ref: OwnedName, chunk: Chunk, common: Common, bars: Bars) -> Chunk:
-    files = {source.file for source in chunk.sources if source.file}
-    if not files:
+    if not chunk.has_files:
         return chunk
+    files = {source.file for source in chunk.sources if isinstance(source, Source) and source.file}
     waiting = asyncio.Semaphore(_UPLOADS)
 
     async def upload(path: Path) -> tuple[Path, str]:
@@ -124,10 +168,14 @@ async def _uploaded(acting: Acting, ref: OwnedName, chunk: Chunk, common: Common
             return path, await _upload(acting, ref, path, bars)
 
     uploads = dict(await asyncio.gather(*(upload(path) for path in files)))
+    index = chunk.first - 1
     for place, source in enumerate(chunk.sources):
+        if isinstance(source, Urls):
+            index += len(source.lines)
+            continue
         if source.file is not None:
-            item = common.item(chunk.first - 1 + place, uploads[source.file])
-            chunk.lines[place] = msgspec.json.encode(item) + b"\n"
+            chunk.lines[place] = msgspec.json.encode(common.item(index, uploads[source.file])) + b"\n"
+        index += 1
     return chunk
 
 

@@ -19,7 +19,7 @@ from broker.cli.chunks import Common, chunks_of
 from broker.cli.exits import BadUsage, tell
 from broker.cli.progress import progress
 from broker.cli.pushing import Pushing, told
-from broker.cli.sources import BadSource, Source, count_listed, listed, named
+from broker.cli.sources import BadSource, Given, Source, count_listed, listed, named, one_by_one
 from broker.cli.tally import TOLD, counted, sentence_of
 from broker.client.errors import ApiError, Unreachable
 from broker.wire.states import Priority
@@ -91,13 +91,13 @@ class Sources:
         given: tuple[Source | BadSource, ...] = tuple(map(named, inputs))
         if from_file == "-" and any(map(_RANGE.search, params)):
             # A range has as many values as there are items, and stdin can be read only once.
-            given, from_file = (*given, *listed("-")), None
+            given, from_file = (*given, *one_by_one(listed("-"))), None
         if (given or from_file) and count is not None:
             raise BadUsage("--count is for items without an input: leave it out, or the files and URLs")
         if not given and not from_file and count is None and not params:
             raise BadUsage("there is nothing to push: name files or URLs, or give --from, --count or --param")
         known = count
-        if given or from_file:
+        if params and (given or from_file):
             known = len(given) + (count_listed(from_file) or 0 if from_file else 0)
         values = params_of(params, known)
         empty = 0 if given or from_file else count or max((len(column) for column in values.values()), default=1)
@@ -109,8 +109,8 @@ class Sources:
         from_list = count_listed(self.from_file) if self.from_file else 0
         return None if from_list is None else len(self.of_inputs) + from_list + self.empty
 
-    def __iter__(self) -> Iterator[Source | BadSource]:
-        from_list: Iterable[Source | BadSource] = listed(self.from_file) if self.from_file else ()
+    def __iter__(self) -> Iterator[Given]:
+        from_list: Iterable[Given] = listed(self.from_file) if self.from_file else ()
         return itertools.chain(self.of_inputs, from_list, itertools.repeat(Source(), self.empty))
 
 

@@ -1,17 +1,21 @@
 """What a push is made of: the files, URLs and JSON items that a person named, and where they named them."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple, cast
 
 import typer
 
 _MAX_LINE_BYTES = 131_072
 _SHOWN_CHARS = 80
 _SCHEMES = ("http://", "https://", "file:")
-_BLOCK_BYTES = 1_048_576
+_SCHEMES_BYTES = tuple(scheme.encode() for scheme in _SCHEMES)
+_PLAIN = bytes(code for code in range(0x21, 0x7F) if code not in b'"\\') + b"\n"
+"""What lines hold that need no quoting, and nothing around them has to be taken away."""
+_BLOCK_BYTES = 65_536
 
 
 class Source(NamedTuple):
@@ -26,12 +30,44 @@ class Source(NamedTuple):
     """As it was written, where it is a line of a list."""
 
 
+class Urls(NamedTuple):
+    """Lines of a list one after another, each a URL that JSON holds as it is written."""
+
+    what: str
+    first_line: int
+    lines: list[bytes]
+
+    def source(self, index: int) -> Source:
+        """Return one of them, from 0 on, as it is given by itself."""
+        line = self.lines[index]
+        return Source(_place(self.first_line + index, self.what), url=line.decode(), line=line)
+
+    def cut(self, count: int) -> "tuple[Urls, Urls | None]":
+        """Return the first ones, and the others when there are any."""
+        if count >= len(self.lines):
+            return self, None
+        rest = Urls(self.what, self.first_line + count, self.lines[count:])
+        return self._replace(lines=self.lines[:count]), rest
+
+
 class BadSource(typer.BadParameter):
     """A word or line that is none of these; `line` as it was written."""
 
     def __init__(self, sentence: str, line: bytes = b"") -> None:
         super().__init__(sentence)
         self.line = line
+
+
+Given = Source | BadSource | Urls
+
+
+def one_by_one(sources: Iterable[Given]) -> Iterator[Source | BadSource]:
+    """Yield each of several URLs by itself."""
+    for given in sources:
+        if isinstance(given, Urls):
+            yield from map(given.source, range(len(given.lines)))
+        else:
+            yield given
 
 
 def named(text: str) -> Source:
@@ -43,21 +79,25 @@ def named(text: str) -> Source:
     return _source(text, _shown(text))
 
 
-def listed(file: str) -> Iterator[Source | BadSource]:
+def listed(file: str) -> Iterator[Given]:
     """Read a list, a FILE, URL or JSON item a line, as it is needed; `-` is stdin. A bad line comes as what is wrong.
 
     Raises:
         BadSource: the list cannot be read, or a line of it is longer than any item.
     """
-    what = _called(file)
-    with _opened(file) as lines:
-        # Only at line feeds, as editors count lines: a JSON text may hold the other separators that Python knows.
-        for number, line in enumerate(iter(lambda: lines.readline(_MAX_LINE_BYTES + 1), b""), 1):
-            place = f"line {number} of {what}"
-            if len(line) > _MAX_LINE_BYTES:
-                raise BadSource(f"{place} has more than {_MAX_LINE_BYTES} bytes")
-            if stripped := line.strip():
-                yield _of_line(stripped, place)
+    what, number, rest = _called(file), 1, b""
+    with _opened(file) as blocks:
+        while block := blocks.read1(_BLOCK_BYTES):
+            # Only at line feeds, as editors count lines: a JSON text may hold the other separators that Python knows.
+            whole, feed, rest = (rest + block).rpartition(b"\n")
+            if feed:
+                lines = whole.split(b"\n")
+                yield from _of_lines(lines, number, what)
+                number += len(lines)
+            if len(rest) > _MAX_LINE_BYTES:
+                raise _too_long(number, what)
+    if rest:
+        yield from _of_lines([rest], number, what)
 
 
 def count_listed(file: str) -> int | None:
@@ -69,19 +109,48 @@ def count_listed(file: str) -> int | None:
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[BinaryIO]:
+def _opened(file: str) -> Iterator[BufferedReader]:
     try:
         if file == "-":
-            yield sys.stdin.buffer
+            yield cast("BufferedReader", sys.stdin.buffer)
         else:
             with Path(file).open("rb", buffering=_BLOCK_BYTES) as opened:
-                yield opened
+                yield cast("BufferedReader", opened)
     except OSError as error:
         raise BadSource(f"{_called(file)} cannot be read: {error}") from error
 
 
 def _called(file: str) -> str:
     return "stdin" if file == "-" else file
+
+
+def _of_lines(lines: list[bytes], first_line: int, what: str) -> Iterator[Given]:
+    if _are_plain(lines):
+        yield Urls(what, first_line, lines)
+        return
+    for number, line in enumerate(lines, first_line):
+        if len(line) > _MAX_LINE_BYTES:
+            raise _too_long(number, what)
+        if stripped := line.strip():
+            yield _of_line(stripped, _place(number, what))
+
+
+def _are_plain(lines: list[bytes]) -> bool:
+    text = b"\n".join(lines)
+    # No line of so little text is too long.
+    return (
+        len(text) <= _MAX_LINE_BYTES
+        and not text.translate(None, _PLAIN)
+        and all(line.startswith(_SCHEMES_BYTES) for line in lines)
+    )
+
+
+def _place(number: int, what: str) -> str:
+    return f"line {number} of {what}"
+
+
+def _too_long(number: int, what: str) -> BadSource:
+    return BadSource(f"{_place(number, what)} has more than {_MAX_LINE_BYTES} bytes")
 
 
 def _of_line(line: bytes, place: str) -> Source | BadSource:

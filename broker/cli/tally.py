@@ -25,7 +25,7 @@ class Tally:
 
     def add(self, pushed: Pushed) -> None:
         self.accepted += pushed.accepted
-        self.before += pushed.accepted if pushed.repeated else 0
+        self.before += pushed.accepted if pushed.repeated else pushed.before
         self.duplicates += pushed.duplicates
         self.durability = pushed.durability
         if pushed.accepted:

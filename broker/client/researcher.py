@@ -7,7 +7,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from broker.client.session import Session
+from broker.client.session import ONCE, Session
 from broker.wire.accounts import UserSettings, UserView, WhoAmI
 from broker.wire.files import ResultLine
 from broker.wire.items import (
@@ -101,14 +101,25 @@ class Researcher:
         for number, lines in enumerate(_chunks(items)):
             yield await self.push_lines(ref, lines, f"{key}/{number}")
 
-    async def push_lines(self, ref: StreamRef, lines: bytes, key: str, *, skip_bad: bool = False) -> Pushed:
-        """Push one chunk, an item a line as JSON: all of it or nothing, or with `skip_bad` all but the bad lines."""
+    async def push_lines(
+        self, ref: StreamRef, lines: bytes, key: str, *, skip_bad: bool = False, part: int | None = None
+    ) -> Pushed:
+        """Push one chunk, an item a line as JSON: all of it or nothing, or with `skip_bad` all but the bad lines.
+
+        With a `part` several chunks may go up together, all but the last one full: in turn, each as a whole, the first
+        with the idempotency key `key/part`. They are sent once: when that fails, some of them may have been accepted,
+        and each can be pushed by itself with its own key.
+        """
+        query = {"skip_bad": "1"} if skip_bad else {}
+        if part is not None:
+            query["part"] = str(part)
         reply = await self._session.send(
             "POST",
             f"/v1/streams/{ref}/items",
             body=lines,
             headers={"Content-Type": NDJSON, "Idempotency-Key": key},
-            query={"skip_bad": "1"} if skip_bad else None,
+            query=query or None,
+            patience=None if part is None else ONCE,
         )
         return msgspec.json.decode(reply.body, type=Pushed)
 

@@ -55,6 +55,12 @@ LAUNCHER_CURSOR = _query("cursor", Annotated[str, Meta(pattern="^[01]-.*$")], "`
 LIMIT = _query("limit", Annotated[int, Meta(ge=1, le=_MAX_LIMIT)], "most on one page; 100 where it is absent")
 AFTER = _query("after", Annotated[str, Meta(pattern="^[0-9]{1,18}-[0-9]{1,18}$")], "as `Last-Event-ID`")
 SKIP_BAD = _query("skip_bad", Literal["0", "1"], "1: bad lines are left out and told, the others are pushed")
+PART = _query(
+    "part",
+    Annotated[int, Meta(ge=0, le=999_999_999)],
+    "of a push that goes up in several requests: which of its parts this one begins with; "
+    "each part's key is then that of the push, `/` and its number",
+)
 FOLLOW = _query("follow", Literal["0", "1"], "1: newline-delimited JSON does not end at the last event there is")
 
 LAST_EVENT_ID = header("Last-Event-ID", AFTER.kind, "the event to go on after; from the first one where it is absent")

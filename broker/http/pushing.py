@@ -2,9 +2,13 @@
 
 Each part is accepted as a whole or not at all, and has an idempotency key of its own: the request's, and for every
 part after the first with `/` and its number. So a push of any length needs little memory here, and one that broke off
-goes on where it was when the same lines come again under the same key.
+goes on where it was when the same lines come again under the same key. With `?part=` the request's parts are some of
+those of a longer push, each with the key, `/` and its number there.
+
+The store gets one part after the other, since the order of items is that of the lines; the next one is read meanwhile.
 """
 
+import asyncio
 import hashlib
 import itertools
 from collections.abc import AsyncIterator, Iterator
@@ -14,13 +18,14 @@ import msgspec
 from aiohttp import web
 
 from broker.domain import pushes, specs
-from broker.domain.errors import Rejected
+from broker.domain.errors import BrokerError, Rejected, Unavailable
 from broker.domain.faults import Fault, rejected
 from broker.domain.paths import FilePath
 from broker.domain.scopes import Authority
 from broker.http.call import Call, decode, json_answer, limit
 from broker.http.contract import NDJSON, lines_of, operation
-from broker.http.parameters import IDEMPOTENCY_KEY, SKIP_BAD
+from broker.http.parameters import IDEMPOTENCY_KEY, PART, SKIP_BAD
+from broker.http.parts import Part, parts_of
 from broker.http.streams import no_stream
 from broker.store.catalogue import machine_not_usable
 from broker.wire.items import NewItem, Pushed
@@ -28,19 +33,10 @@ from broker.wire.problems import ProblemCode
 from broker.wire.streams import StreamSpec
 
 _MAX_KEY = 255
+_MAX_PART_DIGITS = 9
 _ITEM = msgspec.json.Decoder(NewItem)
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Some of the lines of a push. `lines` are the numbers of those that hold something, from 1 over the request."""
-
-    body: bytes
-    first_line: int
-
-    def lines(self) -> list[tuple[int, bytes]]:
-        numbered = enumerate(self.body.split(b"\n"), self.first_line)
-        return [(number, line) for number, line in numbered if line.strip()]
+_TURNS_TO_STORE = 6
+"""So many turns of the loop after a part was given to the store it has been written to its connection."""
 
 
 @dataclass(slots=True)
@@ -51,7 +47,9 @@ class _Push:
     spec: StreamSpec
     key: str | None
     is_skipping: bool
-    part: int = 0
+    first_part: int | None
+    may_run: bool = False
+    """Whether its share was looked at."""
     answers: list[Pushed] = field(default_factory=list)
     refused: list[Fault] = field(default_factory=list)
 
@@ -70,31 +68,29 @@ class _Push:
         ProblemCode.PURGING,
         ProblemCode.QUOTA_EXCEEDED,
     ),
-    parameters=(SKIP_BAD, IDEMPOTENCY_KEY),
+    parameters=(SKIP_BAD, PART, IDEMPOTENCY_KEY),
 )
 async def push(call: Call) -> web.Response:
     """Add items. A part with a bad line is not accepted, or without its bad lines where `?skip_bad=1` asks for that."""
-    skip_bad = call.query("skip_bad").get("skip_bad", "0")
+    query = call.query("skip_bad", "part")
+    skip_bad = query.get("skip_bad", "0")
     if skip_bad not in {"0", "1"}:
         raise Rejected(ProblemCode.BAD_REQUEST, "skip_bad is 0 or 1")
+    first_part = _first_part(query.get("part"))
     spec = await call.services.store.latest_spec(call.stream)
     if spec is None:
         raise no_stream(call.stream)
-    going = _Push(call, spec, _key(call), skip_bad == "1")
+    going = _Push(call, spec, _key(call), skip_bad == "1", first_part)
     if call.request.content_type != NDJSON:
         await _push_array(going, await call.request.read())
     else:
-        async for part in _parts(call.chunks()):
-            await _push_lines(going, part)
-            going.part += 1
+        await _push_parts(going, parts_of(call.chunks()))
     if not going.answers and not going.refused:
         raise Rejected(ProblemCode.BAD_REQUEST, "the push holds no item: send at least one")
     return json_answer(_summary(going), status=201)
 
 
 async def _push_array(going: _Push, body: bytes) -> None:
-    if await _is_known(going, body):
-        return
     items = decode(body, list[NewItem])
     if len(items) > limit("push_items"):
         raise Rejected(
@@ -103,23 +99,54 @@ async def _push_array(going: _Push, body: bytes) -> None:
             f"({NDJSON}), as many as you like",
         )
     if items:
-        await _push_items(going, _Part(body, 1), list(enumerate(items, 1)), [])
+        numbered = list(enumerate(items, 1))
+        await _push_part(going, Part(body), numbered, _item_faults(going, numbered))
 
 
-async def _push_lines(going: _Push, part: _Part) -> None:
-    if not part.body.strip() or await _is_known(going, part.body):
-        return
-    items, faults = _decoded(part)
-    await _push_items(going, part, items, faults)
+async def _push_parts(going: _Push, parts: AsyncIterator[Part]) -> None:
+    """Push part after part; each is read and looked at while the store takes the one before."""
+    taken: asyncio.Task[None] | None = None
+    try:
+        async for part in parts:
+            items, faults = _decoded(part)
+            faults += _item_faults(going, items)
+            if taken is not None:
+                await taken
+            if items or faults:
+                taken = asyncio.create_task(_push_part(going, part, items, faults))
+                for _ in range(_TURNS_TO_STORE):
+                    await asyncio.sleep(0)
+    finally:
+        # What goes wrong with an earlier part is told before what is wrong with the one that was read after it.
+        if taken is not None:
+            await taken
 
 
-async def _push_items(going: _Push, part: _Part, items: list[tuple[int, NewItem]], faults: list[Fault]) -> None:
+async def _push_part(going: _Push, part: Part, items: list[tuple[int, NewItem]], faults: list[Fault]) -> None:
+    try:
+        await _push_items(going, part, items, faults)
+    except BrokerError as error:
+        # What was right when it was accepted may have changed since: the answer is then the first one.
+        if _is_of_the_store(error) or not await _is_known(going, part):
+            raise
+
+
+def _is_of_the_store(error: BrokerError) -> bool:
+    """Tell whether the store itself is away; where its disk is short it can still be asked."""
+    return isinstance(error, Unavailable) and error.code is not ProblemCode.STORE_DISK_FULL
+
+
+def _item_faults(going: _Push, items: list[tuple[int, NewItem]]) -> list[Fault]:
+    return pushes.item_faults(going.spec, going.call.stream, items)
+
+
+async def _push_items(going: _Push, part: Part, items: list[tuple[int, NewItem]], faults: list[Fault]) -> None:
     """Push those items that are good; none of them when some are bad and nobody asked to skip those."""
-    if going.part == 0:
+    if not going.may_run:
         await _check_share(going.call, going.spec)
-    faults = [*faults, *pushes.item_faults(going.spec, going.call.stream, items)]
+        going.may_run = True
     bad = {int(fault.at) for fault in faults}
-    faults += await _missing_inputs(going.call, [each for each in items if each[0] not in bad])
+    faults = faults + await _missing_inputs(going.call, [each for each in items if each[0] not in bad])
     if faults and (not going.is_skipping or len(going.refused) + len(faults) > limit("push_refused")):
         refusal = rejected(ProblemCode.BAD_ITEMS, "line", sorted(faults, key=lambda fault: int(fault.at)))
         refusal.progress = {"accepted_lines": going.accepted, "next_line": part.first_line}
@@ -132,35 +159,35 @@ async def _push_items(going: _Push, part: _Part, items: list[tuple[int, NewItem]
             await going.call.services.store.push(
                 going.call.stream,
                 good,
-                idempotency_key=_key_of_part(going),
+                idempotency_key=_key_of(going, part),
                 body_digest=hashlib.sha256(part.body).hexdigest(),
             )
         )
 
 
-async def _is_known(going: _Push, body: bytes) -> bool:
-    """Tell whether the part was pushed under its key before; its answer is then the first one.
-
-    Asked before anything is checked: what was right when it was accepted may have changed since.
-    """
-    key = _key_of_part(going)
+async def _is_known(going: _Push, part: Part) -> bool:
+    """Tell whether the part was pushed under its key before; its answer is then the first one."""
+    key = _key_of(going, part)
     if key is None or going.is_skipping:
         return False
-    digest = hashlib.sha256(body).hexdigest()
+    digest = hashlib.sha256(part.body).hexdigest()
     known = await going.call.services.store.first_answer(going.call.stream, key, digest)
     if known is not None:
         going.answers.append(known)
     return known is not None
 
 
-def _key_of_part(going: _Push) -> str | None:
-    return going.key if going.key is None or going.part == 0 else f"{going.key}/{going.part}"
+def _key_of(going: _Push, part: Part) -> str | None:
+    if going.key is None or (part.number == 0 and going.first_part is None):
+        return going.key
+    return f"{going.key}/{(going.first_part or 0) + part.number}"
 
 
 def _summary(going: _Push) -> Pushed:
     """Return one answer for all parts: of the numbers between `first` and `last`, others may have pushed some."""
     added = [answer for answer in going.answers if answer.accepted]
     some = added or going.answers
+    is_repeated = bool(some) and all(answer.repeated for answer in going.answers)
     return Pushed(
         stream=str(going.call.stream),
         accepted=going.accepted,
@@ -168,12 +195,13 @@ def _summary(going: _Push) -> Pushed:
         last=some[-1].last if some else 0,
         durability=some[0].durability if some else going.call.services.store.durability,
         duplicates=sum(answer.duplicates for answer in going.answers),
-        repeated=bool(some) and all(answer.repeated for answer in going.answers),
+        repeated=is_repeated,
+        before=0 if is_repeated else sum(answer.accepted for answer in going.answers if answer.repeated),
         refused=tuple({"line": fault.at, "reason": fault.reason, "remedy": fault.remedy} for fault in going.refused),
     )
 
 
-def _decoded(part: _Part) -> tuple[list[tuple[int, NewItem]], list[Fault]]:
+def _decoded(part: Part) -> tuple[list[tuple[int, NewItem]], list[Fault]]:
     """Return the items with their lines, and what is wrong with the lines that are none."""
     try:
         items = _ITEM.decode_lines(part.body)
@@ -184,7 +212,7 @@ def _decoded(part: _Part) -> tuple[list[tuple[int, NewItem]], list[Fault]]:
     return [(number, item) for (number, _), item in zip(part.lines(), items, strict=True)], []
 
 
-def _decoded_one_by_one(part: _Part) -> tuple[list[tuple[int, NewItem]], list[Fault]]:
+def _decoded_one_by_one(part: Part) -> tuple[list[tuple[int, NewItem]], list[Fault]]:
     items: list[tuple[int, NewItem]] = []
     faults: list[Fault] = []
     for number, line in part.lines():
@@ -195,36 +223,10 @@ def _decoded_one_by_one(part: _Part) -> tuple[list[tuple[int, NewItem]], list[Fa
     return items, faults
 
 
-async def _parts(chunks: AsyncIterator[bytes]) -> AsyncIterator[_Part]:
-    """Cut lines into parts: always the same for the same lines, however they come."""
-    first_line, rest = 1, b""
-    async for chunk in chunks:
-        rest += chunk
-        while (end := _end_of_part(rest)) is not None:
-            part = _Part(rest[:end], first_line)
-            first_line, rest = first_line + part.body.count(b"\n"), rest[end:]
-            yield part
-    yield _Part(rest, first_line)
-
-
-def _end_of_part(body: bytes) -> int | None:
-    """Return where the first part ends; None while more may belong to it.
-
-    Raises:
-        Rejected: TOO_LARGE: one line is longer than any item.
-    """
-    most = limit("push_bytes")
-    end, lines = 0, 0
-    while lines < limit("push_items"):
-        feed = body.find(b"\n", end) + 1
-        if not feed or feed > most:
-            break
-        end, lines = feed, lines + 1
-    if lines == limit("push_items") or (end and len(body) > most):
-        return end
-    if len(body) > most:
-        raise Rejected(ProblemCode.TOO_LARGE, f"one line has more than {most} bytes: no item is that long")
-    return None
+def _first_part(text: str | None) -> int | None:
+    if text is not None and not (0 < len(text) <= _MAX_PART_DIGITS and text.isascii() and text.isdecimal()):
+        raise Rejected(ProblemCode.BAD_REQUEST, "part is a whole number of at most 9 digits")
+    return None if text is None else int(text)
 
 
 def _key(call: Call) -> str | None:

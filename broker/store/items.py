@@ -8,7 +8,7 @@ from broker.domain.limits import LIMITS
 from broker.store.arguments import Push
 from broker.store.keys import StreamKeys
 from broker.store.reading import Reading
-from broker.store.records import Hash, encode_item
+from broker.store.records import Hash, encode_items
 from broker.store.scripts import Word
 from broker.wire.items import ItemPage, ItemView, NewItem, Pushed
 from broker.wire.names import ItemRef, StreamRef
@@ -43,6 +43,7 @@ class Items(Reading):
         if not 0 < len(items) <= limit.default:
             raise Rejected(limit.problem, f"push 1 to {limit.default} items in one request; these are {len(items)}")
         self._server.check_disk()
+        width, values = encode_items(items)
         reply = await self._server.act(
             Push(
                 user=ref.user,
@@ -52,7 +53,8 @@ class Items(Reading):
                 most_items=LIMITS["user_items"].default,
                 most_bytes=LIMITS["user_bytes"].default,
                 size=len(items),
-                rest=tuple(part for item in items for part in encode_item(item)),
+                width=width,
+                rest=values,
             ),
             self._keys.of_stream(ref),
             push_key=self._keys.push_key(ref, idempotency_key or ""),

@@ -39,8 +39,19 @@ def bounded_facts(facts: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(flat)
 
 
-def encode_item(item: NewItem) -> tuple[str, str, str, str]:
-    """Return url, name, parameters and order as push.lua is passed them; '' is none."""
+def encode_items(items: Sequence[NewItem]) -> tuple[int, tuple[str, ...]]:
+    """Return items as push.lua is passed them: how many values each has, and the values of one after another."""
+    if all(map(_is_url_alone, items)):
+        return 1, tuple([item.url or "" for item in items])
+    return 4, tuple([value for item in items for value in _encode_item(item)])
+
+
+def _is_url_alone(item: NewItem) -> bool:
+    return item.name is None and not item.params and not item.delay_ms and item.priority is Priority.NORMAL
+
+
+def _encode_item(item: NewItem) -> tuple[str, str, str, str]:
+    """Return url, name, parameters and order; '' is none."""
     params = msgspec.json.encode(item.params).decode() if item.params else ""
     is_plain = item.priority is Priority.NORMAL and not item.delay_ms
     return item.url or "", item.name or "", params, "" if is_plain else _order(item)

@@ -6,12 +6,13 @@ from broker.wire.states import Accelerator, ItemState, Phase, Priority, Verdict
 MAX_PARAMS_BYTES = 65_536
 MAX_URL_BYTES = 8_192
 CHUNK_ITEMS = 500
-"""Most items of one part of a push, which is accepted as a whole; our client makes each a request of its own."""
+"""Most items of one part of a push, which is accepted as a whole."""
 CHUNK_BYTES = 3_145_728
 """Where a part of a push is cut at the latest."""
 
 
-class NewItem(FromPerson, frozen=True, kw_only=True):
+# Texts and numbers form no cycles: Python's collector need not look at the thousands of a push.
+class NewItem(FromPerson, frozen=True, kw_only=True, gc=False):
     """One item of a push. `url` is `http:`, `https:` or `file:USER/PATH` of the broker's file service, or absent.
 
     `name` is an item's alone in its stream: pushed again, it adds nothing. `delay_ms`: it becomes ready so much later.
@@ -38,6 +39,8 @@ class Pushed(Message, frozen=True, kw_only=True):
     durability: str
     duplicates: int = 0
     repeated: bool = False
+    before: int = 0
+    """Where only some parts were added before: how many items those have."""
     refused: tuple[dict[str, str], ...] = ()
     """With `skip_bad`: the bad lines, each with `line`, `reason` and `remedy`."""
 

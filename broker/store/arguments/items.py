@@ -13,6 +13,7 @@ class Push(NamedTuple):
     most_items: int
     most_bytes: int
     size: int
+    width: int
     rest: tuple[str, ...]
 
 

@@ -10,14 +10,16 @@
 --          most_items   int
 --          most_bytes   int
 --          size         int
+--          width        int
 --          rest         text...
 -- RETURN   done repeated reused missing full purging
 -- MOVES    none -> ready, none -> delayed
 -- EMITS    items.pushed
 -- COST     O(items)
 -- Answers  done or repeated, the first and the last number, and how many were left out because their name was there.
---          full, and which bound of the user's: items or bytes, and where it stands. `rest` is url, name, parameters
---          and order of each item; '' is none. An order is its priority class, ':' and the milliseconds of its delay.
+--          full, and which bound of the user's: items or bytes, and where it stands. `rest` is of each item the first
+--          `width` of url, name, parameters and order; '' is none, and the others none of them has. An order is its
+--          priority class, ':' and the milliseconds of its delay.
 local FIELDS = {[0] = 'url', 'name', 'params'}
 local spec = redis.call('HMGET', stream, 'revision', 'last', 'born')
 if not spec[1] then return {'missing'} end
@@ -34,14 +36,17 @@ if keyed == 1 then
 end
 if is_purging() then return {'purging'} end
 
+local function value_of(at, column)
+  return column < width and ARGV[at + column] or ''
+end
+
 local new, seen, bytes = {}, {}, 0
-for index = 1, size do
-  local at = rest + (index - 1) * 4
-  local name = ARGV[at + 1]
+for at = rest, rest + (size - 1) * width, width do
+  local name = value_of(at, 1)
   if name == '' or not (seen[name] or redis.call('HEXISTS', names, name) == 1) then
     seen[name] = name ~= ''
     new[#new + 1] = at
-    bytes = bytes + #ARGV[at] + #name + #ARGV[at + 2]
+    bytes = bytes + #ARGV[at] + #name + #value_of(at, 2)
   end
 end
 local has = redis.call('HMGET', account, 'items', 'bytes', 'most:items', 'most:bytes')
@@ -52,33 +57,42 @@ if (tonumber(has[2]) or 0) + bytes > most_bytes then return {'full', 'bytes', mo
 local first = (tonumber(spec[2]) or 0) + 1
 local last = first + #new - 1
 local lanes, later, pushed = {}, 0, string.format('%.0f', now)
-for index, at in ipairs(new) do
-  local number = string.format('%.0f', first + index - 1)
+
+-- Adds an item that says more than its URL; returns its lane, or none where it is delayed.
+local function add(number, at)
   local fields, count = {'state', 'ready', 'revision', spec[1], 'pushed_ms', pushed}, 6
-  for offset = 0, 2 do
-    local value = ARGV[at + offset]
-    if value ~= '' then
-      fields[count + 1], fields[count + 2], count = FIELDS[offset], value, count + 2
-    end
+  local function note(name, value)
+    if value ~= '' then fields[count + 1], fields[count + 2], count = name, value, count + 2 end
   end
-  local priority, delay_ms = '', ''
-  if ARGV[at + 3] ~= '' then priority, delay_ms = string.match(ARGV[at + 3], '^(%a*):(%d*)$') end
-  if priority ~= '' then
-    fields[count + 1], fields[count + 2], count = 'priority', priority, count + 2
-  end
-  if delay_ms ~= '' then
+  for column = 0, 2 do note(FIELDS[column], value_of(at, column)) end
+  local priority, delay_ms = string.match(value_of(at, 3), '^(%a*):(%d*)$')
+  note('priority', priority or '')
+  local is_delayed = (delay_ms or '') ~= ''
+  if is_delayed then
     local at_ms = now + tonumber(delay_ms)
-    fields[2], fields[count + 1], fields[count + 2] = 'delayed', 'not_before_ms', at_ms
+    fields[2] = 'delayed'
+    note('not_before_ms', at_ms)
     redis.call('ZADD', delayed, at_ms, number)
     redis.call('ZADD', due, at_ms, user .. '/' .. job .. '/' .. number)
     later = later + 1
+  end
+  redis.call('HSET', items .. number, unpack(fields))
+  if value_of(at, 1) ~= '' then redis.call('HSET', names, ARGV[at + 1], number) end
+  return not is_delayed and lane_of(spec[1], priority) or nil
+end
+
+for index, at in ipairs(new) do
+  local number, lane = string.format('%d', first + index - 1), spec[1]
+  if width == 1 and ARGV[at] ~= '' then
+    -- What most pushes are made of: no list of fields is made for each.
+    redis.call('HSET', items .. number, 'state', 'ready', 'revision', spec[1], 'pushed_ms', pushed, 'url', ARGV[at])
   else
-    local lane = lane_of(spec[1], priority)
+    lane = add(number, at)
+  end
+  if lane then
     lanes[lane] = lanes[lane] or {}
     lanes[lane][#lanes[lane] + 1] = number .. ':0'
   end
-  redis.call('HSET', items .. number, unpack(fields))
-  if ARGV[at + 1] ~= '' then redis.call('HSET', names, ARGV[at + 1], number) end
 end
 for lane, entries in pairs(lanes) do enqueue_last(lane, entries) end
 redis.call('HSET', stream, 'last', last)

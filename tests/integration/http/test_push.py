@@ -152,3 +152,46 @@ async def test_a_push_that_was_accepted_is_answered_again_whatever_became_of_its
 
     assert again == {**first, "repeated": True}
     assert (await bob.call("POST", "/v1/streams/bob/work/items", json=[{}])).code == "bad_spec"
+
+
+async def test_a_push_may_go_up_in_requests_of_several_parts_each_under_its_own_key(user: Api) -> None:
+    stream = await add_stream(user)
+    push, lines = f"{stream}/items", _lines().splitlines(keepends=True)
+    second = b"".join(lines[500:1000])
+    alone = await user.ok("POST", push, data=second, headers=NDJSON | {"Idempotency-Key": "k/1"})
+
+    said = await user.ok("POST", f"{push}?part=0", data=_lines(), headers=NDJSON | {"Idempotency-Key": "k"})
+    first = await user.ok("POST", push, data=b"".join(lines[:500]), headers=NDJSON | {"Idempotency-Key": "k/0"})
+    rest = await user.ok(
+        "POST", f"{push}?part=2", data=b"".join(lines[1000:]), headers=NDJSON | {"Idempotency-Key": "k"}
+    )
+
+    assert (alone["first"], alone["last"]) == (1, 500)
+    assert (said["accepted"], said["before"], said.get("repeated", False)) == (1_201, 500, False)
+    assert (first["first"], first["last"], first["repeated"]) == (501, 1000, True)
+    assert (rest["first"], rest["last"], rest["repeated"]) == (1001, 1201, True)
+    assert (await user.ok("GET", stream))["counts"]["ready"] == 1_201
+
+
+@pytest.mark.parametrize("part", ["", "-1", "x", "1000000000", "%D9%A1"])
+async def test_the_number_of_a_part_is_a_whole_one(user: Api, items: str, part: str) -> None:
+    assert (await user.call("POST", f"{items}?part={part}", json=[{}])).code == "bad_request"
+
+
+async def test_parts_after_a_refused_one_are_not_pushed(user: Api) -> None:
+    stream = await add_stream(user)
+    key = NDJSON | {"Idempotency-Key": "k/1"}
+    await user.ok("POST", f"{stream}/items", data=b'{"url":"https://h.example/other"}\n', headers=key)
+
+    refused = await user.call("POST", f"{stream}/items", data=_lines(), headers=NDJSON | {"Idempotency-Key": "k"})
+
+    assert refused.code == "key_reused"
+    assert (await user.ok("GET", stream))["counts"]["ready"] == 501
+
+
+async def test_items_are_numbered_in_the_order_of_their_lines_over_all_parts(user: Api) -> None:
+    stream = await add_stream(user)
+    await user.ok("POST", f"{stream}/items", data=_lines(), headers=NDJSON)
+
+    for number in (1, 500, 501, 1000, 1001, 1201):
+        assert (await user.ok("GET", f"{stream}/items/{number}"))["url"] == f"https://h.example/{number}"

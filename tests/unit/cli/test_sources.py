@@ -6,7 +6,7 @@ import typer
 
 from broker.cli.chunks import Chunk
 from broker.cli.pushing import placed
-from broker.cli.sources import BadSource, Source, count_listed, listed, named
+from broker.cli.sources import BadSource, Source, Urls, count_listed, listed, named, one_by_one
 from broker.cli.tally import Tally, half_way, sentence_of
 from broker.wire.items import Pushed
 from broker.wire.names import OwnedName, UserName
@@ -23,6 +23,41 @@ def test_a_list_is_cut_at_line_feeds_alone_and_each_line_keeps_its_number(tmp_pa
         Source(f"line 4 of {file}", json=item, line=item),
     ]
     assert count_listed(str(file)) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"https://h/%d\n" * 3 % (1, 2, 3),
+        b"https://h/a\nfile:alice/b",
+        b"https://h/a\r\nhttps://h/b\n",
+        b"https://h/a \nhttps://h/b\n\n",
+        b'https://h/"a"\nhttps://h/\\b\n',
+        "https://h/ä\n".encode(),
+        b"https://h/\x7f\n",
+    ],
+)
+def test_urls_that_come_together_are_those_that_come_one_by_one(tmp_path: Path, text: bytes) -> None:
+    file = tmp_path / "list"
+    file.write_bytes(text)
+    lines = [(number, line.strip()) for number, line in enumerate(text.split(b"\n"), 1) if line.strip()]
+
+    assert list(one_by_one(listed(str(file)))) == [
+        Source(f"line {number} of {file}", url=line.decode(), line=line) for number, line in lines
+    ]
+
+
+def test_urls_are_kept_together_over_many_lines(tmp_path: Path) -> None:
+    file = tmp_path / "list"
+    file.write_text("".join(f"https://h.example/{number:0100}\n" for number in range(5_000)))
+
+    blocks = list(listed(str(file)))
+
+    assert all(isinstance(block, Urls) for block in blocks)
+    assert len(blocks) < 20
+    assert [each.place for each in one_by_one(blocks) if isinstance(each, Source)] == [
+        f"line {number} of {file}" for number in range(1, 5_001)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +101,9 @@ def test_the_faults_of_a_chunk_are_named_by_where_their_items_were_given() -> No
         refusals=[{"line": line, "reason": "it has no url", "remedy": "give it a url"} for line in ("2", "99")],
     )
 
-    chunk = Chunk(lines=[b"", b""], sources=[Source("line 7 of list"), Source("line 9 of list")])
+    chunk = Chunk()
+    for place in ("line 7 of list", "line 9 of list"):
+        chunk.add(Source(place), b"{}\n")
     told = placed(said, chunk)
 
     assert told.detail == "some items are not valid"

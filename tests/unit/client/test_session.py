@@ -2,7 +2,7 @@ import asyncio
 import datetime as dt
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,12 +21,14 @@ from broker.wire.problems import MEDIA_TYPE, ProblemCode
 QUICK = Patience(attempts=4, total_s=20, first_delay_s=0.01)
 SETTLED = {"item": "a/b/1", "state": "done"}
 Handler = Callable[[web.Request], web.StreamResponse]
+SlowHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+async def serving(handler: Handler | SlowHandler, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     async def handle(request: web.Request) -> web.StreamResponse:
-        return handler(request)
+        answer = handler(request)
+        return answer if isinstance(answer, web.StreamResponse) else await answer
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handle)

@@ -1,0 +1,53 @@
+"""The parts of a push: its lines, cut as they come."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from broker.domain.errors import Rejected
+from broker.http.call import limit
+from broker.wire.problems import ProblemCode
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of the lines of a push. `lines` are the numbers of those that hold something, from 1 over the request."""
+
+    body: bytes
+    first_line: int = 1
+    number: int = 0
+    """Which of the request's parts it is."""
+
+    def lines(self) -> list[tuple[int, bytes]]:
+        numbered = enumerate(self.body.split(b"\n"), self.first_line)
+        return [(number, line) for number, line in numbered if line.strip()]
+
+
+async def parts_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[Part]:
+    """Cut lines into parts: always the same for the same lines, however they come."""
+    first_line, number, rest = 1, 0, b""
+    async for chunk in chunks:
+        rest += chunk
+        while (end := _end_of_part(rest)) is not None:
+            part = Part(rest[:end], first_line, number)
+            first_line, number, rest = first_line + part.body.count(b"\n"), number + 1, rest[end:]
+            yield part
+    yield Part(rest, first_line, number)
+
+
+def _end_of_part(body: bytes) -> int | None:
+    """Return where the first part ends; None while more may belong to it.
+
+    Raises:
+        Rejected: TOO_LARGE: one line is longer than any item.
+    """
+    most, most_lines = limit("push_bytes"), limit("push_items")
+    # One call: to look for each line feed costs more than to copy the lines.
+    *lines, rest = body.split(b"\n", most_lines)
+    if len(lines) == most_lines and len(body) - len(rest) <= most:
+        return len(body) - len(rest)
+    if len(body) <= most:
+        return None
+    end = body.rfind(b"\n", 0, most) + 1
+    if not end:
+        raise Rejected(ProblemCode.TOO_LARGE, f"one line has more than {most} bytes: no item is that long")
+    return end
