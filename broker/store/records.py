@@ -1,6 +1,6 @@
 """From the store's hashes to the wire's views and back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
