@@ -27,12 +27,12 @@ class Bells:
         self._counts: Counter[str] = Counter()
         self.is_closed = False
 
-    async def run(self, ring_ready: Callable[[], None]) -> None:
+    async def run(self, ring_ready: Callable[[StreamRef], None]) -> None:
         """Hand on every bell until cancelled. The store's listener mends its own connection."""
         async with self._heard.ringing() as bells:
             async for bell in bells:
-                if bell.of is None:
-                    ring_ready()
+                if bell.is_ready and not isinstance(bell.of, str):
+                    ring_ready(bell.of)
                 else:
                     self._wake(self._followers.get(bell.of, set()))
 

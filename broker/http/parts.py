@@ -16,6 +16,7 @@ class Part:
     first_line: int = 1
     number: int = 0
     """Which of the request's parts it is."""
+    is_last: bool = False
 
     def lines(self) -> list[tuple[int, bytes]]:
         numbered = enumerate(self.body.split(b"\n"), self.first_line)
@@ -31,7 +32,7 @@ async def parts_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[Part]:
             part = Part(rest[:end], first_line, number)
             first_line, number, rest = first_line + part.body.count(b"\n"), number + 1, rest[end:]
             yield part
-    yield Part(rest, first_line, number)
+    yield Part(rest, first_line, number, is_last=True)
 
 
 def _end_of_part(body: bytes) -> int | None:

@@ -28,6 +28,8 @@ from broker.http.parameters import IDEMPOTENCY_KEY, PART, SKIP_BAD
 from broker.http.parts import Part, parts_of
 from broker.http.streams import no_stream
 from broker.store.catalogue import machine_not_usable
+from broker.store.items import SpecChanged
+from broker.store.reading import TRIES, kept_changing
 from broker.wire.items import NewItem, Pushed
 from broker.wire.problems import ProblemCode
 from broker.wire.streams import StreamSpec
@@ -45,6 +47,9 @@ class _Push:
 
     call: Call
     spec: StreamSpec
+    revision: int
+    is_latest: bool
+    """The spec was read for this push; else it is how it was seen last, and the store tells when it is another now."""
     key: str | None
     is_skipping: bool
     first_part: int | None
@@ -56,6 +61,24 @@ class _Push:
     @property
     def accepted(self) -> int:
         return sum(answer.accepted for answer in self.answers)
+
+
+@dataclass(slots=True)
+class _Looked:
+    """A part that was read: its items by their lines, and what is wrong with lines that are none."""
+
+    part: Part
+    items: list[tuple[int, NewItem]]
+    unread: list[Fault]
+    _faults: list[Fault] = field(default_factory=list)
+    _by: StreamSpec | None = None
+
+    def look(self, going: _Push) -> list[Fault]:
+        """Return what is wrong with its lines, by the spec that the push knows now."""
+        if self._by is not going.spec:
+            self._faults = self.unread + pushes.item_faults(going.spec, going.call.stream, self.items)
+            self._by = going.spec
+        return self._faults
 
 
 @operation(
@@ -77,10 +100,9 @@ async def push(call: Call) -> web.Response:
     if skip_bad not in {"0", "1"}:
         raise Rejected(ProblemCode.BAD_REQUEST, "skip_bad is 0 or 1")
     first_part = _first_part(query.get("part"))
-    spec = await call.services.store.latest_spec(call.stream)
-    if spec is None:
-        raise no_stream(call.stream)
-    going = _Push(call, spec, _key(call), skip_bad == "1", first_part)
+    seen = call.services.store.seen_spec(call.stream)
+    revision, spec = seen or await _latest(call)
+    going = _Push(call, spec, revision, seen is None, _key(call), skip_bad == "1", first_part)
     if call.request.content_type != NDJSON:
         await _push_array(going, await call.request.read())
     else:
@@ -99,8 +121,7 @@ async def _push_array(going: _Push, body: bytes) -> None:
             f"({NDJSON}), as many as you like",
         )
     if items:
-        numbered = list(enumerate(items, 1))
-        await _push_part(going, Part(body), numbered, _item_faults(going, numbered))
+        await _push_part(going, _Looked(Part(body), list(enumerate(items, 1)), []))
 
 
 async def _push_parts(going: _Push, parts: AsyncIterator[Part]) -> None:
@@ -108,12 +129,16 @@ async def _push_parts(going: _Push, parts: AsyncIterator[Part]) -> None:
     taken: asyncio.Task[None] | None = None
     try:
         async for part in parts:
-            items, faults = _decoded(part)
-            faults += _item_faults(going, items)
+            looked = _Looked(part, *_decoded(part))
+            looked.look(going)
             if taken is not None:
                 await taken
-            if items or faults:
-                taken = asyncio.create_task(_push_part(going, part, items, faults))
+            if not looked.items and not looked.unread:
+                continue
+            if part.is_last:
+                await _push_part(going, looked)
+            else:
+                taken = asyncio.create_task(_push_part(going, looked))
                 for _ in range(_TURNS_TO_STORE):
                     await asyncio.sleep(0)
     finally:
@@ -122,13 +147,25 @@ async def _push_parts(going: _Push, parts: AsyncIterator[Part]) -> None:
             await taken
 
 
-async def _push_part(going: _Push, part: Part, items: list[tuple[int, NewItem]], faults: list[Fault]) -> None:
+async def _push_part(going: _Push, looked: _Looked) -> None:
     try:
-        await _push_items(going, part, items, faults)
+        for _ in range(TRIES):
+            if await _push_items(going, looked):
+                return
+            going.revision, going.spec = await _latest(going.call)
+            going.is_latest, going.may_run = True, False
+        raise kept_changing()
     except BrokerError as error:
         # What was right when it was accepted may have changed since: the answer is then the first one.
-        if _is_of_the_store(error) or not await _is_known(going, part):
+        if _is_of_the_store(error) or not await _is_known(going, looked.part):
             raise
+
+
+async def _latest(call: Call) -> tuple[int, StreamSpec]:
+    found = await call.services.store.latest_spec(call.stream)
+    if found is None:
+        raise no_stream(call.stream)
+    return found
 
 
 def _is_of_the_store(error: BrokerError) -> bool:
@@ -136,33 +173,40 @@ def _is_of_the_store(error: BrokerError) -> bool:
     return isinstance(error, Unavailable) and error.code is not ProblemCode.STORE_DISK_FULL
 
 
-def _item_faults(going: _Push, items: list[tuple[int, NewItem]]) -> list[Fault]:
-    return pushes.item_faults(going.spec, going.call.stream, items)
+async def _push_items(going: _Push, looked: _Looked) -> bool:
+    """Push those items that are good; none of them when some are bad and nobody asked to skip those.
 
-
-async def _push_items(going: _Push, part: Part, items: list[tuple[int, NewItem]], faults: list[Fault]) -> None:
-    """Push those items that are good; none of them when some are bad and nobody asked to skip those."""
+    False when the stream's spec may be, or is, another one by now: look at its latest first.
+    """
     if not going.may_run:
         await _check_share(going.call, going.spec)
         going.may_run = True
+    faults = looked.look(going)
     bad = {int(fault.at) for fault in faults}
-    faults = faults + await _missing_inputs(going.call, [each for each in items if each[0] not in bad])
+    faults = faults + await _missing_inputs(going.call, [each for each in looked.items if each[0] not in bad])
+    if faults and not going.is_latest:
+        return False
     if faults and (not going.is_skipping or len(going.refused) + len(faults) > limit("push_refused")):
         refusal = rejected(ProblemCode.BAD_ITEMS, "line", sorted(faults, key=lambda fault: int(fault.at)))
-        refusal.progress = {"accepted_lines": going.accepted, "next_line": part.first_line}
+        refusal.progress = {"accepted_lines": going.accepted, "next_line": looked.part.first_line}
         raise refusal
     bad = {int(fault.at) for fault in faults}
-    good = [item for number, item in items if number not in bad]
-    going.refused += faults
+    good = [item for number, item in looked.items if number not in bad]
     if good:
-        going.answers.append(
-            await going.call.services.store.push(
+        going.call.services.waiting.expect(going.call.stream)
+        try:
+            answer = await going.call.services.store.push(
                 going.call.stream,
                 good,
-                idempotency_key=_key_of(going, part),
-                body_digest=hashlib.sha256(part.body).hexdigest(),
+                idempotency_key=_key_of(going, looked.part),
+                body_digest=hashlib.sha256(looked.part.body).hexdigest(),
+                revision=going.revision,
             )
-        )
+        except SpecChanged:
+            return False
+        going.answers.append(answer)
+    going.refused += faults
+    return True
 
 
 async def _is_known(going: _Push, part: Part) -> bool:

@@ -15,8 +15,10 @@ one that has to wait.
 """
 
 import asyncio
+import heapq
+import itertools
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -30,14 +32,17 @@ from broker.http.bells import SLOW_POLL_S
 from broker.store import MAX_HEARD, Dispatched, Presence
 from broker.store.launchers import too_many_launchers
 from broker.wire.dispatches import DispatchRequest, Room
+from broker.wire.names import StreamRef
 from broker.wire.problems import ProblemCode
+from broker.wire.states import Accelerator, Exchange
 
 HEAR_S = 1.0
 """So much later than it came, at most, the store hears of a launcher that was parked without asking."""
-_PASSED_AT_ONCE = 200
-"""So many of those who wait are looked at before others in this process have their turn."""
 _MOST_KINDS = 16
-"""Offers that were told "nothing" which are remembered: of rooms and users there are few kinds."""
+"""Kinds that were told "nothing" which are remembered: of rooms and users there are few."""
+
+_TURNS_TO_ANSWER = 4
+"""So many turns of the loop later an answer is out; others are looked at after it."""
 
 log = structlog.get_logger(__name__)
 
@@ -45,13 +50,15 @@ log = structlog.get_logger(__name__)
 class Offer(NamedTuple):
     """A launcher's room, whom its token lets it serve, and when it came, by the clock of the process's loop.
 
-    `is_heard`: the store has heard of the launcher, or will in a moment, and its request repeats none.
+    `is_heard`: the store has heard of the launcher, or will in a moment, and its request repeats none. `rung_by`: the
+    stream of which items became ready, so that this one was asked.
     """
 
     request: DispatchRequest
     scopes: Scopes
     came_s: float = 0.0
     is_heard: bool = False
+    rung_by: StreamRef | None = None
 
     def serves(self, user: str) -> bool:
         """Tell whether the token covers the user and the site serves them."""
@@ -67,22 +74,38 @@ class Offer(NamedTuple):
         room = msgspec.structs.replace(self.request.room, time_left_ms=left_ms)
         return self._replace(request=msgspec.structs.replace(self.request, room=room), came_s=now_s)
 
-    def is_covered_by(self, other: "Offer") -> bool:
-        """Tell whether everything that fits here would have fitted there, both as of the later one of them.
-
-        A pass through the room asks it for each pair: what is cheap and tells most comes first.
-        """
-        return (
-            _covers(other.request.room, self.request.room)
-            and self.ends_ms() <= other.ends_ms()
-            and self.scopes == other.scopes
-            and _is_for_as_many(other.request.users, self.request.users)
-        )
+    @property
+    def kind(self) -> "Kind":
+        """What it has in common with offers that differ from it in their time at most."""
+        room = self.request.room
+        size = (room.vcpus, room.memory_mib, room.disk_mib)
+        return Kind(size, room.accelerator, frozenset(room.exchanges), self.scopes, frozenset(self.request.users))
 
     def ends_ms(self) -> float:
         """Return when its time is over, by the clock of `came_s`."""
         left_ms = self.request.room.time_left_ms
         return math.inf if left_ms is None else round(self.came_s * 1_000) + left_ms
+
+
+class Kind(NamedTuple):
+    """What fits into an offer, but for its time. `size`: vcpus, memory, disk."""
+
+    size: tuple[int, int, int]
+    accelerator: Accelerator
+    exchanges: frozenset[Exchange]
+    scopes: Scopes
+    users: frozenset[str]
+    """Whom the site serves; empty is everybody."""
+
+    def is_covered_by(self, other: "Kind") -> bool:
+        """Tell whether everything that fits here, but for its time, would fit there."""
+        return (
+            all(own <= its for own, its in zip(self.size, other.size, strict=True))
+            and self.accelerator == other.accelerator
+            and self.exchanges <= other.exchanges
+            and self.scopes == other.scopes
+            and (not other.users or (bool(self.users) and self.users <= other.users))
+        )
 
 
 Take = Callable[[Offer], Awaitable[list[Dispatched]]]
@@ -92,9 +115,38 @@ Hear = Callable[[Sequence[Offer]], Awaitable[Sequence[Presence]]]
 @dataclass(eq=False)
 class _Waiter:
     offer: Offer
+    kind: Kind
+    ends_ms: float
+    number: int
+    """Who came first has the smallest."""
     is_connected: Callable[[], bool]
     given: asyncio.Future[list[Dispatched]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     is_being_served: bool = False
+
+
+class Nothing:
+    """Who was told "nothing", and with that all others who offer no more: by kind, those whose time ends until then."""
+
+    def __init__(self) -> None:
+        self._until_ms: dict[Kind, float] = {}
+
+    def note(self, kind: Kind, ends_ms: float) -> None:
+        self._until_ms[kind] = max(ends_ms, self._until_ms.get(kind, -math.inf))
+
+    def remember(self, kind: Kind, ends_ms: float) -> None:
+        """Note it for offers to come, as long as there are few kinds to compare each with."""
+        if len(self._until_ms) < _MOST_KINDS:
+            self.note(kind, ends_ms)
+
+    def to_remember(self) -> "Nothing":
+        """Return what of it offers to come are compared with."""
+        some = Nothing()
+        some._until_ms = dict(itertools.islice(self._until_ms.items(), _MOST_KINDS))
+        return some
+
+    def until_ms(self, kind: Kind) -> float:
+        """Return until when the time of an offer of this kind may end for it to be known to get nothing."""
+        return max((until for told, until in self._until_ms.items() if kind.is_covered_by(told)), default=-math.inf)
 
 
 class WaitingRoom:
@@ -105,10 +157,13 @@ class WaitingRoom:
         self._hear = hear
         self._capacity = capacity
         self._waiters: dict[_Waiter, None] = {}
+        self._kinds: dict[Kind, dict[_Waiter, None]] = {}
+        self._came = 0
         self._largest: dict[str, Offer] = {}
         self._rung = asyncio.Event()
         self._rings = 0
-        self._told_nothing: list[Offer] = []
+        self._rung_by: StreamRef | None = None
+        self._told_nothing = Nothing()
         self._unheard: dict[_Waiter, None] = {}
         self._is_closed = False
 
@@ -135,17 +190,20 @@ class WaitingRoom:
             Conflict: TOO_MANY_LAUNCHERS.
         """
         rings_before = self._rings
-        is_asking = wait_s <= 0 or not self._is_known_to_get_nothing(offer)
+        kind, ends_ms = offer.kind, offer.ends_ms()
+        is_asking = wait_s <= 0 or ends_ms > self._told_nothing.until_ms(kind)
         found = await self._take(offer) if is_asking else []
         self._remember(offer)
         if found or wait_s <= 0 or self._is_closed:
             return found
-        if is_asking:
-            self._note_nothing(offer, rings_before)
+        if is_asking and self._rings == rings_before:
+            self._told_nothing.remember(kind, ends_ms)
         if self.parked >= self._capacity:
             raise Unavailable(ProblemCode.STORE_UNAVAILABLE, "too many launchers wait here: try again", retry_after_s=5)
-        waiter = _Waiter(offer, is_connected)
+        self._came += 1
+        waiter = _Waiter(offer, kind, ends_ms, self._came, is_connected)
         self._waiters[waiter] = None
+        self._kinds.setdefault(waiter.kind, {})[waiter] = None
         if not is_asking:
             self._unheard[waiter] = None
         if self._rings != rings_before:
@@ -154,17 +212,27 @@ class WaitingRoom:
             async with asyncio.timeout(wait_s):
                 return await asyncio.shield(waiter.given)
         except TimeoutError:
-            self._waiters.pop(waiter, None)  # so that a "nothing" on its way settles it, too
-            return await waiter.given if waiter.is_being_served else []
+            self._leave(waiter)  # so that a "nothing" on its way settles it, too
+            # The one who waits longest is served first, and so often in the very moment in which its time is over.
+            return await waiter.given if waiter.is_being_served or waiter.given.done() else []
         finally:
-            self._waiters.pop(waiter, None)
+            self._leave(waiter)
             self._unheard.pop(waiter, None)
 
-    def ring(self) -> None:
-        """Say that something is ready."""
+    def ring(self, stream: StreamRef) -> None:
+        """Say that something is ready, of this stream for one."""
         self._rings += 1
-        self._told_nothing = []
+        self._rung_by = stream
+        self._told_nothing = Nothing()
         self._rung.set()
+
+    def expect(self, stream: StreamRef) -> None:
+        """Say that items of the stream are being written to the store: what is asked now comes right behind them.
+
+        Whoever waits gets one that much sooner; where it was asked too soon, the bell that follows makes good for it.
+        """
+        if self._waiters:
+            self.ring(stream)
 
     async def run(self) -> None:
         """Match for ever: at every bell, and by itself where bells were lost."""
@@ -214,29 +282,50 @@ class WaitingRoom:
 
     async def run_once(self) -> int:
         """Go through the room once; return how many were given something."""
-        given, rings = 0, self._rings
-        told_nothing: list[Offer] = []
-        for passed, waiter in enumerate(list(self._waiters), 1):
-            if passed % _PASSED_AT_ONCE == 0:
-                await asyncio.sleep(0)
-            if waiter not in self._waiters or waiter.is_being_served or _is_covered(waiter.offer, told_nothing):
+        given, rings, rung_by = 0, self._rings, self._rung_by
+        self._rung_by = None
+        nothing = Nothing()
+        for waiter in self._in_order(nothing):
+            if waiter not in self._waiters or waiter.is_being_served:
                 continue
             if not waiter.is_connected():
                 self._settle(waiter, [])
                 continue
             try:
-                found = await self._serve(waiter, waiter.offer._replace(is_heard=True))
+                found = await self._serve(waiter, waiter.offer._replace(is_heard=True, rung_by=rung_by))
+                rung_by = None  # what comes after its first items is anybody's guess
             except Unavailable as error:
                 log.warning("store_unavailable", reason=error.detail)
                 return given
             if not found:
-                told_nothing.append(waiter.offer)
+                nothing.note(waiter.kind, waiter.ends_ms)
             else:
                 given += 1
-                await asyncio.sleep(0)  # so that the answer goes out before all others are looked at
+                for _ in range(_TURNS_TO_ANSWER):
+                    await asyncio.sleep(0)
         if rings == self._rings:
-            self._told_nothing = told_nothing[:_MOST_KINDS]
+            self._told_nothing = nothing.to_remember()
         return given
+
+    def _in_order(self, nothing: Nothing) -> Iterator[_Waiter]:
+        """Yield those who wait now in the order they came, but for those that are known to get nothing by then.
+
+        Of a kind that gets nothing, whatever time is left, none is looked at any more: a pass costs what it gives and
+        the kinds there are, not the thousands who wait.
+        """
+        queues = [iter(list(members)) for members in self._kinds.values()]
+        heads = [(waiter.number, waiter, queue) for queue in queues if (waiter := next(queue, None)) is not None]
+        heapq.heapify(heads)
+        while heads:
+            _, waiter, queue = heads[0]
+            if waiter.ends_ms > nothing.until_ms(waiter.kind):
+                yield waiter
+            until_ms = nothing.until_ms(waiter.kind)
+            following = next((each for each in queue if each.ends_ms > until_ms), None) if until_ms < math.inf else None
+            if following is None:
+                heapq.heappop(heads)
+            else:
+                heapq.heapreplace(heads, (following.number, following, queue))
 
     def close(self) -> None:
         """Answer everybody "nothing": the broker stops."""
@@ -256,14 +345,6 @@ class WaitingRoom:
                 self._settle(waiter, found)
         return found
 
-    def _is_known_to_get_nothing(self, offer: Offer) -> bool:
-        return _is_covered(offer, self._told_nothing)
-
-    def _note_nothing(self, offer: Offer, rings: int) -> None:
-        """Note that the store had nothing for an offer, unless it rang since."""
-        if rings == self._rings and len(self._told_nothing) < _MOST_KINDS:
-            self._told_nothing.append(offer)
-
     def _remember(self, offer: Offer) -> None:
         launcher = offer.request.launcher
         known = self._largest.pop(launcher, offer)
@@ -272,29 +353,19 @@ class WaitingRoom:
         if len(self._largest) > self._capacity:
             del self._largest[next(iter(self._largest))]
 
+    def _leave(self, waiter: _Waiter) -> None:
+        if waiter not in self._waiters:
+            return
+        del self._waiters[waiter]
+        members = self._kinds[waiter.kind]
+        del members[waiter]
+        if not members:
+            del self._kinds[waiter.kind]
+
     def _settle(self, waiter: _Waiter, found: list[Dispatched]) -> None:
-        self._waiters.pop(waiter, None)
+        self._leave(waiter)
         if not waiter.given.done():
             waiter.given.set_result(found)
-
-
-def _is_covered(offer: Offer, told_nothing: list[Offer]) -> bool:
-    return any(offer.is_covered_by(each) for each in told_nothing)
-
-
-def _is_for_as_many(more: tuple[str, ...], users: tuple[str, ...]) -> bool:
-    return not more or more == users or (bool(users) and frozenset(users) <= frozenset(more))
-
-
-def _covers(larger: Room, room: Room) -> bool:
-    """Tell whether what fits into a room, but for its time, fits into the larger one."""
-    return (
-        room.vcpus <= larger.vcpus
-        and room.memory_mib <= larger.memory_mib
-        and room.disk_mib <= larger.disk_mib
-        and room.accelerator == larger.accelerator
-        and all(exchange in larger.exchanges for exchange in room.exchanges)
-    )
 
 
 def larger(before: Room, now: Room) -> Room:

@@ -82,7 +82,8 @@ class EventBatch:
 class Bell:
     """Something happened: look. A bell carries nothing else, and one may be lost.
 
-    `of`: the stream, or the user, whose events there are more of; None when items became ready, of whatever stream.
+    `of`: the stream, or the user, whose events there are more of; or the stream of which items became ready.
     """
 
-    of: StreamRef | UserName | None
+    of: StreamRef | UserName
+    is_ready: bool = False

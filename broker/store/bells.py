@@ -77,6 +77,6 @@ class Bells:
 
     def _bell(self, message: dict[str, str]) -> Bell:
         if message["channel"] == self._keys.ready_bell:
-            return Bell(None)
+            return Bell(parse_owned(message["data"], None, "stream"), is_ready=True)
         stream = parse_owned(message["channel"].removeprefix(self._keys.bells), None, "stream")
         return Bell(stream if message["type"] == "message" else stream.user)

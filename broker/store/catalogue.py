@@ -13,6 +13,8 @@ from broker.wire.streams import RevisionView, StreamSpec, StreamView
 
 MAX_REVISIONS = 50
 """Revisions that are listed; every one can be asked for by its number."""
+_SEEN_REVISIONS = 10_000
+"""Streams whose latest spec's number is remembered."""
 
 
 class Catalogue(Machines):
@@ -65,10 +67,22 @@ class Catalogue(Machines):
             return None
         return stream_view(ref, {**stream, "revision": str(shown)}, await self._spec(ref, shown), bulk)
 
-    async def latest_spec(self, ref: StreamRef) -> StreamSpec | None:
-        """Return the spec that what is pushed now runs under; None when there is no such stream."""
-        revision = await self._server.command("HGET", self._keys.of_stream(ref).stream, "revision")
-        return None if revision is None else await self._spec(ref, int(revision))
+    async def latest_spec(self, ref: StreamRef) -> tuple[int, StreamSpec] | None:
+        """Return the spec that what is pushed now runs under, and its revision; None when there is no such stream."""
+        known = await self._server.command("HGET", self._keys.of_stream(ref).stream, "revision")
+        if known is None:
+            self._seen_revisions.pop(ref, None)
+            return None
+        revision = self._seen_revisions[ref] = int(known)
+        if len(self._seen_revisions) > _SEEN_REVISIONS:
+            del self._seen_revisions[next(iter(self._seen_revisions))]
+        return revision, await self._spec(ref, revision)
+
+    def seen_spec(self, ref: StreamRef) -> tuple[int, StreamSpec] | None:
+        """Return what `latest_spec` did last in this process, as far as it is remembered: it may be another now."""
+        revision = self._seen_revisions.get(ref, 0)
+        spec = self._kept_spec(ref, revision)
+        return None if spec is None else (revision, spec)
 
     async def revisions(self, ref: StreamRef) -> list[RevisionView]:
         """Return a stream's latest revisions, at most `MAX_REVISIONS`, the newest first; none when it is not there."""

@@ -36,6 +36,8 @@ _DEFAULT_MEAN_MS = 60_000
 """What a vm is expected to take until its stream's first completion."""
 _DROPS = 50
 """How often one request goes on after it dropped a script's fill of stale entries."""
+_SEEN_STREAMS = 1_000
+"""Streams of which it is remembered how they were when they came first."""
 _SEEN_MACHINES = 64
 """Machines whose latest revision is remembered. Their XML is what counts: one may have half a megabyte."""
 
@@ -91,23 +93,33 @@ class Dispatching(Catalogue):
     def __init__(self, server: Server, keys: Keys, deadlines_: Deadlines = DEFAULT) -> None:
         super().__init__(server, keys, deadlines_)
         self._seen_machines: dict[MachineRef, MachineView] = {}
+        self._seen_first: dict[StreamRef, _Next] = {}
 
     async def dispatch(
-        self, request: DispatchRequest, serves: Callable[[UserName], bool], *, is_heard: bool = False
+        self,
+        request: DispatchRequest,
+        serves: Callable[[UserName], bool],
+        *,
+        is_heard: bool = False,
+        rung_by: StreamRef | None = None,
     ) -> list[Dispatched]:
         """Give the launcher the next items that fit into its room together, by fair share; none when there are none.
 
         Users take turns by what they were given so far, then each user's streams. Of a stream's items the first goes
         that fits, whose machine is there and which waits for no canary. Atomic for each item; repeating the
         request within an hour gets the same dispatches, even when they are over by then. With `is_heard` the launcher
-        was noted before, and the request is known to repeat none.
+        was noted before, and the request is known to repeat none. `rung_by`: of this stream items became ready a moment
+        ago; where it comes first, as it often does then, nothing else is looked at before.
 
         Raises:
             Conflict: TOO_MANY_LAUNCHERS: as many of its token as may be are there.
             Unavailable: repeat with the same dispatch key.
         """
         key = self._keys.dispatch_key(request.launcher, request.dispatch_key)
+        taking = _Taking(request, key, [])
         if is_heard:
+            if rung_by is not None and serves(rung_by.user) and await self._dispatch_guessed(rung_by, taking):
+                return taking.given
             streams = await self._look(0)
         else:
             # Asked at once: both go out in one round trip.
@@ -117,7 +129,6 @@ class Dispatching(Catalogue):
                     return await self._given(heard.values[0])
                 case Word.FULL:
                     raise too_many_launchers()
-        taking = _Taking(request, key, [])
         while streams and await self._dispatch_next(taking, serves, streams) and taking.wanted > 0:
             streams = await self._look(0)
         return taking.given
@@ -139,10 +150,16 @@ class Dispatching(Catalogue):
             streams_of=self._keys.streams_of,
             readies=self._keys.readies,
         )
-        return [
+        found = [
             _Next(StreamRef(UserName(user), job), int(mean_ms or _DEFAULT_MEAN_MS), lanes)
             for user, job, mean_ms, *lanes in reply.values
         ]
+        if found and skip == 0:
+            self._seen_first.pop(found[0].ref, None)
+            self._seen_first[found[0].ref] = found[0]
+            if len(self._seen_first) > _SEEN_STREAMS:
+                del self._seen_first[next(iter(self._seen_first))]
+        return found
 
     async def _dispatch_next(self, taking: _Taking, serves: Callable[[UserName], bool], streams: list[_Next]) -> bool:
         """Take what the first stream in the order of fair shares gives that has an item for the room."""
@@ -191,13 +208,30 @@ class Dispatching(Catalogue):
                 self._seen_machines.pop(parse_owned(fit.machine.machine, None, "machine"), None)
         return False
 
-    async def _dispatch_fitting(self, ref: StreamRef, taking: _Taking, lane: str, fit: _Fit, cost: int) -> Word:
-        """Take items of the lane; answer `done`, or why there are none."""
+    async def _dispatch_guessed(self, ref: StreamRef, taking: _Taking) -> bool:
+        """Take what the stream gives if it is first now, with its first lane, as it was when it was first before.
+
+        False when more is wanted, or nothing was given: then look.
+        """
+        seen = self._seen_first.get(ref)
+        if seen is None or not seen.lanes:
+            return False
+        fit = await self._fit(ref, revision_of(seen.lanes[0]), taking.room())
+        if fit is None:
+            return False
+        cost = fit.size.vcpus * seen.mean_ms
+        word = await self._dispatch_fitting(ref, taking, seen.lanes[0], fit, cost, is_next=True)
+        return word == Word.REPEATED or (word == Word.DONE and taking.wanted <= 0)
+
+    async def _dispatch_fitting(
+        self, ref: StreamRef, taking: _Taking, lane: str, fit: _Fit, cost: int, *, is_next: bool = False
+    ) -> Word:
+        """Take items of the lane; answer `done`, or why there are none. `is_next`: none if it does not come next."""
         count = min(taking.wanted, placement.how_many(taking.room(), fit.size))
         for _ in range(_DROPS):
             dispatches = tuple(DispatchId(str(uuid4())) for _ in range(count))
             reply = await self._server.act(
-                _arguments(ref, lane, dispatches, taking, fit, cost),
+                _arguments(ref, lane, dispatches, taking, fit, cost, is_next=is_next),
                 self._keys.of_stream(ref),
                 dispatch_key=taking.key,
                 definitions=self._keys.machine(parse_owned(fit.machine.machine, None, "machine")),
@@ -267,13 +301,21 @@ def _fit_of(revision: int, spec: StreamSpec, machine: MachineView, room: Room) -
 
 
 def _arguments(
-    ref: StreamRef, lane: str, dispatches: tuple[DispatchId, ...], taking: _Taking, fit: _Fit, cost: int
+    ref: StreamRef,
+    lane: str,
+    dispatches: tuple[DispatchId, ...],
+    taking: _Taking,
+    fit: _Fit,
+    cost: int,
+    *,
+    is_next: bool,
 ) -> arguments.Dispatch:
     request = taking.request
     return arguments.Dispatch(
         user=ref.user,
         job=ref.name,
         lane=lane,
+        is_next=is_next,
         revision=fit.revision,
         cost=cost,
         launcher=request.launcher,

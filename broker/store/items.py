@@ -24,15 +24,27 @@ _QUOTAS = {"items": "items that are kept", "bytes": "bytes of URLs, names and pa
 _CURSOR = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
 
 
+class SpecChanged(Exception):
+    """What was decided by a stream's spec was by an earlier revision of it."""
+
+
 class Items(Reading):
     async def push(
-        self, ref: StreamRef, items: Sequence[NewItem], *, idempotency_key: str | None, body_digest: str
+        self,
+        ref: StreamRef,
+        items: Sequence[NewItem],
+        *,
+        idempotency_key: str | None,
+        body_digest: str,
+        revision: int | None = None,
     ) -> Pushed:
         """Add items to a stream, all or none, and keep them as durably as the answer's `durability` says.
 
         With a key it may be repeated for a day: the same key and body get the first answer.
+        `revision`: of the stream's spec by which the items were looked at.
 
         Raises:
+            SpecChanged: the stream's spec has another revision by now: look at the items again.
             Rejected: too many items, no such stream (NOT_FOUND), the key came with another body (KEY_REUSED), or the
                 user would have more than they may (QUOTA_EXCEEDED).
             Conflict: PURGING.
@@ -54,12 +66,15 @@ class Items(Reading):
                 most_bytes=LIMITS["user_bytes"].default,
                 size=len(items),
                 width=width,
+                revision=revision or 0,
                 rest=values,
             ),
             self._keys.of_stream(ref),
             push_key=self._keys.push_key(ref, idempotency_key or ""),
         )
         match reply.word:
+            case Word.CHANGED:
+                raise SpecChanged
             case Word.MISSING:
                 raise no_stream(ref)
             case Word.REUSED:

@@ -35,6 +35,7 @@ class Reading:
         self._deadlines = deadlines
         self._definitions: dict[tuple[str, int], Any] = {}
         self._items_of: dict[DispatchId, ItemRef] = {}
+        self._seen_revisions: dict[StreamRef, int] = {}
 
     async def _now_ms(self) -> int:
         """Return the store's time."""
@@ -88,6 +89,10 @@ class Reading:
     async def _spec(self, ref: StreamRef, revision: int) -> StreamSpec:
         """Return the spec of a stream's revision that is known to be there."""
         return await self._definition(self._keys.of_stream(ref).specs, revision, StreamSpec)
+
+    def _kept_spec(self, ref: StreamRef, revision: int) -> StreamSpec | None:
+        """Return the spec if it was read before and is still in memory."""
+        return self._definitions.get((self._keys.of_stream(ref).specs, revision))
 
     async def _machine(self, ref: MachineRef, revision: int) -> MachineView:
         """Return the definition of a machine's revision that is known to be there."""

@@ -14,6 +14,7 @@ class Push(NamedTuple):
     most_bytes: int
     size: int
     width: int
+    revision: int
     rest: tuple[str, ...]
 
 
@@ -27,6 +28,7 @@ class Dispatch(NamedTuple):
     user: str
     job: str
     lane: str
+    is_next: bool
     revision: int
     cost: int
     launcher: str

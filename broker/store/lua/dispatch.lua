@@ -6,6 +6,7 @@
 -- ARGV     user               text
 --          job                text
 --          lane               text
+--          is_next            flag
 --          revision           int
 --          cost               int
 --          launcher           text
@@ -28,13 +29,20 @@
 -- EMITS    item.dispatched
 -- COST     O(log dispatched + log lanes) an item; stale entries are dropped, some two hundred at most
 -- Answers  done and of each item its number, its fence, url and parameters; repeated and the dispatches that the key was
---          given; changed when the machine has another revision by now; canary when the revision's items wait for one that is out to claim; waits when a bulk act is about to
+--          given; changed when the machine has another revision by now, or it is not the lane that comes next, where `is_next`
+--          says that it should be; canary when the revision's items wait for one that is out to claim; waits when a bulk act is about to
 --          reach them; again when only stale entries were met so far; empty when the lane has no more. `given`: what this
 --          request was given before, a dispatch a word. `rest`: dispatches. `cost`: of one vm. `time_left_ms`: until the
 --          launcher's slot ends; '' when no end is known. `drain_ms`: how long its vms may take to stop then.
 local known = redis.call('GET', dispatch_key)
 if known and known ~= given then return {'repeated', known} end
 if tonumber(redis.call('HGET', definitions, 'latest') or 0) ~= machine_revision then return {'changed'} end
+local function comes_first(members, member)
+  return redis.call('ZRANGE', members, 0, 0)[1] == member
+end
+if is_next == 1 and not (comes_first(ring, user) and comes_first(user_ring, job) and comes_first(ready, lane)) then
+  return {'changed'}
+end
 
 local most = math.min(#ARGV - rest + 1, turns(cost))
 local canaries

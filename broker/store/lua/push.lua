@@ -11,15 +11,17 @@
 --          most_bytes   int
 --          size         int
 --          width        int
+--          revision     int
 --          rest         text...
--- RETURN   done repeated reused missing full purging
+-- RETURN   done repeated reused missing changed full purging
 -- MOVES    none -> ready, none -> delayed
 -- EMITS    items.pushed
 -- COST     O(items)
 -- Answers  done or repeated, the first and the last number, and how many were left out because their name was there.
---          full, and which bound of the user's: items or bytes, and where it stands. `rest` is of each item the first
---          `width` of url, name, parameters and order; '' is none, and the others none of them has. An order is its
---          priority class, ':' and the milliseconds of its delay.
+--          changed when the spec has another revision than `revision`; 0 is any. full, and which bound of the user's:
+--          items or bytes, and where it stands. `rest` is of each item the first `width` of url, name, parameters and
+--          order; '' is none, and the others none of them has. An order is its priority class, ':' and the
+--          milliseconds of its delay.
 local FIELDS = {[0] = 'url', 'name', 'params'}
 local spec = redis.call('HMGET', stream, 'revision', 'last', 'born')
 if not spec[1] then return {'missing'} end
@@ -34,6 +36,7 @@ if keyed == 1 then
     end
   end
 end
+if revision ~= 0 and tonumber(spec[1]) ~= revision then return {'changed'} end
 if is_purging() then return {'purging'} end
 
 local function value_of(at, column)

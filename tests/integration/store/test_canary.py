@@ -81,7 +81,7 @@ async def test_claim_of_an_older_machine_does_not_prove_the_new_one(scene: Scene
 
 async def test_claim_and_every_end_of_a_canary_ring_for_those_who_wait(scene: Scene) -> None:
     heard: list[Bell] = []
-    ready = Bell(None)
+    ready = Bell(RENDER, is_ready=True)
 
     async def rings() -> bool:
         await scene.push(1)

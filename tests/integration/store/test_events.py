@@ -229,7 +229,7 @@ async def test_bells_ring_for_what_became_ready_and_for_logs_that_are_followed(s
         async def all_three() -> bool:
             await scene.push(1)
             await scene.push(1, other)
-            return {Bell(None), Bell(RENDER), Bell(ALICE)} <= set(heard)
+            return {Bell(RENDER, is_ready=True), Bell(RENDER), Bell(ALICE)} <= set(heard)
 
         await until(all_three, "the bells of what is ready, of the stream and of its user")
     assert Bell(other) not in heard

@@ -51,5 +51,5 @@ local function ring_ready()
   rings_ready = true
 end
 at_end[#at_end + 1] = function()
-  if rings_ready then redis.call('PUBLISH', ready_bell, '') end
+  if rings_ready then redis.call('PUBLISH', ready_bell, string.match(events, '[^:]+$')) end
 end
