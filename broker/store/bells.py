@@ -4,6 +4,7 @@ Of ready items every process hears. Of a log that grew only those hear that foll
 costs its publisher nothing, and a busy broker is not woken by every event of every stream.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
@@ -28,6 +29,9 @@ class Bells:
         self._keys = keys
         self._followed: set[StreamRef | UserName] = set()
         self._pubsub: PubSub | None = None
+        self._heard: set[StreamRef | UserName] = set()
+        """What the connection was asked for, and not yet to leave out."""
+        self._asking = asyncio.Lock()
 
     @asynccontextmanager
     async def ringing(self) -> AsyncIterator[AsyncIterator[Bell]]:
@@ -41,36 +45,36 @@ class Bells:
     async def follow(self, what: StreamRef | UserName) -> None:
         """Hear from now on when the stream's log, or that of any stream of the user's, grows."""
         self._followed.add(what)
-        if self._pubsub is not None:
-            try:
-                await self._listen_to(self._pubsub, what)
-            except (RedisError, OSError) as error:
-                # The listener finds its connection broken as well, and asks for everything on the next one.
-                log.info("bell_not_followed", what=str(what), reason=str(error))
+        await self._ask_for(what)
 
     async def leave(self, what: StreamRef | UserName) -> None:
         """Do not hear it any more."""
         self._followed.discard(what)
-        if self._pubsub is not None:
-            try:
-                if isinstance(what, str):
-                    await self._pubsub.punsubscribe(self._channel(what))
-                else:
-                    await self._pubsub.unsubscribe(self._channel(what))
-            except (RedisError, OSError) as error:
-                log.info("bell_not_left", what=str(what), reason=str(error))
+        await self._ask_for(what)
 
     async def _subscribe(self, pubsub: PubSub) -> None:
-        await pubsub.subscribe(self._keys.ready_bell)
-        self._pubsub = pubsub
+        async with self._asking:
+            await pubsub.subscribe(self._keys.ready_bell)
+            self._pubsub, self._heard = pubsub, set()
         for what in tuple(self._followed):
-            await self._listen_to(pubsub, what)
+            await self._ask_for(what)
 
-    async def _listen_to(self, pubsub: PubSub, what: StreamRef | UserName) -> None:
-        if isinstance(what, str):
-            await pubsub.psubscribe(self._channel(what))
-        else:
-            await pubsub.subscribe(self._channel(what))
+    async def _ask_for(self, what: StreamRef | UserName) -> None:
+        """Ask the connection for what is followed now, in turn: who leaves and who comes may do so at once."""
+        async with self._asking:
+            if self._pubsub is None or (what in self._followed) == (what in self._heard):
+                return
+            is_user, channel = isinstance(what, str), self._channel(what)
+            try:
+                if what in self._followed:
+                    self._heard.add(what)
+                    await (self._pubsub.psubscribe(channel) if is_user else self._pubsub.subscribe(channel))
+                else:
+                    self._heard.discard(what)
+                    await (self._pubsub.punsubscribe(channel) if is_user else self._pubsub.unsubscribe(channel))
+            except (RedisError, OSError) as error:
+                # The listener finds its connection broken as well, and asks for everything on the next one.
+                log.info("bells_not_asked_for", what=str(what), reason=str(error))
 
     def _channel(self, what: StreamRef | UserName) -> str:
         return f"{self._keys.bells}{what}/*" if isinstance(what, str) else f"{self._keys.bells}{what}"

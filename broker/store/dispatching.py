@@ -283,6 +283,8 @@ class Dispatching(Catalogue):
             return None
         ref = item_ref(vm["item"])
         item = await self._item(ref)
+        if not item:
+            return None  # forgotten in between
         revision = int(item["revision"])
         spec = await self._spec(ref.stream, revision)
         machine = await self.get_machine(parse_owned(vm["machine"], None, "machine"), int(vm["machine_revision"]))
