@@ -69,7 +69,7 @@ async def test_a_lost_bell_costs_a_slow_poll_and_no_item(
     user: Api, launcher: Api, parked: Parked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = await add_stream(user)
-    monkeypatch.setattr(waiting.WaitingRoom, "ring", lambda _: None)
+    monkeypatch.setattr(waiting.WaitingRoom, "ring", lambda *_: None)
     monkeypatch.setattr(waiting, "SLOW_POLL_S", 0.2)
     waiter = asyncio.create_task(launcher.call("POST", "/v1/dispatch", json=offer(wait_ms=20_000)))
     await parked(1)
