@@ -20,6 +20,11 @@ from launcher.interpreter import own_python
 SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUTPUT_LIMIT_BYTES: Final = 8 << 20
 _KEEPER: Final = Path(__file__).with_name("program_keeper.py")
+_FEW_ARENAS: Final = {"MALLOC_ARENA_MAX": "1"}
+"""The C library reserves 64 MiB of address space for each thread that allocates: a bound of memory would count it.
+
+Source: mallopt(3), M_ARENA_MAX.
+"""
 _NOT_STARTED: Final = 127
 _QUOTED_CHARACTERS: Final = 400
 _ENDS_S: Final = 10.0
@@ -122,7 +127,7 @@ async def _start(account: Account, arguments: Sequence[str], bounds: Bounds) -> 
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={"PATH": SYSTEM_PATH, "LC_ALL": "C", **bounds.environment},
+            env={"PATH": SYSTEM_PATH, "LC_ALL": "C", **_FEW_ARENAS, **bounds.environment},
             cwd="/",
             umask=0o077,
             start_new_session=True,
