@@ -33,7 +33,7 @@ test: EXTRAS += --group browser
 test: setup-node ## The tests, on a real store, real libvirt and a few real VMs
 	@deploy/setup/system-packages test
 	@deploy/image/build minimal
-	@$(VENV)/pytest --ignore=tests/vm --ignore=tests/grid --numprocesses 2 --dist loadfile
+	@$(VENV)/pytest --ignore=tests/vm --ignore=tests/grid --numprocesses 3 --dist loadfile
 
 test-vm: setup-node ## One real VM for each kind of image and each way in and out of it
 	@deploy/setup/system-packages test guestfs
