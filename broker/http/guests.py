@@ -61,17 +61,19 @@ async def claim(call: Call) -> web.Response:
 
 @operation(takes=LeaseExtend, answers=LeaseExtended, problems=(ProblemCode.LEASE_LOST,))
 async def extend(call: Call) -> web.Response:
+    lease = _lease(call)
     body = await call.body(LeaseExtend)
-    return json_answer(await call.services.store.extend(_lease(call), bounded(body.progress, 500)))
+    return json_answer(await call.services.store.extend(lease, bounded(body.progress, 500)))
 
 
 @operation(takes=UrlsRequest, answers=UrlsAnswer, problems=(ProblemCode.LEASE_LOST,))
 async def urls(call: Call) -> web.Response:
     """Sign the input's address and those of the named outputs, anew each time."""
+    lease = _lease(call)
     body = await call.body(UrlsRequest)
     if len(body.outputs) > MAX_OUTPUTS:
         raise Rejected(ProblemCode.TOO_LARGE, f"an item has at most {MAX_OUTPUTS} outputs")
-    claimed = await call.services.store.leased(_lease(call))
+    claimed = await call.services.store.leased(lease)
     outputs = {name: _put(call, target) for name, target in _targets(claimed, body.outputs).items()}
     return json_answer(UrlsAnswer(input=_get(call, claimed.item.url), outputs=outputs))
 
@@ -83,9 +85,9 @@ async def urls(call: Call) -> web.Response:
 )
 async def complete(call: Call) -> web.Response:
     """Accept the result, once, after looking at it."""
+    lease = _lease(call)
     body = await call.body(CompleteRequest)
     _check_log(body.log)
-    lease = _lease(call)
     await _verify_outputs(call, lease, body.outputs)
     kept = CompleteRequest(outputs=body.outputs, exit_code=body.exit_code, facts=bounded_facts(body.facts))
     settled = await call.services.store.complete(lease, kept)
@@ -98,9 +100,9 @@ async def complete(call: Call) -> web.Response:
 @operation(takes=FailRequest, answers=Settled, problems=(ProblemCode.LEASE_LOST,))
 async def fail(call: Call) -> web.Response:
     """End the attempt without a result; the retry policy decides."""
+    lease = _lease(call)
     body = await call.body(FailRequest)
     _check_log(body.log)
-    lease = _lease(call)
     kept = FailRequest(
         code=body.code,
         sentence=bounded(body.sentence, 1_000),
