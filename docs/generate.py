@@ -8,7 +8,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.generator import commands, domain_xml, events, health, http, lifecycle, settings, store_keys, stream_spec
+from docs.generator import (
+    access,
+    commands,
+    domain_xml,
+    events,
+    health,
+    http,
+    lifecycle,
+    settings,
+    store_keys,
+    stream_spec,
+)
 from docs.generator.layout import NoBlock, with_blocks
 
 _DOCS = Path(__file__).parent
@@ -16,6 +27,7 @@ _DOCS = Path(__file__).parent
 PAGES: dict[str, Callable[[], str]] = {
     "reference/http-routes.md": http.http_routes,
     "reference/problems.md": http.problems,
+    "reference/who-may-do-what.md": access.who_may_do_what,
     "reference/cli.md": commands.broker_command,
     "reference/broker-settings.md": settings.broker_settings,
     "reference/node-health.md": health.node_health,

@@ -21,6 +21,7 @@ from broker.domain.scopes import OF_A_USER, Authority
 from broker.http.doors import Proof
 from broker.http.route import Route
 from broker.http.routes import ROUTES
+from docs.generator.access import LET_IN, SCOPES, Caller, door_of
 from tests.support.api import Answer, Api, add_stream, claim, offer
 
 Issue = Callable[..., str]
@@ -150,6 +151,17 @@ async def test_no_forged_expired_or_foreign_token_opens_anything(user: Api, issu
     for name, forged in forgeries(keys, good).items():
         assert await refused(user, BY_TOKEN, forged, "unauthenticated") == {}, name
     assert await refused(user, BY_TOKEN, issue("alice", every, timedelta(0)), "unauthenticated") == {}
+
+
+@pytest.mark.parametrize("caller", [Caller.NOBODY, *SCOPES])
+async def test_the_page_says_how_each_door_answers(user: Api, issue: Issue, caller: Caller) -> None:
+    token = issue(*SCOPES[caller]) if caller in SCOPES else None
+    for status, code in {LET_IN: None, 401: "unauthenticated", 403: "forbidden", 404: "not_found"}.items():
+        routes = [route for route in ROUTES if route.proof is not Proof.TICKET and door_of(route, caller) == status]
+        if code is None:
+            # Where a token is all that the table asks for, the handler shows what its scopes reach.
+            routes = [route for route in routes if route.authority is not None or route.proof is Proof.NOTHING]
+        assert await refused(user, routes, token, code) == {}, caller
 
 
 async def test_each_route_opens_for_its_own_authority_and_no_other(user: Api, issue: Issue) -> None:
