@@ -76,16 +76,6 @@ class Reading:
         }
         return [item_view(ref, item, views.get(item.get("last", ""))) for ref, item in items]
 
-    async def _view(self, ref: ItemRef, dispatch: DispatchId) -> ItemView:
-        """Return the view of an item that is known to be there, its last vm being that of `dispatch`."""
-        item, vm = await self._server.commands(
-            [("HGETALL", self._keys.item(ref)), ("HGETALL", self._keys.vm(dispatch))]
-        )
-        if item["last"] != dispatch:
-            [view] = await self._views([(ref, item)])
-            return view
-        return item_view(ref, item, vm_view(dispatch, vm))
-
     async def _spec(self, ref: StreamRef, revision: int) -> StreamSpec:
         """Return the spec of a stream's revision that is known to be there."""
         return await self._definition(self._keys.of_stream(ref).specs, revision, StreamSpec)
