@@ -18,8 +18,8 @@ POWER_OFF = b"\xba\x04\x06\xb8\x00\x20\xef" + HALT
 HEED_BUTTON = b"\xba\x02\x06\xb8\x00\x01\xef" + b"\xba\x00\x06\xed\xf6\xc4\x01\x74\xfa" + POWER_OFF
 # mov dx, 0x505; mov al, 1; out dx, al: pvpanic's "the kernel panicked".
 PANIC = b"\xba\x05\x05\xb0\x01\xee" + HALT
-# mov dx, 0x443; mov al, 0x0e; out dx, al: iBASE 700's watchdog, to bite after 2 s (QEMU: wdt_ib700.c). Sooner, QEMU could
-# be gone before libvirt has said that it started.
+# mov dx, 0x443; mov al, 0x0e; out dx, al: iBASE 700's watchdog, to bite after 2 s (QEMU: wdt_ib700.c). Sooner, QEMU
+# could be gone before libvirt has said that it started.
 ARM_WATCHDOG = b"\xba\x43\x04\xb0\x0e\xee" + HALT
 # again: xor ax, ax; mov es, ax; mov bx, 0x7e00; mov ax, 0x0301; mov cx, 2; mov dx, 0x80; int 0x13; jmp again
 WRITE_DISK = b"\x31\xc0\x8e\xc0\xbb\x00\x7e\xb8\x01\x03\xb9\x02\x00\xba\x80\x00\xcd\x13\xeb\xec"
