@@ -1,6 +1,7 @@
 """Machines as desktops export them, transformed and booted: by BIOS from every bus, by UEFI with its own variables."""
 
 import asyncio
+import itertools
 import shutil
 import struct
 import subprocess
@@ -45,6 +46,9 @@ reset -s
 KERNEL_OPTIONS = "console=ttyS0 panic=-1 initrd=\\linux\\initrd.img\0"
 
 
+_NUMBERS = itertools.count()
+
+
 @dataclass(frozen=True)
 class Lab:
     folder: Path
@@ -79,7 +83,7 @@ class Lab:
         return console
 
     def _vm(self, facts: Facts, image: Path, nvram: Path | None, has_network: bool) -> Vm:
-        number = len(list(self.folder.glob("run*")))
+        number = next(_NUMBERS)  # several are made at once
         run = self.folder / f"run{number}"
         run.mkdir()
         overlay = run / "disk.qcow2"
