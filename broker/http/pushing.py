@@ -179,7 +179,12 @@ async def _push_items(going: _Push, looked: _Looked) -> bool:
     False when the stream's spec may be, or is, another one by now: look at its latest first.
     """
     if not going.may_run:
-        await _check_share(going.call, going.spec)
+        try:
+            await _check_share(going.call, going.spec)
+        except Rejected:
+            if not going.is_latest:
+                return False
+            raise
         going.may_run = True
     faults = looked.look(going)
     bad = {int(fault.at) for fault in faults}

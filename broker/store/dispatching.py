@@ -201,7 +201,7 @@ class Dispatching(Catalogue):
                 if fit is None:
                     break
                 word = await self._dispatch_fitting(each.ref, taking, lane, fit, fit.size.vcpus * each.mean_ms)
-                if word == Word.DONE:
+                if word in {Word.DONE, Word.REPEATED}:
                     return True
                 if word != Word.CHANGED:
                     break
@@ -228,6 +228,8 @@ class Dispatching(Catalogue):
     ) -> Word:
         """Take items of the lane; answer `done`, or why there are none. `is_next`: none if it does not come next."""
         count = min(taking.wanted, placement.how_many(taking.room(), fit.size))
+        if count <= 0:
+            return Word.EMPTY
         for _ in range(_DROPS):
             dispatches = tuple(DispatchId(str(uuid4())) for _ in range(count))
             reply = await self._server.act(

@@ -52,6 +52,7 @@ if not is_proven(revision, machine_revision) then
   if most <= 0 then return {'canary'} end
 end
 
+if most <= 0 then return {'empty'} end
 local taken, passed, is_waiting, entries = {}, 0, false, {}
 repeat
   entries = redis.call('LRANGE', ready_of .. lane, passed, passed + most - #taken - 1)

@@ -130,3 +130,14 @@ async def test_a_machine_that_another_process_made_smaller_fits_at_once(
     finally:
         await other.close()
     assert (await scene.dispatched()).size.memory_mib == FACTS.memory_mib
+
+
+async def test_one_key_twice_at_once_takes_nothing_from_other_streams(scene: Scene) -> None:
+    other = StreamRef(ALICE, "other")
+    await scene.set_up(ref=other)
+    for ref in (RENDER, other):
+        await scene.prove(ref)
+        await scene.push(3, ref)
+    await asyncio.gather(*(scene.offer(key="one-key-for-all") for _ in range(4)))
+    given = [await scene.offer() for _ in range(5)]
+    assert None not in given
