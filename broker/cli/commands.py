@@ -1,6 +1,7 @@
 """The tree of commands. A command's module is imported when that command is called, so that `--help` is quick."""
 
 import importlib
+import importlib.metadata
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -86,8 +87,6 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        import importlib.metadata  # no command needs it, and to import it takes its time
-
         typer.echo(f"broker {importlib.metadata.version('vmbroker')}")
         raise typer.Exit
 

@@ -52,6 +52,11 @@ class Pushing:
                 await asyncio.sleep(0)
             await self._send_waiting(bar)
             await self._answered()
+        except Exception:
+            # Wrong is what was to be made next: what was made before is pushed, and counted.
+            await self._send_waiting(bar)
+            await self._answered()
+            raise
         finally:
             if self._sending is not None:
                 self._sending.cancel()

@@ -124,7 +124,7 @@ class _Body(aiohttp.Payload):
         self._descriptor = upload.file.fileno()
         self._size = upload.size_bytes
 
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> NoReturn:  # noqa: ARG002 - not as text
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> NoReturn:  # noqa: ARG002 # as the base class has it
         raise TypeError("a file's bytes are no text")
 
     async def write(self, writer: AbstractStreamWriter) -> None:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from broker.domain.errors import Unavailable
 from broker.domain.limits import default
-from broker.store import Store
+from broker.store import Ready, Store
 from broker.wire.names import StreamRef, UserName
 from broker.wire.problems import ProblemCode
 
@@ -31,8 +31,8 @@ class Bells:
         """Hand on every bell until cancelled. The store's listener mends its own connection."""
         async with self._heard.ringing() as bells:
             async for bell in bells:
-                if bell.is_ready and not isinstance(bell.of, str):
-                    ring_ready(bell.of)
+                if isinstance(bell, Ready):
+                    ring_ready(bell.stream)
                 else:
                     self._wake(self._followers.get(bell.of, set()))
 
@@ -53,8 +53,7 @@ class Bells:
         self._followers[what].add(rung)
         self._counts[subject] += 1
         try:
-            if len(self._followers[what]) == 1:
-                await self._heard.follow(what)
+            await self._heard.follow(what)
             yield rung
         finally:
             self._counts -= Counter([subject])

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from broker.domain.errors import Unavailable
+from broker.domain.errors import Conflict, Unavailable
 from broker.domain.scopes import Authority, Scopes
 from broker.http.bells import SLOW_POLL_S
 from broker.store import MAX_HEARD, Dispatched, Presence
@@ -278,6 +278,9 @@ class WaitingRoom:
             log.warning("store_unavailable", reason=error.detail)
             self._unheard[waiter] = None
             return False
+        except Conflict as error:
+            if not waiter.given.done():
+                waiter.given.set_exception(error)
         return True
 
     async def run_once(self) -> int:

@@ -79,11 +79,17 @@ class EventBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Bell:
-    """Something happened: look. A bell carries nothing else, and one may be lost.
+class Ready:
+    """A bell: items of the stream became ready. It carries nothing else, and one may be lost: look."""
 
-    `of`: the stream, or the user, whose events there are more of; or the stream of which items became ready.
-    """
+    stream: StreamRef
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """A bell: there are more events of the stream, or of the user's streams."""
 
     of: StreamRef | UserName
-    is_ready: bool = False
+
+
+Bell = Ready | Grown

@@ -12,7 +12,7 @@ import structlog
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from broker.store.answers import Bell
+from broker.store.answers import Bell, Grown, Ready
 from broker.store.keys import Keys
 from broker.store.listening import listen
 from broker.store.server import Server
@@ -62,16 +62,19 @@ class Bells:
     async def _ask_for(self, what: StreamRef | UserName) -> None:
         """Ask the connection for what is followed now, in turn: who leaves and who comes may do so at once."""
         async with self._asking:
-            if self._pubsub is None or (what in self._followed) == (what in self._heard):
+            pubsub = self._pubsub
+            # One whose connection is lost would open another, which nobody would ever read or close.
+            is_away = pubsub is None or pubsub.connection is None
+            if pubsub is None or is_away or (what in self._followed) == (what in self._heard):
                 return
             is_user, channel = isinstance(what, str), self._channel(what)
             try:
                 if what in self._followed:
+                    await (pubsub.psubscribe(channel) if is_user else pubsub.subscribe(channel))
                     self._heard.add(what)
-                    await (self._pubsub.psubscribe(channel) if is_user else self._pubsub.subscribe(channel))
                 else:
+                    await (pubsub.punsubscribe(channel) if is_user else pubsub.unsubscribe(channel))
                     self._heard.discard(what)
-                    await (self._pubsub.punsubscribe(channel) if is_user else self._pubsub.unsubscribe(channel))
             except (RedisError, OSError) as error:
                 # The listener finds its connection broken as well, and asks for everything on the next one.
                 log.info("bells_not_asked_for", what=str(what), reason=str(error))
@@ -81,6 +84,6 @@ class Bells:
 
     def _bell(self, message: dict[str, str]) -> Bell:
         if message["channel"] == self._keys.ready_bell:
-            return Bell(parse_owned(message["data"], None, "stream"), is_ready=True)
+            return Ready(parse_owned(message["data"], None, "stream"))
         stream = parse_owned(message["channel"].removeprefix(self._keys.bells), None, "stream")
-        return Bell(stream if message["type"] == "message" else stream.user)
+        return Grown(stream if message["type"] == "message" else stream.user)

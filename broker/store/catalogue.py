@@ -13,8 +13,6 @@ from broker.wire.streams import RevisionView, StreamSpec, StreamView
 
 MAX_REVISIONS = 50
 """Revisions that are listed; every one can be asked for by its number."""
-_SEEN_REVISIONS = 10_000
-"""Streams whose latest spec's number is remembered."""
 
 
 class Catalogue(Machines):
@@ -73,9 +71,8 @@ class Catalogue(Machines):
         if known is None:
             self._seen_revisions.pop(ref, None)
             return None
-        revision = self._seen_revisions[ref] = int(known)
-        if len(self._seen_revisions) > _SEEN_REVISIONS:
-            del self._seen_revisions[next(iter(self._seen_revisions))]
+        revision = int(known)
+        self._seen_revisions.keep(ref, revision)
         return revision, await self._spec(ref, revision)
 
     def seen_spec(self, ref: StreamRef) -> tuple[int, StreamSpec] | None:

@@ -15,6 +15,7 @@ from broker.store.keys import Keys
 from broker.store.launchers import too_many_launchers
 from broker.store.reading import TRIES
 from broker.store.records import given_item, item_ref, revision_of
+from broker.store.remembered import Remembered
 from broker.store.scripts import Word
 from broker.store.server import Reply, Server
 from broker.wire.dispatches import DispatchRequest, Room
@@ -62,6 +63,14 @@ class Presence(StrEnum):
     """Its token has as many launchers as may be."""
 
 
+class _GivenBefore(Exception):
+    """The same request came twice at once: the other one was given these `dispatches`, a word each."""
+
+    def __init__(self, dispatches: str) -> None:
+        super().__init__(dispatches)
+        self.dispatches = dispatches
+
+
 class _Next(NamedTuple):
     """A stream with ready items, what its vms take on average, and its lanes."""
 
@@ -92,8 +101,8 @@ class _Taking(NamedTuple):
 class Dispatching(Catalogue):
     def __init__(self, server: Server, keys: Keys, deadlines_: Deadlines = DEFAULT) -> None:
         super().__init__(server, keys, deadlines_)
-        self._seen_machines: dict[MachineRef, MachineView] = {}
-        self._seen_first: dict[StreamRef, _Next] = {}
+        self._seen_machines: Remembered[MachineRef, MachineView] = Remembered(_SEEN_MACHINES)
+        self._seen_first: Remembered[StreamRef, _Next] = Remembered(_SEEN_STREAMS)
 
     async def dispatch(
         self,
@@ -117,11 +126,8 @@ class Dispatching(Catalogue):
         """
         key = self._keys.dispatch_key(request.launcher, request.dispatch_key)
         taking = _Taking(request, key, [])
-        if is_heard:
-            if rung_by is not None and serves(rung_by.user) and await self._dispatch_guessed(rung_by, taking):
-                return taking.given
-            streams = await self._look(0)
-        else:
+        streams: list[_Next] | None = None
+        if not is_heard:
             # Asked at once: both go out in one round trip.
             heard, streams = await asyncio.gather(self._hear(request, key), self._look(0))
             match heard.word:
@@ -129,8 +135,17 @@ class Dispatching(Catalogue):
                     return await self._given(heard.values[0])
                 case Word.FULL:
                     raise too_many_launchers()
-        while streams and await self._dispatch_next(taking, serves, streams) and taking.wanted > 0:
-            streams = await self._look(0)
+        try:
+            if rung_by is not None and serves(rung_by.user):
+                await self._dispatch_guessed(rung_by, taking)
+            while taking.wanted > 0:
+                if streams is None:
+                    streams = await self._look(0)
+                if not await self._dispatch_next(taking, serves, streams):
+                    break
+                streams = None
+        except _GivenBefore as same:
+            return await self._given(same.dispatches)
         return taking.given
 
     async def _hear(self, request: DispatchRequest, key: str) -> Reply:
@@ -155,10 +170,7 @@ class Dispatching(Catalogue):
             for user, job, mean_ms, *lanes in reply.values
         ]
         if found and skip == 0:
-            self._seen_first.pop(found[0].ref, None)
-            self._seen_first[found[0].ref] = found[0]
-            if len(self._seen_first) > _SEEN_STREAMS:
-                del self._seen_first[next(iter(self._seen_first))]
+            self._seen_first.keep(found[0].ref, found[0])
         return found
 
     async def _dispatch_next(self, taking: _Taking, serves: Callable[[UserName], bool], streams: list[_Next]) -> bool:
@@ -201,32 +213,31 @@ class Dispatching(Catalogue):
                 if fit is None:
                     break
                 word = await self._dispatch_fitting(each.ref, taking, lane, fit, fit.size.vcpus * each.mean_ms)
-                if word in {Word.DONE, Word.REPEATED}:
+                if word == Word.DONE:
                     return True
                 if word != Word.CHANGED:
                     break
                 self._seen_machines.pop(parse_owned(fit.machine.machine, None, "machine"), None)
         return False
 
-    async def _dispatch_guessed(self, ref: StreamRef, taking: _Taking) -> bool:
-        """Take what the stream gives if it is first now, with its first lane, as it was when it was first before.
-
-        False when more is wanted, or nothing was given: then look.
-        """
+    async def _dispatch_guessed(self, ref: StreamRef, taking: _Taking) -> None:
+        """Take what the stream gives if it is first now, with its first lane, as it was when it was first before."""
         seen = self._seen_first.get(ref)
         if seen is None or not seen.lanes:
-            return False
+            return
         fit = await self._fit(ref, revision_of(seen.lanes[0]), taking.room())
-        if fit is None:
-            return False
-        cost = fit.size.vcpus * seen.mean_ms
-        word = await self._dispatch_fitting(ref, taking, seen.lanes[0], fit, cost, is_next=True)
-        return word == Word.REPEATED or (word == Word.DONE and taking.wanted <= 0)
+        if fit is not None:
+            cost = fit.size.vcpus * seen.mean_ms
+            await self._dispatch_fitting(ref, taking, seen.lanes[0], fit, cost, is_next=True)
 
     async def _dispatch_fitting(
         self, ref: StreamRef, taking: _Taking, lane: str, fit: _Fit, cost: int, *, is_next: bool = False
     ) -> Word:
-        """Take items of the lane; answer `done`, or why there are none. `is_next`: none if it does not come next."""
+        """Take items of the lane; answer `done`, or why there are none. `is_next`: none if it does not come next.
+
+        Raises:
+            _GivenBefore: this request's key was given something else.
+        """
         count = min(taking.wanted, placement.how_many(taking.room(), fit.size))
         if count <= 0:
             return Word.EMPTY
@@ -242,13 +253,12 @@ class Dispatching(Catalogue):
                 case Word.DONE:
                     for dispatch, (number, fence, *texts) in zip(dispatches, reply.values, strict=False):
                         item = given_item(ItemRef(ref, int(number)), fit.revision, *texts)
-                        self._note_item_of(dispatch, item.ref)
+                        self._items_of.keep(dispatch, item.ref)
                         taking.given.append(
                             Dispatched(dispatch, item, int(fence), fit.spec, fit.machine, fit.size, fit.boot_ms, False)
                         )
                 case Word.REPEATED:
-                    # The same request came twice at once: the other one was given these.
-                    taking.given[:] = await self._given(reply.values[0])
+                    raise _GivenBefore(reply.values[0])
             if reply.word != Word.AGAIN:
                 return reply.word
         return Word.EMPTY
@@ -269,9 +279,7 @@ class Dispatching(Catalogue):
         machine = await self.usable_machine(ref.user, name)
         if machine is None:
             return None
-        if len(self._seen_machines) >= _SEEN_MACHINES:
-            del self._seen_machines[next(iter(self._seen_machines))]
-        self._seen_machines[name] = machine
+        self._seen_machines.keep(name, machine)
         return _fit_of(revision, spec, machine, room)
 
     async def _given(self, dispatches: str) -> list[Dispatched]:

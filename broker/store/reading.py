@@ -9,6 +9,7 @@ from broker.domain.deadlines import DEFAULT, Deadlines
 from broker.domain.errors import Conflict, Unavailable
 from broker.store.keys import Keys
 from broker.store.records import Hash, item_ref, item_view, vm_view
+from broker.store.remembered import Remembered
 from broker.store.server import Server
 from broker.wire.items import ItemView, VmView
 from broker.wire.machines import MachineView
@@ -22,6 +23,8 @@ _KEPT_DEFINITIONS = 64
 """A machine's XML may have half a megabyte."""
 _KEPT_DISPATCHES = 10_000
 """Most are claimed where they were given out, and soon."""
+_SEEN_REVISIONS = 10_000
+"""Streams whose latest spec's number is remembered."""
 
 T = TypeVar("T")
 
@@ -33,9 +36,9 @@ class Reading:
         self._server = server
         self._keys = keys
         self._deadlines = deadlines
-        self._definitions: dict[tuple[str, int], Any] = {}
-        self._items_of: dict[DispatchId, ItemRef] = {}
-        self._seen_revisions: dict[StreamRef, int] = {}
+        self._definitions: Remembered[tuple[str, int], Any] = Remembered(_KEPT_DEFINITIONS)
+        self._items_of: Remembered[DispatchId, ItemRef] = Remembered(_KEPT_DISPATCHES)
+        self._seen_revisions: Remembered[StreamRef, int] = Remembered(_SEEN_REVISIONS)
 
     async def _now_ms(self) -> int:
         """Return the store's time."""
@@ -59,13 +62,8 @@ class Reading:
         name = await self._server.command("HGET", self._keys.vm(dispatch), "item")
         if name is None:
             return None
-        self._note_item_of(dispatch, item_ref(name))
+        self._items_of.keep(dispatch, item_ref(name))
         return self._items_of[dispatch]
-
-    def _note_item_of(self, dispatch: DispatchId, item: ItemRef) -> None:
-        if len(self._items_of) >= _KEPT_DISPATCHES:
-            del self._items_of[next(iter(self._items_of))]
-        self._items_of[dispatch] = item
 
     async def _views(self, items: list[tuple[ItemRef, Hash]]) -> list[ItemView]:
         """Return the views of items, each with its last vm, in one round trip."""
@@ -91,9 +89,7 @@ class Reading:
     async def _definition(self, key: str, revision: int, type_: type[T]) -> T:
         if (key, revision) not in self._definitions:
             text = await self._server.command("HGET", key, revision)
-            if len(self._definitions) >= _KEPT_DEFINITIONS:
-                self._definitions.pop(next(iter(self._definitions)))
-            self._definitions[key, revision] = msgspec.json.decode(text, type=type_)
+            self._definitions.keep((key, revision), msgspec.json.decode(text, type=type_))
         kept: T = self._definitions[key, revision]
         return kept
 

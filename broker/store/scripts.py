@@ -55,25 +55,38 @@ REST = "text..."
 """The type of a last argument that stands for all that follow: its variable is the first one's index."""
 COMMON = ("user", "job")
 """The first arguments of a script that may be run for several acts: they have them in common."""
-_ONE = """
+_END = """
+local function error_of(why)
+  return type(why) == 'table' and why or redis.error_reply(why)
+end
+local function finish_all()
+  local failed
+  for _, finish in ipairs(at_end) do
+    local ok, why = pcall(finish)
+    if not ok then failed = failed or why end
+  end
+  return failed
+end
+"""
+# The items have moved by then: what fails to be written keeps nothing else from being written.
+_ONE = f"""{_END}
 local ok, answer = pcall(do_act, ARGV)
-for _, finish in ipairs(at_end) do finish() end
-if not ok then return type(answer) == 'table' and answer or redis.error_reply(answer) end
+local failed = finish_all()
+if not ok or failed then return error_of(ok and failed or answer) end
 return answer
 """
 # An act that fails leaves those beside it alone: its own caller is answered the error.
-_EACH = """
-local answers, at = {}, #COMMON + 1
+_EACH = f"""{_END}
+local answers, at = {{}}, {len(COMMON)} + 1
 while at <= #ARGV do
   local count = tonumber(ARGV[at])
-  local ok, answer = pcall(do_act, {unpack(ARGV, at + 1, at + count)})
-  if not ok then answer = type(answer) == 'table' and answer or redis.error_reply(answer) end
-  answers[#answers + 1] = answer
+  local ok, answer = pcall(do_act, {{unpack(ARGV, at + 1, at + count)}})
+  answers[#answers + 1] = ok and answer or error_of(answer)
   at = at + 1 + count
 end
-for _, finish in ipairs(at_end) do finish() end
-return answers
-""".replace("#COMMON", str(len(COMMON)))
+local failed = finish_all()
+return failed and error_of(failed) or answers
+"""
 
 
 class Word(StrEnum):

@@ -20,6 +20,7 @@ from broker.store.arguments import SCRIPTS, Arguments, BeginLife, flatten
 from broker.store.failures import FAILURES, disk_full, raise_translated, translated
 from broker.store.gathering import Arg, Gathering, Head, head_of
 from broker.store.keys import StreamKeys
+from broker.store.remembered import Remembered
 from broker.store.scripts import COMMON, Script, Word
 from broker.wire.problems import ProblemCode
 
@@ -66,7 +67,7 @@ class Server:
         )
         self._redis: Redis = Redis.from_pool(pool)
         self._gathering = Gathering(self._redis, pool, CALL_TIMEOUT_S)
-        self._heads: dict[tuple[str | int, ...], Head] = {}
+        self._heads: Remembered[tuple[str | int, ...], Head] = Remembered(_HEADS)
         self.durability = "unknown"
 
     async def open(self) -> None:
@@ -192,10 +193,8 @@ class Server:
     def _head(self, script: Script, named: Callable[[], list[str]], common: list[str | int]) -> Head:
         name = (script.name, *common)
         if name not in self._heads:
-            if len(self._heads) >= _HEADS:
-                del self._heads[next(iter(self._heads))]
             keys = named()
-            self._heads[name] = head_of("EVALSHA", script.sha1, len(keys), *keys, *common)
+            self._heads.keep(name, head_of("EVALSHA", script.sha1, len(keys), *keys, *common))
         return self._heads[name]
 
     async def _begin_life(self) -> None:

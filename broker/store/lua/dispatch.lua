@@ -28,10 +28,10 @@
 -- MOVES    ready -> dispatched
 -- EMITS    item.dispatched
 -- COST     O(log dispatched + log lanes) an item; stale entries are dropped, some two hundred at most
--- Answers  done and of each item its number, its fence, url and parameters; repeated and the dispatches that the key was
---          given; changed when the machine has another revision by now, or it is not the lane that comes next, where `is_next`
---          says that it should be; canary when the revision's items wait for one that is out to claim; waits when a bulk act is about to
---          reach them; again when only stale entries were met so far; empty when the lane has no more. `given`: what this
+-- Answers  done and of each item its number, its fence, url and parameters; repeated and the dispatches that the key
+--          was given; changed when the machine has another revision by now, or, with `is_next`, when another lane or
+--          stream comes first; canary when the revision's items wait for one that is out to claim; waits when a bulk
+--          act is about to reach them; again when only stale entries were met so far; empty when the lane has no more. `given`: what this
 --          request was given before, a dispatch a word. `rest`: dispatches. `cost`: of one vm. `time_left_ms`: until the
 --          launcher's slot ends; '' when no end is known. `drain_ms`: how long its vms may take to stop then.
 local known = redis.call('GET', dispatch_key)

@@ -154,6 +154,29 @@ async def test_a_push_that_was_accepted_is_answered_again_whatever_became_of_its
     assert (await bob.call("POST", "/v1/streams/bob/work/items", json=[{}])).code == "bad_spec"
 
 
+async def test_a_push_is_not_refused_for_the_machine_of_an_earlier_spec(user: Api, issue: Callable[..., str]) -> None:
+    await add_machine(user)
+    await user.ok("PUT", "/v1/machines/alice/m/readers/bob")
+    await add_machine(user, "other")
+    await user.ok("PUT", "/v1/machines/alice/other/readers/bob")
+    bob = user.bearing(issue("bob", scopes_of_user("bob")))
+    spec = {"machine": "alice/m", "run": "/opt/app/run"}
+    await bob.ok("PUT", "/v1/streams/bob/work", json=spec)
+    await bob.ok("POST", "/v1/streams/bob/work/items", json=[{}])
+    await bob.ok("PUT", "/v1/streams/bob/work", json={**spec, "machine": "alice/other"})
+    await user.ok("DELETE", "/v1/machines/alice/m/readers/bob")
+
+    assert (await bob.ok("POST", "/v1/streams/bob/work/items", json=[{}]))["accepted"] == 1
+
+
+async def test_blank_lines_are_counted_and_no_items(user: Api) -> None:
+    stream = await add_stream(user)
+    said = await user.ok("POST", f"{stream}/items", data=b'\n{}\n\n{"url": "https://h.example/1"}', headers=NDJSON)
+    assert said["accepted"] == 2
+    refused = await user.call("POST", f"{stream}/items", data=b'{}\n\n{"url": "no scheme"}', headers=NDJSON)
+    assert [each["line"] for each in refused.json["refusals"]] == ["3"]
+
+
 async def test_a_push_may_go_up_in_requests_of_several_parts_each_under_its_own_key(user: Api) -> None:
     stream = await add_stream(user)
     push, lines = f"{stream}/items", _lines().splitlines(keepends=True)

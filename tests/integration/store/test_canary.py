@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 
 from broker.domain.canary import CANARIES
-from broker.store import Bell
+from broker.store import Bell, Ready
 from broker.wire.names import StreamRef, UserName
 from broker.wire.states import Verdict
 from broker.wire.streams import Retry
@@ -81,7 +81,7 @@ async def test_claim_of_an_older_machine_does_not_prove_the_new_one(scene: Scene
 
 async def test_claim_and_every_end_of_a_canary_ring_for_those_who_wait(scene: Scene) -> None:
     heard: list[Bell] = []
-    ready = Bell(RENDER, is_ready=True)
+    ready = Ready(RENDER)
 
     async def rings() -> bool:
         await scene.push(1)

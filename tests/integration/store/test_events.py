@@ -5,7 +5,7 @@ import pytest
 
 from broker.domain.errors import Rejected
 from broker.domain.limits import default
-from broker.store import Bell, EventBatch, Store
+from broker.store import Bell, EventBatch, Grown, Ready, Store
 from broker.wire.events import EventType
 from broker.wire.names import StreamRef, UserName
 from broker.wire.states import Verdict
@@ -231,10 +231,10 @@ async def test_bells_ring_for_what_became_ready_and_for_logs_that_are_followed(s
         async def all_three() -> bool:
             await scene.push(1)
             await scene.push(1, other)
-            return {Bell(RENDER, is_ready=True), Bell(RENDER), Bell(ALICE)} <= set(heard)
+            return {Ready(RENDER), Grown(RENDER), Grown(ALICE)} <= set(heard)
 
         await until(all_three, "the bells of what is ready, of the stream and of its user")
-    assert Bell(other) not in heard
+    assert Grown(other) not in heard
 
 
 async def test_a_log_that_is_left_rings_no_more_while_others_do(scene: Scene) -> None:
@@ -244,7 +244,7 @@ async def test_a_log_that_is_left_rings_no_more_while_others_do(scene: Scene) ->
 
         async def both() -> bool:
             await scene.push(1)
-            return {Bell(RENDER), Bell(ALICE)} <= set(heard)
+            return {Grown(RENDER), Grown(ALICE)} <= set(heard)
 
         await until(both, "the bells of the stream and of its user")
         await ears.bells.leave(RENDER)
@@ -254,10 +254,10 @@ async def test_a_log_that_is_left_rings_no_more_while_others_do(scene: Scene) ->
             heard.clear()
             await scene.push(1)
             await until(user, "the bell of the user")
-            return Bell(RENDER) not in heard
+            return Grown(RENDER) not in heard
 
         async def user() -> bool:
-            return Bell(ALICE) in heard
+            return Grown(ALICE) in heard
 
         await until(user_alone, "the bell of the user alone")
 
@@ -269,7 +269,7 @@ async def test_who_comes_while_another_leaves_hears_the_log(scene: Scene) -> Non
 
         async def rings() -> bool:
             await scene.push(1)
-            return Bell(RENDER) in heard
+            return Grown(RENDER) in heard
 
         await until(rings, "the first bell")
         for _ in range(20):

@@ -6,12 +6,14 @@ from itertools import pairwise
 from broker.domain.errors import Conflict
 from broker.store import MachineFacts, Store
 from broker.store.scripts import load
+from broker.wire.dispatches import DispatchRequest
 from broker.wire.names import StreamRef
 from broker.wire.problems import ProblemCode
 from tests.integration.store.scene import ALICE, FACTS, RENDER, ROOM, Scene, lease_of, result
 from tests.support.stores import StoreServer
 
 MANY = 40
+OTHER = StreamRef(ALICE, "other")
 LARGE = MachineFacts(vcpus=1, memory_mib=2 * ROOM.memory_mib, firmware="bios")
 
 
@@ -25,6 +27,22 @@ async def check_events(store: Store) -> None:
     for events in (await store.read_events(RENDER, None, 1_000), await store.read_feed(ALICE, None, 1_000)):
         numbers = [int(event.place.partition("-")[2]) for event in events.events]
         assert all(after == before + 1 for before, after in pairwise(numbers))
+
+
+async def two_streams(scene: Scene, items: int) -> None:
+    await scene.set_up(ref=OTHER)
+    for ref in (RENDER, OTHER):
+        await scene.prove(ref)
+        await scene.push(items, ref)
+
+
+async def set_machine_elsewhere(url: str, domain_xml: str) -> None:
+    """Give the stream's machine other XML as another process would."""
+    other = await Store.connect(url)
+    try:
+        await Scene(other).set_machine(domain_xml)
+    finally:
+        await other.close()
 
 
 async def test_many_vms_at_once_each_get_their_own_item_in_few_commands(scene: Scene) -> None:
@@ -44,14 +62,10 @@ async def test_many_vms_at_once_each_get_their_own_item_in_few_commands(scene: S
 
 
 async def test_acts_on_several_streams_at_once_stay_with_their_own(scene: Scene) -> None:
-    other = StreamRef(ALICE, "other")
-    await scene.set_up(ref=other)
-    for ref in (RENDER, other):
-        await scene.prove(ref)
-        await scene.push(4, ref)
+    await two_streams(scene, items=4)
     given = [each for _ in range(2) for each in await scene.offers(most=4)]
     await asyncio.gather(*(scene.claim(each) for each in given))
-    for ref in (RENDER, other):
+    for ref in (RENDER, OTHER):
         view = await scene.store.get_stream(ref)
         assert view is not None
         assert view.counts["running"] == 4
@@ -109,11 +123,7 @@ async def test_a_machine_that_another_process_changed_is_given_in_its_new_form(
     await scene.prove()
     await scene.push(3)
     assert (await scene.dispatched()).machine.revision == 1
-    other = await Store.connect(store_server.url)
-    try:
-        await Scene(other).set_machine("<domain type='qemu'/>")
-    finally:
-        await other.close()
+    await set_machine_elsewhere(store_server.url, "<domain type='qemu'/>")
     given = await scene.dispatched()
     assert (given.machine.revision, given.machine.domain_xml) == (2, "<domain type='qemu'/>")
 
@@ -124,20 +134,40 @@ async def test_a_machine_that_another_process_made_smaller_fits_at_once(
     await scene.set_machine("<domain type='large'/>", facts=LARGE)
     await scene.push(1)
     assert await scene.offer() is None
-    other = await Store.connect(store_server.url)
-    try:
-        await Scene(other).set_machine("<domain type='small'/>")
-    finally:
-        await other.close()
+    await set_machine_elsewhere(store_server.url, "<domain type='small'/>")
     assert (await scene.dispatched()).size.memory_mib == FACTS.memory_mib
 
 
 async def test_one_key_twice_at_once_takes_nothing_from_other_streams(scene: Scene) -> None:
-    other = StreamRef(ALICE, "other")
-    await scene.set_up(ref=other)
-    for ref in (RENDER, other):
-        await scene.prove(ref)
-        await scene.push(3, ref)
+    await two_streams(scene, items=3)
     await asyncio.gather(*(scene.offer(key="one-key-for-all") for _ in range(4)))
     given = [await scene.offer() for _ in range(5)]
     assert None not in given
+
+
+async def test_a_key_whose_items_are_forgotten_is_given_nothing_more(scene: Scene) -> None:
+    """A launcher that waits repeats a request of an hour ago."""
+    await two_streams(scene, items=1)
+    request = DispatchRequest(dispatch_key="old", launcher=scene.launcher, node="n", room=ROOM, most=4)
+    key = scene.store._keys.dispatch_key(scene.launcher, "old")
+    await scene.store._server.command("SET", key, "00000000-0000-4000-8000-000000000000", "PX", 60_000)
+    async with asyncio.timeout(5):
+        assert await scene.store.dispatch(request, lambda _: True, is_heard=True) == []
+    assert len(await scene.offers(most=4)) == 1 + 1
+
+
+async def test_what_cannot_be_written_at_a_scripts_end_keeps_nothing_else_from_it(scene: Scene) -> None:
+    """A log that something else wrote over: the items have moved by then, and are counted."""
+    await scene.prove()
+    await scene.push(2)
+    given = await scene.offers(most=2)
+    keys, server = scene.store._keys.of_stream(RENDER), scene.store._server
+    await server.command("DEL", keys.events)
+    await server.command("SET", keys.events, "what no broker wrote")
+    answers = await asyncio.gather(*(scene.claim(each) for each in given), return_exceptions=True)
+    assert all("WRONGTYPE" in str(each) for each in answers)
+    await server.command("DEL", keys.events)
+    assert await server.command("HMGET", keys.stream, "dispatched", "running") == ["0", "2"]
+    # The guests ask again, and are given what they were.
+    again = await asyncio.gather(*(scene.claim(each) for each in given))
+    assert [each.item.ref for each in again] == [each.item.ref for each in given]

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import nullcontext
 from typing import cast
 
@@ -11,7 +11,7 @@ from broker.cli.acting import Acting
 from broker.cli.chunks import Chunk, Common, chunks_of
 from broker.cli.progress import progress
 from broker.cli.pushing import Pushing, told
-from broker.cli.sources import Given, Source, Urls, one_by_one
+from broker.cli.sources import BadSource, Given, Source, Urls, one_by_one
 from broker.client.errors import ApiError, Unreachable
 from broker.client.files import Files
 from broker.client.researcher import Researcher
@@ -113,6 +113,25 @@ async def test_chunks_that_are_refused_together_go_one_by_one_to_the_bad_one() -
 
     assert broker.asked[1:] == [("K", "1", 1_600), ("K/1", None, 500), ("K/2", None, 500), ("K/3", None, 500)]
     assert pushing.tally.accepted == 1_500
+
+
+async def test_what_was_made_before_a_source_that_cannot_be_read_is_pushed_and_counted() -> None:
+    broker = Broker()
+    broker.goes_on.set()
+
+    def sources() -> Iterator[Given]:
+        yield Urls("list", 1, [b"https://h.example/%d" % number for number in range(1_200)])
+        raise BadSource("line 1201 of list has more than 131072 bytes")
+
+    async with serving(broker.handle) as url, Session(url, patience=Patience(attempts=1)) as session:
+        acting = Acting(session, Researcher(session), Files(session), "alice")
+        pushing = Pushing(acting, STREAM, "K")
+        with progress() as bars, pytest.raises(BadSource) as bad:
+            await pushing.run(chunks_of(acting, STREAM, sources(), Common(), bars), lambda _: None)
+
+    assert pushing.tally.accepted == broker.accepted == 1_000
+    assert "1000 items were pushed" in str(told(bad.value, pushing, None))
+    assert "--key K" in str(told(bad.value, pushing, None))
 
 
 def lists() -> list[list[Given]]:

@@ -141,7 +141,7 @@ def test_no_piece_hides_an_argument_or_a_key(name: str) -> None:
     script = scripts.load(name)
     pieces = "\n".join(scripts._pieces(script.header.get("USES", [])) + scripts._pieces(script.header.get("EACH", [])))
     declared = re.findall(r"^local (?:function )?(\w+(?:, \w+)*)", pieces, re.MULTILINE)
-    hidden = {each for names in declared for each in names.split(", ")} | {"at_end", "do_act"}
+    hidden = {each for names in declared for each in names.split(", ")} | {"at_end", "do_act", "error_of", "finish_all"}
     assert hidden & ({argument.name for argument in script.arguments} | set(script.keys)) == set()
 
 

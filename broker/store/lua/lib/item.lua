@@ -1,5 +1,5 @@
 -- The item as it is now: the one that `number` names, and any other that `look_at` is given.
--- Needs: items, user job number.
+-- Every act reads it: one table is made, and none is filled name by name. Needs: items, user job number.
 local item, ref, is
 local function look_at(wanted)
   number = wanted
