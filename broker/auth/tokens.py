@@ -10,9 +10,10 @@ import hashlib
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from joserfc import jwt
 from joserfc.errors import ExpiredTokenError, JoseError
@@ -33,12 +34,16 @@ _MAX_CACHED = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a verified token speaks for, and what it allows. `subject` is a user's or a launcher's name."""
+    """Who a verified token speaks for, and what it allows. `subject` is a user's or a launcher's name.
+
+    `labels` are a launcher's: what its site vouches for. A stream's secrets go only where one of them is trusted.
+    """
 
     subject: str
     scopes: Scopes
     token_id: str
     expires_at_s: int
+    labels: frozenset[str] = frozenset()
 
     def may(self, authority: Authority, *path: str) -> bool:
         return self.scopes.permit(authority, path)
@@ -61,10 +66,10 @@ class Tokens:
             jti={"essential": True},
         )
 
-    def issue(self, subject: str, scopes: Scopes, life: timedelta) -> str:
+    def issue(self, subject: str, scopes: Scopes, life: timedelta, labels: Iterable[str] = ()) -> str:
         """Sign a token for `subject` that is good from now for `life`."""
         now_s = self._now_s()
-        claims = {
+        claims: dict[str, Any] = {
             "wlcg.ver": _WLCG_VERSION,
             "iss": self._keys.issuer,
             "aud": self._keys.issuer,
@@ -75,6 +80,8 @@ class Tokens:
             "jti": str(uuid.uuid4()),
             "scope": str(scopes),
         }
+        if labels:
+            claims["vmbroker_labels"] = sorted(labels)
         header = {"alg": ALGORITHM, "kid": self._keys.signing.kid}
         return jwt.encode(header, claims, self._keys.signing, algorithms=[ALGORITHM], default_type=TYPE)
 
@@ -113,7 +120,8 @@ class Tokens:
         except (JoseError, ValueError) as error:
             # A text that is no JWT at all fails in decoding base64 or JSON, before the library's own checks.
             raise _refused("this broker did not issue it, or it was changed") from error
-        return Principal(claims["sub"], scopes, claims["jti"], int(claims["exp"]))
+        labels = frozenset(claims.get("vmbroker_labels", ()))
+        return Principal(claims["sub"], scopes, claims["jti"], int(claims["exp"]), labels)
 
 
 def _refused(reason: str) -> Rejected:

@@ -21,6 +21,7 @@ class Authority(StrEnum):
     CANCEL = "queue.cancel"
     DISPATCH = "queue.dispatch"
     ADMIN = "queue.admin"
+    SECRET_USE = "secret.use"  # noqa: S105 # the name of an authority
     FILE_READ = "file.read"
     FILE_WRITE = "file.write"
 
@@ -30,6 +31,7 @@ OF_A_USER = (
     Authority.READ,
     Authority.MODIFY,
     Authority.CANCEL,
+    Authority.SECRET_USE,
     Authority.FILE_READ,
     Authority.FILE_WRITE,
 )
