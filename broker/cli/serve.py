@@ -8,7 +8,7 @@ import structlog
 import typer
 
 from broker.app import serve as run_broker
-from broker.auth.keys import BadKeys
+from broker.auth.key_files import BadKeys
 from broker.cli.exits import Exit, fail
 from broker.domain.errors import Unavailable
 from broker.listening import CannotServe

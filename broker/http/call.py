@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 from aiohttp import web
 
-from broker.auth.keys import MacKeys
+from broker.auth.keys import BrokerKeys
 from broker.auth.tokens import Principal, Tokens
 from broker.auth.urls import SignedUrls
 from broker.domain import limits
@@ -21,6 +21,7 @@ from broker.files.uploads import Uploads
 from broker.files.user_files import UserFiles
 from broker.http.bells import Bells
 from broker.http.contract import JSON, Operation, Undeclared
+from broker.http.revocations import Revocations
 from broker.http.roll_call import RollCall
 from broker.http.waiting import WaitingRoom
 from broker.store import Store
@@ -42,7 +43,8 @@ class Services:
 
     store: Store
     tokens: Tokens
-    keys: MacKeys
+    revocations: Revocations
+    keys: BrokerKeys
     urls: SignedUrls
     files: UserFiles
     images: Images
@@ -185,7 +187,14 @@ def allow(principal: Principal, authority: Authority, path: tuple[str, ...]) -> 
 
 
 def speaker(call: Call, name: str) -> str:
-    """Return the launcher that speaks: never one of another token, whatever name it gives itself."""
+    """Return the launcher that speaks: never one of another token, whatever name it gives itself.
+
+    Raises:
+        Rejected: `forbidden`: the token is bound to another launcher.
+    """
+    bound = call.who.launcher
+    if bound is not None and name != bound:
+        raise Rejected(ProblemCode.FORBIDDEN, f"the token is the launcher {bound}'s: no other may use it")
     return f"{call.who.subject}/{check_name(name, 'launcher')}"
 
 

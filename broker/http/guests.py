@@ -46,9 +46,9 @@ log = structlog.get_logger(__name__)
 async def claim(call: Call) -> web.Response:
     """Exchange the ticket for the item and a lease; the same claim key gets the same answer."""
     request = await call.body(ClaimRequest)
-    ticket = tickets.verify_ticket(call.services.keys, request.ticket)
+    ticket = tickets.verify_ticket(call.services.keys.mac, request.ticket)
     claim_key_hash = tickets.hash_claim_key(request.claim_key)
-    nonce = tickets.make_nonce(call.services.keys, ticket, claim_key_hash)
+    nonce = tickets.make_nonce(call.services.keys.mac, ticket, claim_key_hash)
     claimed = await call.services.store.claim(
         ticket.dispatch,
         claim_key_hash=claim_key_hash,

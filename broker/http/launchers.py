@@ -67,7 +67,7 @@ async def dispatch(call: Call) -> web.Response:
         raise Rejected(ProblemCode.BAD_REQUEST, f"most is {request.most}: take 1 to {MAX_DISPATCHES} items at once")
     offer = Offer(_bound(call, request), call.who.scopes, asyncio.get_running_loop().time())
     wait_s = max(0, min(request.wait_ms, MAX_WAIT_MS)) / 1000
-    found = await call.services.waiting.offer(offer, lambda: is_connected(call.request), wait_s)
+    found = await call.services.waiting.offer(offer, lambda: _may_be_given(call), wait_s)
     if not found:
         return web.Response(status=204)
     sources: dict[tuple[str, int], _Sources] = {}
@@ -123,6 +123,11 @@ async def _keep_tails(call: Call, dispatch: DispatchId, end: EndVm) -> None:
         log.warning("tails_not_kept", dispatch=dispatch, reason=str(error))
 
 
+def _may_be_given(call: Call) -> bool:
+    """Tell whether an item may be given to who waited: still there, and not revoked meanwhile."""
+    return is_connected(call.request) and not call.services.revocations.includes(call.who)
+
+
 def is_connected(request: web.Request) -> bool:
     """Tell whether an answer could still arrive."""
     return request.transport is not None and not request.transport.is_closing()
@@ -167,7 +172,7 @@ def _answer(call: Call, found: Dispatched, known: dict[tuple[str, int], _Sources
         dispatch=found.dispatch,
         item=str(found.item.ref),
         fence=found.fence,
-        ticket=make_ticket(call.services.keys, found.dispatch),
+        ticket=make_ticket(call.services.keys.mac, found.dispatch),
         machine=machine.machine,
         machine_revision=machine.revision,
         domain_xml=machine.domain_xml,

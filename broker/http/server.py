@@ -20,7 +20,9 @@ from broker.files.user_files import UserFiles
 from broker.http import uploads
 from broker.http.bells import Bells
 from broker.http.call import SERVICES, Services
+from broker.http.key_watch import keep_keys
 from broker.http.problems import answer_problems, mark_answer
+from broker.http.revocations import Revocations
 from broker.http.roll_call import RollCall
 from broker.http.routes import add_routes
 from broker.http.sweeping import keep_swept
@@ -46,11 +48,13 @@ def make_services(
     async def hear(offers: Sequence[Offer]) -> Sequence[Presence]:
         return await store.hear_many([offer.request for offer in offers])
 
+    revocations = Revocations(store)
     waiting = WaitingRoom(take, hear, capacity=limits.default("waiting_dispatches"))
     return Services(
         store=store,
-        tokens=Tokens(keys),
-        keys=keys.mac,
+        tokens=Tokens(keys, public_url=public_url, is_revoked=revocations.includes),
+        revocations=revocations,
+        keys=keys,
         urls=SignedUrls(keys.mac, public_url),
         files=UserFiles(folder / "users", limit_bytes=limits.default("file_bytes"), space=space),
         images=Images(folder, limit_bytes=limits.default("image_bytes"), space=space),
@@ -86,6 +90,8 @@ def loops_of(services: Services, turns: Turns) -> tuple[Coroutine[None, None, No
         services.waiting.run(),
         services.waiting.keep_heard(),
         services.roll_call.run(),
+        services.revocations.run(),
+        keep_keys(services.keys),
         keep_swept(services, turns),
     )
 

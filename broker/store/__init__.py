@@ -9,6 +9,7 @@ from broker.store.launcher_jobs import KnownJobs
 from broker.store.launchers import KnownLauncher
 from broker.store.prospects import Prospect
 from broker.store.store import Store
+from broker.store.token_records import Login, NewRecord
 
 __all__ = [
     "MAX_HEARD",
@@ -22,7 +23,9 @@ __all__ = [
     "KnownJobs",
     "KnownLauncher",
     "Lease",
+    "Login",
     "MachineFacts",
+    "NewRecord",
     "Presence",
     "Prospect",
     "Ready",

@@ -3,7 +3,7 @@
 Every name carries the hash tag `{s0}`, so that an act may touch all it needs in one script. Some names are prefixes:
 a script that learns an item's number, a dispatch's id, a spec's revision or the name of a machine, a launcher or its
 token on its way appends it to `items`, `vms`, `ready_of`, `machines_of` or `machine_streams_of`, `reports` or
-`launchers_of`, `told_of` or `submitters_of`.
+`launchers_of`, `told_of` or `submitters_of`, `token_of` or `tokens_of`.
 """
 
 import hashlib
@@ -116,6 +116,17 @@ KEY_KINDS = (
     ),
     KeyKind("clock", "hash", "lasting", "last tick; until when nothing expires; since when launchers could be heard"),
     KeyKind("vm:DISPATCH", "hash", "lasting", "a vm: size, phases, facts, verdict; goes with its item"),
+    KeyKind("code:SHA256", "hash", "a week", "whom a one-time code logs in; once spent, which login it bought"),
+    KeyKind(
+        "token:TOKEN",
+        "hash",
+        "until it ends",
+        "a login, a token that somebody made, or a site's: whose, what it allows, what it was made with",
+    ),
+    KeyKind("tokens:OWNER", "zset", "until they end", "those of a user or a site, by the time at which they end"),
+    KeyKind("sites", "set", "lasting", "names of the sites that were ever given a token"),
+    KeyKind("revoked", "zset", "lasting", "logins and tokens that were revoked, by the time at which they would end"),
+    KeyKind("revocations", "string", "lasting", "how often something was revoked: when it grows, `revoked` is read"),
     KeyKind("push_key:SHA256", "string", "a day", "what a push with this idempotency key was answered"),
     KeyKind("dispatch_key:SHA256", "string", "an hour", "the dispatch that a launcher's dispatch key was given"),
 )
@@ -130,6 +141,8 @@ _VARIABLES = {
     "SUBJECT": r".*",
     "DISPATCH": r"[0-9a-f-]{36}",
     "SHA256": r"[0-9a-f]{64}",
+    "TOKEN": r"[!-~]{1,200}",
+    "OWNER": rf"(user|site)/{NAME_PATTERN}",
 }
 _WORD = re.compile(r"[A-Z0-9]{4,}")
 
@@ -196,6 +209,11 @@ class Keys:
         self.streams_of = f"{self._head}stream:"
         self.readies = f"{self._head}ready:"
         self.peers = f"{self._head}peers"
+        self.token_of = f"{self._head}token:"
+        self.tokens_of = f"{self._head}tokens:"
+        self.sites = f"{self._head}sites"
+        self.revoked = f"{self._head}revoked"
+        self.revocations = f"{self._head}revocations"
         self.of_stream = lru_cache(maxsize=10_000)(self._of_stream)
 
     def machine(self, ref: MachineRef) -> str:
@@ -244,6 +262,16 @@ class Keys:
 
     def dispatch_key(self, launcher: str, dispatch_key: str) -> str:
         return f"{self._head}dispatch_key:{_digest(launcher, dispatch_key)}"
+
+    def code(self, code_hash: str) -> str:
+        return f"{self._head}code:{code_hash}"
+
+    def token(self, token_id: str) -> str:
+        return f"{self.token_of}{token_id}"
+
+    def tokens(self, owner: str) -> str:
+        """Return the key of `user/NAME`'s or `site/NAME`'s."""
+        return f"{self.tokens_of}{owner}"
 
     def kind_of(self, key: str) -> KeyKind | None:
         """Return the kind of a key, or None when it is none of ours."""

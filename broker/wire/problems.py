@@ -31,6 +31,7 @@ class ProblemCode(StrEnum):
     PURGING = "purging"
     QUOTA_EXCEEDED = "quota_exceeded"
     LEASE_LOST = "lease_lost"
+    CODE_SPENT = "code_spent"
     TICKET_SPENT = "ticket_spent"
     TICKET_REPLAYED = "ticket_replayed"
     RESULT_DIFFERS = "result_differs"
@@ -75,6 +76,7 @@ PROBLEMS: dict[ProblemCode, ProblemKind] = {
     ProblemCode.BULK_BUSY: ProblemKind(409, "Another act on the whole stream goes on"),
     ProblemCode.PURGING: ProblemKind(409, "The stream is being removed"),
     ProblemCode.LEASE_LOST: ProblemKind(409, "The item is no longer this vm's"),
+    ProblemCode.CODE_SPENT: ProblemKind(409, "The one-time code was used by somebody else"),
     ProblemCode.TICKET_SPENT: ProblemKind(409, "The ticket's dispatch is over"),
     ProblemCode.TICKET_REPLAYED: ProblemKind(409, "The ticket was used by somebody else"),
     ProblemCode.RESULT_DIFFERS: ProblemKind(409, "Another result was accepted before"),

@@ -53,6 +53,7 @@ from broker.store.arguments.streams import (
     StartBulk,
     TrimReady,
 )
+from broker.store.arguments.tokens import KeepToken, LogIn, RenewLogin, Revoke
 
 __all__ = [
     "SCRIPTS",
@@ -78,6 +79,8 @@ __all__ = [
     "HearMany",
     "Hold",
     "HoldMany",
+    "KeepToken",
+    "LogIn",
     "Look",
     "Pause",
     "Phase",
@@ -92,9 +95,11 @@ __all__ = [
     "RemoveJobs",
     "RemoveLauncher",
     "RemoveStream",
+    "RenewLogin",
     "ReportJobs",
     "ReportLauncher",
     "Resume",
+    "Revoke",
     "ShareMachine",
     "StartBulk",
     "Tick",
@@ -145,6 +150,10 @@ Arguments = (
     | End
     | Forget
     | Tick
+    | LogIn
+    | RenewLogin
+    | KeepToken
+    | Revoke
 )
 
 SCRIPTS: dict[type[Arguments], str] = {

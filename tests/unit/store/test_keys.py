@@ -34,6 +34,12 @@ def _built() -> set[str]:
         f"{KEYS.told_of}local/vmb-1",
         KEYS.push_key(STREAM, "any key: with anything in it"),
         KEYS.dispatch_key("launcher", "key"),
+        KEYS.code("0" * 64),
+        KEYS.token("00000000-0000-4000-8000-000000000000"),
+        KEYS.tokens("site/renci"),
+        KEYS.sites,
+        KEYS.revoked,
+        KEYS.revocations,
     }
 
 

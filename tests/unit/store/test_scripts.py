@@ -27,6 +27,7 @@ KEYS_OF_ONE_SCRIPT = {
     "definitions",
     *("machine", "machines", "machines_of", "images", "readers", "machine_streams", "machine_streams_of"),
     *("grants", "ungranted", "unnamed", "push_key", "dispatch_key", "clock", "life"),
+    *("code", "token_of", "tokens_of", "sites", "revoked", "revocations"),
 }
 TYPES = {"int": int, "ms": int, "flag": bool, "text...": tuple[str, ...]}
 MAX_LINES = 120
