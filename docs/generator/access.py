@@ -84,8 +84,8 @@ def who_may_do_what() -> str:
         "expired, revoked and foreign tokens, which are answered 401.",
         "*own*: of what is the caller's own. *in sight*: what the caller's scopes reach, or was shared with them;\n"
         "anything else is answered as what is not there.",
-        "Beside this table: a ticket opens `POST /v1/claim`, and a one-time code `POST /v1/login`, once each; a signed\n"
-        "address opens one file or image for one method for a quarter of an hour; a launcher reaches only the\n"
+        "Beside this table: a ticket opens `POST /v1/claim`, and a one-time code `POST /v1/login`, once each; a\n"
+        "signed address opens one file or image for one method for a quarter of an hour; a launcher reaches only the\n"
         "dispatches that it took, a guest only the item of its lease.",
         table(("method", "path", *(caller.value for caller in Caller)), map(_row, ROUTES)),
     )
