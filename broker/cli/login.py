@@ -5,17 +5,20 @@ import secrets
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
+import msgspec
 import typer
 from yarl import URL
 
+from broker.cli import showing
 from broker.cli.acting import calling, run_to_end
-from broker.cli.exits import BadUsage, tell
+from broker.cli.exits import BadUsage, Failed, tell
+from broker.client.device_flow import DeviceFlow, LoginFailed, Prompt
 from broker.client.login import KeptLogin, LoginFile, kept_login, login_file
 from broker.client.logins import Logins
 from broker.client.session import Session
-from broker.wire.logins import MAX_NAME_CHARS, LoggedIn, LogIn
+from broker.wire.logins import MAX_NAME_CHARS, LoggedIn, LogIn, LoginMethods
 
 _CA_BYTES = 1_048_576
 _CODE_CHARS = 200
@@ -30,13 +33,19 @@ def login(
     name: Annotated[
         str | None, typer.Option(help="What to call this login in lists; default: this machine's name.")
     ] = None,
+    institution: Annotated[
+        bool, typer.Option("--institution", help="In place of a code: at your institution, in a browser anywhere.")
+    ] = False,
+    issuer: Annotated[
+        str | None, typer.Option(metavar="URL", help="Which one, where the broker takes the word of several.")
+    ] = None,
 ) -> None:
     """Log in with a one-time code, which is asked for, or read from a pipe.
 
     The broker's address, the authority and a login that renews your tokens are kept in login.json, 0600, in
     $XDG_CONFIG_HOME/vmbroker. It is good for 90 days after it was used last.
     """
-    run_to_end(_login(url, ca, name))
+    run_to_end(_login(url, ca, name, is_at_institution=institution or issuer is not None, issuer=issuer))
 
 
 def logout() -> None:
@@ -44,16 +53,56 @@ def logout() -> None:
     run_to_end(_logout())
 
 
-async def _login(url: str, ca: Path | None, name: str | None) -> None:
+async def _login(url: str, ca: Path | None, name: str | None, *, is_at_institution: bool, issuer: str | None) -> None:
     _check_address(url)
     ca_pem = "" if ca is None else _authority(ca)
-    request = LogIn(
-        code=_code(), login_key=base64.b64encode(secrets.token_bytes(32)).decode(), name=name or _own_name()
-    )
+    request = LogIn(login_key=base64.b64encode(secrets.token_bytes(32)).decode(), name=name or _own_name())
     async with calling(url, None, ca_pem or None) as session:
-        given = await Logins(session).log_in(request)
+        logins = Logins(session)
+        if is_at_institution:
+            word = await _word_of(await logins.methods(), issuer, ca_pem)
+            request = msgspec.structs.replace(request, issuer=word.issuer, id_token=word.id_token)
+        else:
+            request = msgspec.structs.replace(request, code=_code())
+        given = await logins.log_in(request)
         _keep(session, given, ca_pem)
     tell_done(f"logged in to {session.base_url} as {given.user}; kept in {login_file()}")
+
+
+class _Word(NamedTuple):
+    """An institution's word on who somebody is."""
+
+    issuer: str
+    id_token: str
+
+
+async def _word_of(methods: LoginMethods, issuer: str | None, ca_pem: str) -> _Word:
+    """Have the person log in at their institution.
+
+    Raises:
+        BadUsage: the broker takes no such institution's word; Failed: they did not log in there.
+    """
+    known = {each.issuer: each for each in methods.issuers}
+    if not known:
+        raise BadUsage("this broker takes no institution's word: ask who runs it for a one-time code")
+    if issuer is None and len(known) > 1:
+        raise BadUsage(f"this broker takes the word of several: add --issuer, one of {', '.join(sorted(known))}")
+    chosen = known.get(issuer if issuer is not None else next(iter(known)))
+    if chosen is None:
+        raise BadUsage(f"this broker does not take the word of {issuer}, but of {', '.join(sorted(known))}")
+    try:
+        return _Word(chosen.issuer, await DeviceFlow(chosen.issuer, chosen.client_id, ca_pem or None).id_token(_ask))
+    except LoginFailed as error:
+        raise Failed(str(error)) from error
+
+
+def _ask(prompt: Prompt) -> None:
+    """Tell the person where to go; what an institution wrote is shown as it is, and does nothing to the terminal."""
+    tell_done(
+        f"open {showing.plain(prompt.verification_uri)} in any browser and type {showing.plain(prompt.user_code)}"
+    )
+    if prompt.verification_uri_complete:
+        tell_done(f"or open {showing.plain(prompt.verification_uri_complete)}")
 
 
 async def _logout() -> None:

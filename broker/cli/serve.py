@@ -21,6 +21,9 @@ def serve(
     listen: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Where to listen; port 0: a free one.")
     ] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Another host to listen on, at the port of --listen.")
+    ] = None,
     store: Annotated[str | None, typer.Option(metavar="URL", help="A Redis or Valkey; absent: one of its own.")] = None,
     public_url: Annotated[str | None, typer.Option(metavar="URL", help="Address that others reach it by.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM file of the certificate and its chain.")] = None,
@@ -43,6 +46,7 @@ def serve(
             {
                 "data": data,
                 "listen": listen,
+                "host": host,
                 "store": store,
                 "public_url": public_url,
                 "tls_cert": tls_cert,

@@ -51,7 +51,7 @@ ROUTES_OF: dict[str, tuple[str, ...]] = {
     "resume": (f"POST {_STREAM}/resume",),
     "purge": (f"GET {_STREAM}", f"DELETE {_STREAM}"),
     "events": (f"GET {_STREAM}/events", "GET /v1/events"),
-    "login": ("POST /v1/login", "POST /v1/login/token"),
+    "login": ("GET /v1/login", "POST /v1/login", "POST /v1/login/token"),
     "logout": ("DELETE /v1/login",),
     "token create": ("POST /v1/tokens",),
     "token list": ("GET /v1/tokens",),
