@@ -99,8 +99,6 @@ def _prefix(path: str) -> Segments:
     if path == "/":
         return ()
     try:
-        if not path.startswith("/"):
-            raise BadName("a path begins with a slash")
-        return (check_name(path.removeprefix("/"), "user"),)
+        return (check_name(path[1:] if path.startswith("/") else "", "user"),)
     except BadName as error:
-        raise ValueError(f"{path!r} is none of its paths: write / or /USER ({error})") from error
+        raise ValueError(f"{path!r} is no path of an issuer: write /USER, or / for everybody") from error

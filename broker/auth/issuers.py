@@ -50,7 +50,12 @@ class Named(NamedTuple):
 
 
 class _Header(msgspec.Struct):
+    """The library uses these before it checks them. What a header calls critical is not understood here, ever."""
+
+    alg: str
     kid: str | None = None
+    typ: str = ""
+    crit: msgspec.UnsetType = msgspec.UNSET
 
 
 class _Body(msgspec.Struct):
@@ -118,7 +123,7 @@ def _claims(
         "exp": {"essential": True},
         **options,
     }
-    if len(token) > MAX_TOKEN_BYTES or not token.isascii():
+    if named_in(token) is None:
         raise refuse("it is longer than any of its tokens, or no token")
     try:
         decoded = jwt.decode(token, lambda signed: _key_of(signed, keys), registry=_JWS)

@@ -38,8 +38,8 @@ def broker_settings() -> str:
     return page(
         "Settings of `broker serve`",
         f"Command line over environment over TOML (`{ENV_PREFIX}CONFIG`, else `$XDG_CONFIG_HOME/vmbroker/broker.toml`) "
-        "over default. `broker check-config` shows what holds, or every fault. In the environment `outgoing_trusted` is "
-        "written with commas between, and `issuers` as JSON.",
+        "over default. `broker check-config` shows what holds, or every fault. In the environment `outgoing_trusted` "
+        "is written with commas between, and `issuers` as JSON.",
         _table(ENV_PREFIX, BrokerSettings.model_fields, _FOUND_BY_BROKER),
         _ISSUERS.strip(),
         _issuer_table(),
