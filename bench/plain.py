@@ -19,10 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from broker.client.origins import Origin
 from broker.wire.dispatches import DispatchAnswer
 from broker.wire.port import Welcome
 from launcher.exchange.grants import Grant
-from launcher.exchange.origins import Origin
 from launcher.exchange.port import GuestPort
 from launcher.exchange.proxy import Proxy
 from launcher.hypervisor.account import Account

@@ -3,20 +3,25 @@
 import getpass
 import ipaddress
 import os
+import ssl
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
+from broker.client.origins import Origin
 from broker.domain.deadlines import Deadlines
+from broker.domain.issuers import OutsideIssuer
+from broker.outside_settings import MAX_ISSUERS, IssuerSettings, faults_together, read_list
 from broker.telemetry import LogFormat, LogLevel
 from broker.wire.names import check_name
 
@@ -94,6 +99,15 @@ class Settings(BaseSettings):
         120, ge=3, le=86_400, description="how long a guest may be silent before its item is taken back"
     )
     launcher_grace_s: int = Field(60, ge=3, le=86_400, description="after how much silence a launcher counts as gone")
+    issuers: Annotated[tuple[IssuerSettings, ...], NoDecode] = Field(
+        (), max_length=MAX_ISSUERS, description="outside issuers whose tokens are taken: see below"
+    )
+    outgoing_trusted: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="HOST:PORT that the broker may call at whatever address they have, by plain HTTP too"
+    )
+    outgoing_ca: Path | None = Field(
+        None, description="PEM file of authorities that are trusted besides the system's in what the broker calls"
+    )
     log_format: LogFormat = Field("text", description="text or json")
     log_level: LogLevel = Field("info", description="debug, info, warning or error")
 
@@ -128,6 +142,40 @@ class Settings(BaseSettings):
         if value is not None and not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("write redis://HOST:PORT/0 or unix:///PATH")
         return value
+
+    @field_validator("issuers", mode="before")
+    @classmethod
+    def _issuers_are_a_list(cls, value: object) -> object:
+        return read_list(value)
+
+    @field_validator("outgoing_trusted", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("outgoing_trusted")
+    @classmethod
+    def _trusted_are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            Origin.parse(origin)
+        return value
+
+    @field_validator("outgoing_ca")
+    @classmethod
+    def _ca_holds_certificates(cls, value: Path | None) -> Path | None:
+        try:
+            if value is not None:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=value)
+        except OSError as error:  # ssl.SSLError among them
+            raise ValueError(f"{value} holds no certificates that can be read: give a PEM file") from error
+        return value
+
+    @model_validator(mode="after")
+    def _issuers_fit(self) -> Self:
+        faults = faults_together(self.issuers, self.outgoing_trusted)
+        if faults:
+            raise ValueError("issuers: " + "; ".join(faults))
+        return self
 
     @model_validator(mode="after")
     def _deadlines_fit(self) -> Self:
@@ -181,6 +229,10 @@ class Settings(BaseSettings):
         """Return the address under which the broker is reached when it listens on `port`."""
         scheme = "https" if self.tls_cert else "http"
         return self.public_url or f"{scheme}://{self.address._replace(port=port)}"
+
+    def outside_issuers(self, port: int) -> tuple[OutsideIssuer, ...]:
+        """Return the issuers that are trusted when the broker listens on `port`."""
+        return tuple(issuer.trusted(self.url_at(port)) for issuer in self.issuers)
 
 
 def config_file() -> Path:

@@ -14,11 +14,12 @@ from pathlib import Path
 import structlog
 
 from broker.client.dispatch import DispatchClient
+from broker.client.guarded import GuardedConnector
 from broker.client.login import Login
+from broker.client.origins import Origin
 from broker.client.session import Session
 from broker.wire.states import Accelerator, Verdict
-from launcher.exchange.guard import GuardedConnector
-from launcher.exchange.origins import Origin
+from launcher.exchange.dial import judge_of_site
 from launcher.exchange.proxy import Proxy
 from launcher.guest_disk import ensure_guest_disk, ensure_seed_disk
 from launcher.hypervisor.accelerator import AcceleratorProbe, probe_accelerator
@@ -246,7 +247,8 @@ def _memory() -> Path | None:
 
 
 def _guarded(login: Login, ca_pem: str | None, trusted: list[Origin], *, redirects: int) -> Session:
-    return Session(login.url, ca_pem=ca_pem, make_connector=lambda: GuardedConnector(trusted), redirects=redirects)
+    judge = judge_of_site(trusted)
+    return Session(login.url, ca_pem=ca_pem, make_connector=lambda: GuardedConnector(judge), redirects=redirects)
 
 
 async def _accelerator(settings: Settings, account: Account, memory_folder: Path) -> AcceleratorProbe:

@@ -22,8 +22,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from broker.client.origins import Origin
 from broker.wire.names import NAME_PATTERN, check_name
-from launcher.exchange.origins import Origin
 from launcher.settings_faults import Sources, faults_of, strange_variables
 from launcher.slot import Given, SlotFacts, read_slot
 

@@ -1,5 +1,7 @@
 """`broker check-config`."""
 
+import json
+
 import typer
 
 from broker.cli.exits import Exit, fail
@@ -12,5 +14,6 @@ def check_config() -> None:
         settings = load_settings({})
     except BadSettings as error:
         raise typer.Exit(fail(str(error), Exit.USAGE)) from error
-    for name, value in settings.model_dump().items():
-        typer.echo(f"{name} = {value if value is not None else ''}".rstrip())
+    for name, value in settings.model_dump(mode="json").items():
+        shown = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+        typer.echo(f"{name} = {shown if shown is not None else ''}".rstrip())

@@ -18,8 +18,8 @@ Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 _IN_PATH = re.compile(r"\{(\w+)(?::[^}]*)?\}")
 _BY_PROOF: dict[Proof, tuple[ProblemCode, ...]] = {
     Proof.NOTHING: (),
-    Proof.TOKEN: (ProblemCode.UNAUTHENTICATED,),
-    Proof.TOKEN_OR_SIGNATURE: (ProblemCode.UNAUTHENTICATED, ProblemCode.FORBIDDEN),
+    Proof.TOKEN: (ProblemCode.UNAUTHENTICATED, ProblemCode.ISSUER_UNAVAILABLE),
+    Proof.TOKEN_OR_SIGNATURE: (ProblemCode.UNAUTHENTICATED, ProblemCode.ISSUER_UNAVAILABLE, ProblemCode.FORBIDDEN),
     Proof.TICKET: (ProblemCode.UNAUTHENTICATED,),
     Proof.LEASE: (ProblemCode.UNAUTHENTICATED,),
     Proof.CODE: (ProblemCode.UNAUTHENTICATED,),

@@ -51,6 +51,7 @@ class ProblemCode(StrEnum):
     CHECKSUM_MISMATCH = "checksum_mismatch"
     INTERNAL = "internal"
     STORE_UNAVAILABLE = "store_unavailable"
+    ISSUER_UNAVAILABLE = "issuer_unavailable"
     STORE_DISK_FULL = "store_disk_full"
 
 
@@ -99,6 +100,7 @@ PROBLEMS: dict[ProblemCode, ProblemKind] = {
     ProblemCode.TOO_MANY_FOLLOWERS: ProblemKind(429, "Too many follow events already"),
     ProblemCode.INTERNAL: ProblemKind(500, "The broker failed"),
     ProblemCode.STORE_UNAVAILABLE: ProblemKind(503, "The store is away for the moment"),
+    ProblemCode.ISSUER_UNAVAILABLE: ProblemKind(503, "The token's issuer is away for the moment"),
     ProblemCode.STORE_DISK_FULL: ProblemKind(503, "The store's disk is full"),
 }
 

@@ -24,7 +24,8 @@ def http_routes() -> str:
         "parameters of the query; those in bold have to be there.",
         table(("method", "path", "body", "parameters", "answers", "problems of its own"), map(_spoken, ROUTES)),
         f"Every route but those without a proof may be answered {codes(each.value for each in _ANY)}, too; one with a\n"
-        "parameter or a body `bad_request`, one with a body `too_large`, one with a scope `forbidden` or `not_found`.",
+        "token `issuer_unavailable`, one with a parameter or a body `bad_request`, one with a body `too_large`,\n"
+        "one with a scope `forbidden` or `not_found`.",
     )
 
 
@@ -47,7 +48,14 @@ def problems() -> str:
 
 
 _ANY = (ProblemCode.UNAUTHENTICATED, ProblemCode.INTERNAL, ProblemCode.STORE_UNAVAILABLE, ProblemCode.STORE_DISK_FULL)
-_SHARED = {*_ANY, ProblemCode.BAD_REQUEST, ProblemCode.FORBIDDEN, ProblemCode.NOT_FOUND, ProblemCode.TOO_LARGE}
+_SHARED = {
+    *_ANY,
+    ProblemCode.ISSUER_UNAVAILABLE,
+    ProblemCode.BAD_REQUEST,
+    ProblemCode.FORBIDDEN,
+    ProblemCode.NOT_FOUND,
+    ProblemCode.TOO_LARGE,
+}
 
 
 def _proved(route: Route) -> tuple[str, ...]:

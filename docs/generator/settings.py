@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from broker.outside_settings import IssuerSettings
 from broker.settings import ENV_PREFIX
 from broker.settings import Settings as BrokerSettings
 from docs.generator.layout import code, page, table
@@ -19,6 +20,17 @@ _FOUND_BY_LAUNCHER = {
     "account": "the first that exists of `libvirt-qemu`, `qemu`, `nobody`",
 }
 """Defaults that are found out when the program starts."""
+_ISSUERS = """\
+## Outside issuers
+
+Each is a table `[[issuers]]`, of which a broker may have several:
+
+```toml
+[[issuers]]
+issuer = "https://iam.example"
+paths = ["/alice", "/bob"]
+```
+"""
 
 
 def broker_settings() -> str:
@@ -26,8 +38,11 @@ def broker_settings() -> str:
     return page(
         "Settings of `broker serve`",
         f"Command line over environment over TOML (`{ENV_PREFIX}CONFIG`, else `$XDG_CONFIG_HOME/vmbroker/broker.toml`) "
-        "over default. `broker check-config` shows what holds, or every fault.",
+        "over default. `broker check-config` shows what holds, or every fault. In the environment `outgoing_trusted` "
+        "is written with commas between, and `issuers` as JSON.",
         _table(ENV_PREFIX, BrokerSettings.model_fields, _FOUND_BY_BROKER),
+        _ISSUERS.strip(),
+        _issuer_table(),
     )
 
 
@@ -50,6 +65,14 @@ def _table(prefix: str, fields: Mapping[str, Any], found: Mapping[str, str]) -> 
         for name, field in fields.items()
     )
     return table(("setting", "environment", "default", "meaning"), rows)
+
+
+def _issuer_table() -> str:
+    rows = (
+        (code(name), "required" if field.is_required() else code(field.default or ""), field.description or "")
+        for name, field in IssuerSettings.model_fields.items()
+    )
+    return table(("key", "default", "meaning"), rows)
 
 
 def _default(name: str, field: Any, found: Mapping[str, str]) -> str:

@@ -1,32 +1,37 @@
-"""From an origin to a connection: resolve, judge every address, connect to one that passed."""
+"""From an origin to a connection of a vm: to an address that was judged, or to none."""
 
 import asyncio
-import socket
+from collections.abc import Iterable
 from typing import Final
 
+from broker.client.errors import Unreachable
+from broker.client.judging import AddressRefused, Judge, NotResolved
+from broker.client.origins import Origin
 from launcher.exchange.errors import Refused
 from launcher.exchange.http_head import HEAD_LIMIT_BYTES
-from launcher.exchange.origins import Origin, why_refused
 
-RESOLVE_LIMIT_S: Final = 15.0
 CONNECT_LIMIT_S: Final = 15.0
-ADDRESSES_TRIED: Final = 3
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def dial(origin: Origin, *, is_trusted: bool) -> Streams:
-    """Connect.
+def judge_of_site(trusted_origins: Iterable[Origin]) -> Judge:
+    """Return the judge of whatever connections the launcher makes to addresses that others wrote.
 
     Args:
-        origin: Where to.
-        is_trusted: Whether it may have any address, a private or loopback one too.
+        trusted_origins: The broker's, and those the site trusts: reached at whatever address they have.
+    """
+    return Judge(trusted_origins, "only the site can let vms go there, as a trusted origin")
+
+
+async def dial(origin: Origin, judge: Judge) -> Streams:
+    """Connect.
 
     Raises:
         Refused: 403 for its address, 502 or 504 if it cannot be reached.
     """
     failure = Refused(502, f"{origin} cannot be reached")
-    for address in await judged_addresses(origin, is_trusted=is_trusted):
+    for address in await _judged(origin, judge):
         try:
             async with asyncio.timeout(CONNECT_LIMIT_S):
                 return await asyncio.open_connection(address, origin.port, limit=HEAD_LIMIT_BYTES)
@@ -37,28 +42,17 @@ async def dial(origin: Origin, *, is_trusted: bool) -> Streams:
     raise failure
 
 
-async def judged_addresses(origin: Origin, *, is_trusted: bool) -> list[str]:
-    """Resolve a host and return those of its addresses that may be connected to, at most `ADDRESSES_TRIED`.
-
-    Raises:
-        Refused: 403 if none may, 502 or 504 if there is none.
-    """
-    addresses = await _resolve(origin)
-    wrong = {} if is_trusted else {address: why for address in addresses if (why := why_refused(address))}
-    right = [address for address in addresses if address not in wrong]
-    if not right:
-        address, why = next(iter(wrong.items()))
-        raise Refused(403, f"{origin} is {why} ({address}): only the site can let vms go there, as a trusted origin")
-    return right[:ADDRESSES_TRIED]
-
-
-async def _resolve(origin: Origin) -> list[str]:
-    loop = asyncio.get_running_loop()
+async def _judged(origin: Origin, judge: Judge) -> list[str]:
     try:
-        async with asyncio.timeout(RESOLVE_LIMIT_S):
-            found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-    except TimeoutError:
-        raise Refused(504, f"{origin.host} was not resolved within {RESOLVE_LIMIT_S:g} s") from None
-    except (OSError, UnicodeError) as error:  # UnicodeError: a label that IDNA does not know
-        raise Refused(502, f"{origin.host} cannot be resolved: {error}") from error
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+        return await judge.addresses(origin)
+    except Unreachable as error:
+        raise Refused(_status(error), str(error)) from error
+
+
+def _status(error: Unreachable) -> int:
+    match error:
+        case AddressRefused():
+            return 403
+        case NotResolved(was_silent=True):
+            return 504
+    return 502

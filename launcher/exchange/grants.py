@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+from broker.client.origins import Origin
 from launcher.exchange.errors import Refused
-from launcher.exchange.origins import Origin
 from launcher.exchange.reach import Reach
 
 REMEMBERED_REFUSALS: Final = 32

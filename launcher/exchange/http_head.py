@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from broker.client.origins import Origin
 from launcher.exchange.errors import Refused
-from launcher.exchange.origins import Origin
 
 Headers = list[tuple[bytes, bytes]]
 

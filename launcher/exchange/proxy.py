@@ -16,11 +16,11 @@ import socket
 from collections.abc import Iterable
 from typing import Final
 
-from launcher.exchange.dial import Streams, dial
+from broker.client.origins import Origin
+from launcher.exchange.dial import Streams, dial, judge_of_site
 from launcher.exchange.errors import Refused
 from launcher.exchange.grants import Grant
 from launcher.exchange.http_head import END_OF_HEAD, HEAD_LIMIT_BYTES, Request, parse_request, render
-from launcher.exchange.origins import Origin
 from launcher.exchange.relay import Relay
 
 # A guest program that loads in parallel needs tens; the launcher's file descriptors are shared by all vms of the slot.
@@ -47,7 +47,7 @@ class Proxy:
     """
 
     def __init__(self, trusted_origins: Iterable[Origin], *, idle_limit_s: float = IDLE_LIMIT_S) -> None:
-        self._trusted = frozenset(trusted_origins)
+        self._judge = judge_of_site(trusted_origins)
         self._idle_limit_s = idle_limit_s
         self._grants: dict[str, Grant] = {}
         self._connections: dict[asyncio.Task[None], Grant] = {}
@@ -165,7 +165,7 @@ class Proxy:
             raise Refused(
                 403, f"{origin} is not among the hosts this item may reach: its stream can name it under `network`"
             )
-        return await dial(origin, is_trusted=origin in self._trusted)
+        return await dial(origin, self._judge)
 
 
 async def _read_head(reader: asyncio.StreamReader) -> bytes:

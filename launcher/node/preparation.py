@@ -5,10 +5,10 @@ import shutil
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from broker.client.origins import Origin
 from broker.wire.dispatches import DiskSource, DispatchAnswer
 from launcher.domain_xml import AllowedPaths, Vm, check_output, transform
 from launcher.domain_xml import Node as DomainNode
-from launcher.exchange.origins import Origin
 from launcher.hypervisor.firmware import read_firmwares
 from launcher.images import Address, HeldImage, Image
 from launcher.node.exchanges import PORT_SOCKET, Attachments, Exchange

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import structlog
 
+from broker.client.origins import Origin
 from broker.client.repetition import answered
 from broker.client.session import ONCE, ApiError, Patience, Unreachable
 from broker.wire.dispatches import MAX_BOOTED_XML_BYTES, MAX_CONSOLE_BYTES, DispatchAnswer, EndVm, VmEnded
 from broker.wire.states import HealthCode, Phase, Verdict
 from launcher.exchange.folder import ItemFault
 from launcher.exchange.grants import Grant
-from launcher.exchange.origins import Origin
 from launcher.hypervisor.errors import HypervisorError, Unavailable
 from launcher.hypervisor.vm import StopReason
 from launcher.node.attendance import Attendance

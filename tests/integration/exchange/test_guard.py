@@ -8,11 +8,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from broker.client.guarded import GuardedConnector
+from broker.client.origins import Origin
 from broker.client.session import Session, Unreachable
 from broker.client.transfer import fetch
 from broker.wire.leases import SignedUrl
-from launcher.exchange.guard import GuardedConnector
-from launcher.exchange.origins import Origin
+from launcher.exchange.dial import judge_of_site
 
 
 async def _file(_: web.Request) -> web.Response:
@@ -36,7 +37,7 @@ async def server() -> AsyncIterator[TestServer]:
 @asynccontextmanager
 async def guarded(*trusted: str, redirects: int = 0) -> AsyncIterator[Session]:
     def make_connector() -> GuardedConnector:
-        return GuardedConnector(Origin.parse(origin) for origin in trusted)
+        return GuardedConnector(judge_of_site(Origin.parse(origin) for origin in trusted))
 
     async with Session("http://broker.example", make_connector=make_connector, redirects=redirects) as session:
         yield session

@@ -10,10 +10,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from broker.client.origins import Origin
 from launcher.exchange import proxy as proxy_module
-from launcher.exchange.dial import Streams
+from launcher.exchange.dial import Streams, judge_of_site
 from launcher.exchange.grants import Grant
-from launcher.exchange.origins import Origin
 from launcher.exchange.proxy import Proxy
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -155,7 +155,7 @@ async def test_a_tunnel_carries_bytes_both_ways_and_passes_each_end_on(bench: Be
     async with await asyncio.start_server(shout, "127.0.0.1", 0) as listener:
         origin = Origin("127.0.0.1", listener.sockets[0].getsockname()[1])
         bench.grant.allow(origin)
-        bench.proxy._trusted |= {origin}
+        bench.proxy._judge = judge_of_site([origin])
         head, (reader, writer) = await connect(bench, origin)
         assert head.startswith(b"HTTP/1.1 200 ")
         writer.write(b"hello")
@@ -224,7 +224,7 @@ async def test_a_server_that_is_not_there_is_named(bench: Bench, client: aiohttp
     with socket.create_server(("127.0.0.1", 0)) as closed:
         origin = Origin("127.0.0.1", closed.getsockname()[1])
     bench.grant.allow(origin)
-    bench.proxy._trusted |= {origin}
+    bench.proxy._judge = judge_of_site([origin])
     async with client.get(f"http://{origin}/", proxy=bench.proxy_url()) as response:
         assert response.status == 502
         assert f"{origin} cannot be reached: " in await response.text()

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from broker.client.origins import Origin
 from broker.wire.port import Welcome
 from guest.exits import Exit
 from guest.pipeline import work
 from launcher.exchange.grants import Grant
-from launcher.exchange.origins import Origin
 from launcher.exchange.proxy import Proxy
 from tests.integration.guest.edge import EdgeBroker, eventually, started_guest
 

@@ -2,9 +2,9 @@ import base64
 
 import pytest
 
+from broker.client.origins import Origin
 from launcher.exchange.errors import Refused
 from launcher.exchange.http_head import parse_request, parse_response
-from launcher.exchange.origins import Origin
 
 
 def head(*lines: str) -> bytes:

@@ -1,6 +1,6 @@
 import pytest
 
-from launcher.exchange.origins import Origin, why_refused
+from broker.client.origins import Origin, why_refused
 
 
 @pytest.mark.parametrize(
@@ -54,4 +54,42 @@ def test_addresses_that_are_not_public_are_refused(address: str, kind: str) -> N
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
 def test_public_addresses_are_not_refused(address: str) -> None:
+    assert why_refused(address) is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "fd00:ec2::254",  # the clouds' metadata
+        "fd20:ce::254",
+        "100.100.100.200",
+        "168.63.129.16",
+        "fec0::1",  # what Python calls global
+        "::7f00:1",
+        "::808:808",
+        "::ffff:0:808:808",
+        "64:ff9b:1::808:808",
+        "192.0.0.9",
+        "192.88.99.1",
+        "2001:1::1",
+        "2001:20::1",
+        "3fff::1",
+        "5f00::1",
+        "4000::1",
+        "2001:0:a00:1::f7f7:f7f7",  # Teredo: by a private server; to a private client
+        "2001:0:808:808::f5ff:fffe",
+        "2002:a9fe:a9fe::1",
+        "64:ff9b::a9fe:a9fe",
+        "::ffff:192.168.0.1",
+        "240.0.0.1",
+        "198.18.0.1",
+        "0.0.0.1",
+    ],
+)
+def test_addresses_that_are_public_by_their_number_alone_are_refused(address: str) -> None:
+    assert why_refused(address) is not None
+
+
+@pytest.mark.parametrize("address", ["2001:0:808:808::f7f7:f7f7", "2002:808:808::1", "2a00:1450:4001::1"])
+def test_what_carries_public_addresses_is_not_refused(address: str) -> None:
     assert why_refused(address) is None
