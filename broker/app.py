@@ -106,4 +106,7 @@ def _duties(settings: Settings, store: str, url: str, turns: Turns) -> Duties:
         turns=turns,
         log_format=settings.log_format,
         log_level=settings.log_level,
+        issuers=tuple(issuer.trusted(url) for issuer in settings.issuers),
+        outgoing_trusted=settings.outgoing_trusted,
+        outgoing_ca=None if settings.outgoing_ca is None else str(settings.outgoing_ca.absolute()),
     )

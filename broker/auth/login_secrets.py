@@ -45,6 +45,11 @@ def hash_code(code: str) -> str:
     return hashlib.sha256(letters.encode()).hexdigest()
 
 
+def hash_word(id_token: str) -> str:
+    """Return the hash under which an issuer's word is spent: of what was signed, since a signature may have a twin."""
+    return hashlib.sha256(f"id_token {id_token.rpartition('.')[0]}".encode()).hexdigest()
+
+
 def hash_login_key(login_key: str) -> str:
     """Return the hash by which a repeated login is known.
 

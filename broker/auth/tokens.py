@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from joserfc import jwt
 from joserfc.errors import ExpiredTokenError, JoseError
@@ -43,6 +44,7 @@ class Principal:
         by: ids of the logins and tokens that it was made with; it ends with each of them.
         launcher: the one launcher that it may speak as, or None.
         most_dispatches: how many dispatches its launchers may hold at once, all together, or None.
+        issuer: the outside issuer whose word it is, or '' for the broker itself.
     """
 
     subject: str
@@ -53,14 +55,20 @@ class Principal:
     by: tuple[str, ...] = ()
     launcher: str | None = None
     most_dispatches: int | None = None
+    issuer: str = ""
 
     def may(self, authority: Authority, *path: str) -> bool:
         return self.scopes.permit(authority, path)
 
     @property
     def is_launcher(self) -> bool:
-        """Whether it speaks for a site's launchers, and for no user."""
-        return self.scopes.name(Authority.DISPATCH)
+        """Whether it speaks for a site's launchers, and for no user; an outside issuer knows users alone."""
+        return not self.issuer and self.scopes.name(Authority.DISPATCH)
+
+    @property
+    def party(self) -> str:
+        """Under what its launchers are known: never what another issuer's are, whatever that calls its own."""
+        return f"{self.subject}@{urlsplit(self.issuer).hostname}" if self.issuer else self.subject
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from broker.http.contract import JSON, Operation, Undeclared
 from broker.http.revocations import Revocations
 from broker.http.roll_call import RollCall
 from broker.http.waiting import WaitingRoom
+from broker.outside.tokens import OutsideTokens
 from broker.store import Store
 from broker.wire.dispatches import Room
 from broker.wire.launchers import MAX_USERS
@@ -43,6 +44,7 @@ class Services:
 
     store: Store
     tokens: Tokens
+    outside: OutsideTokens
     revocations: Revocations
     keys: BrokerKeys
     urls: SignedUrls
@@ -195,7 +197,7 @@ def speaker(call: Call, name: str) -> str:
     bound = call.who.launcher
     if bound is not None and name != bound:
         raise Rejected(ProblemCode.FORBIDDEN, f"the token is the launcher {bound}'s: no other may use it")
-    return f"{call.who.subject}/{check_name(name, 'launcher')}"
+    return f"{call.who.party}/{check_name(name, 'launcher')}"
 
 
 def check_room(room: Room, what: str) -> None:

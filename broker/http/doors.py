@@ -6,7 +6,7 @@ from enum import StrEnum
 from aiohttp import web
 
 from broker.auth.login_secrets import is_login, login_over, verify_login
-from broker.auth.tokens import Principal
+from broker.auth.tokens import Principal, revoked
 from broker.domain.errors import Rejected
 from broker.domain.limits import default
 from broker.domain.scopes import Authority, parse_scopes
@@ -47,13 +47,21 @@ async def check_token(
         Rejected: `unauthenticated`, `forbidden` or `not_found`.
         Unavailable: nobody knows what was revoked.
     """
-    token = _borne(request)
-    await services.revocations.make_sure()
-    principal = services.tokens.verify(token)
+    principal = await _verified(_borne(request), services)
     if authority is Authority.DISPATCH:
         _check_launcher(principal)
     elif authority is not None:
         allow(principal, authority, _path(request, principal, over))
+    return principal
+
+
+async def _verified(token: str, services: Services) -> Principal:
+    await services.revocations.make_sure()
+    if not services.outside.knows(token):
+        return services.tokens.verify(token)
+    principal = await services.outside.verify(token)
+    if services.revocations.includes(principal):
+        raise revoked()
     return principal
 
 

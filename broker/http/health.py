@@ -36,6 +36,9 @@ async def whoami(call: Call) -> web.Response:
     who = call.who
     return json_answer(
         WhoAmI(
-            user=who.subject, scopes=sorted(str(scope) for scope in who.scopes), expires_at=rfc3339_of(who.expires_at_s)
+            user=who.subject,
+            scopes=sorted(str(scope) for scope in who.scopes),
+            expires_at=rfc3339_of(who.expires_at_s),
+            token_id=who.token_id,
         )
     )

@@ -63,7 +63,7 @@ def serves(known: KnownJobs, user: str) -> bool:
 
 
 def _seen_by(who: Principal, known: KnownJobs) -> JobsView | None:
-    is_of_own_token = who.scopes.name(Authority.DISPATCH) and known.view.jobs.startswith(f"{who.subject}/")
+    is_of_own_token = who.scopes.name(Authority.DISPATCH) and known.view.jobs.startswith(f"{who.party}/")
     if who.may(Authority.ADMIN) or is_of_own_token:
         return known.view
     if not who.may(Authority.READ, who.subject) or not serves(known, who.subject):

@@ -1,11 +1,12 @@
 """Logging in: a one-time code buys a login, a login renews a person's tokens until it is revoked or forgotten."""
 
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import structlog
 from aiohttp import web
 
-from broker.auth.login_secrets import hash_code, hash_login_key, make_code, make_login
+from broker.auth.login_secrets import hash_code, hash_login_key, hash_word, make_code, make_login
 from broker.auth.tokens import Principal, new_token_id
 from broker.domain.errors import Conflict, Rejected
 from broker.domain.scopes import Scopes, parse_scopes, scopes_of_operator, scopes_of_user
@@ -17,6 +18,7 @@ from broker.wire.logins import (
     CodeGiven,
     LoggedIn,
     LogIn,
+    LoginIssuer,
     LoginMethods,
     NewCode,
     Renewed,
@@ -32,22 +34,33 @@ log = structlog.get_logger(__name__)
 
 
 @operation(answers=LoginMethods)
-async def get_methods(_: Call) -> web.Response:
+async def get_methods(call: Call) -> web.Response:
     """Send how one can log in, beside a one-time code."""
-    return json_answer(LoginMethods(issuers=[]))
+    issuers = call.services.outside.login_issuers
+    return json_answer(
+        LoginMethods(issuers=[LoginIssuer(issuer=each.issuer, client_id=each.client_id or "") for each in issuers])
+    )
 
 
-@operation(takes=LogIn, answers=LoggedIn, problems=(ProblemCode.CODE_SPENT, ProblemCode.QUOTA_EXCEEDED))
+@operation(
+    takes=LogIn,
+    answers=LoggedIn,
+    problems=(ProblemCode.CODE_SPENT, ProblemCode.QUOTA_EXCEEDED, ProblemCode.ISSUER_UNAVAILABLE),
+)
 async def log_in(call: Call) -> web.Response:
-    """Spend a one-time code on a login; repeated with the same `login_key`, it is answered the same login again."""
+    """Spend a one-time code, or an institution's word, on a login; the same again with the same `login_key`."""
     body = await call.body(LogIn)
+    login_key, name = hash_login_key(body.login_key), bounded(body.name, MAX_NAME_CHARS)
+    proved = await _proved(call, body)
     try:
         login = await call.services.store.log_in(
-            hash_code(body.code),
+            proved.code_hash,
             new_token_id(),
-            hash_login_key(body.login_key),
-            bounded(body.name, MAX_NAME_CHARS),
+            login_key,
+            name,
             life_ms=in_ms(LOGIN_LIFE),
+            known_as=proved.user,
+            scopes="" if proved.user is None else str(scopes_of_user(proved.user)),
         )
     except Conflict as spent:
         log.warning("login_code_spent", reason=spent.detail)
@@ -106,6 +119,22 @@ async def make_login_code(call: Call) -> web.Response:
     ends_ms = await call.services.store.keep_code(hash_code(code), user, str(scopes), life_s * 1_000)
     log.info("login_code_made", user=user, by=call.who.subject, is_operator=body.is_operator)
     return json_answer(CodeGiven(user=user, code=code, ends_at=rfc3339_of(ends_ms // 1_000)))
+
+
+class _Proved(NamedTuple):
+    """What a login is bought with: the hash under which it is spent, and the user whom an institution named."""
+
+    code_hash: str
+    user: UserName | None = None
+
+
+async def _proved(call: Call, body: LogIn) -> _Proved:
+    if not body.issuer and not body.id_token:
+        return _Proved(hash_code(body.code))
+    if body.code:
+        raise Rejected(ProblemCode.BAD_REQUEST, "log in with a code, or with an issuer and its id_token: not with both")
+    user = await call.services.outside.verify_identity(body.issuer, body.id_token)
+    return _Proved(hash_word(body.id_token), UserName(user))
 
 
 def _token_of(call: Call, login: Principal) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from aiohttp import web
 from broker.auth.keys import BrokerKeys
 from broker.auth.tokens import Tokens
 from broker.auth.urls import SignedUrls
+from broker.client.outgoing import OutgoingClient
 from broker.domain import limits
 from broker.domain.deadlines import DEFAULT, Deadlines
 from broker.domain.turns import Turns
@@ -27,6 +28,8 @@ from broker.http.roll_call import RollCall
 from broker.http.routes import add_routes
 from broker.http.sweeping import keep_swept
 from broker.http.waiting import Offer, WaitingRoom
+from broker.outside.keys import IssuerKeys
+from broker.outside.tokens import OutsideTokens
 from broker.store import Dispatched, Presence, Store
 
 
@@ -37,9 +40,13 @@ def make_services(
     public_url: str,
     *,
     space: FreeSpace,
+    outside: OutsideTokens | None = None,
     deadlines: Deadlines = DEFAULT,
 ) -> Services:
-    """Put together what handlers act with; blobs are kept below `folder`, while there is `space`."""
+    """Put together what handlers act with; blobs are kept below `folder`, while there is `space`.
+
+    Without `outside` no token is taken but the broker's own.
+    """
 
     async def take(offer: Offer) -> list[Dispatched]:
         now = offer.as_of(asyncio.get_running_loop().time())
@@ -53,6 +60,7 @@ def make_services(
     return Services(
         store=store,
         tokens=Tokens(keys, public_url=public_url, is_revoked=revocations.includes),
+        outside=outside or OutsideTokens((), IssuerKeys((), OutgoingClient())),
         revocations=revocations,
         keys=keys,
         urls=SignedUrls(keys.mac, public_url),
