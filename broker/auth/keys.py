@@ -1,4 +1,4 @@
-"""The broker's keys: one for HMACs (tickets, leases, addresses), one for signing tokens (ES256), each with its id.
+"""The broker's keys for HMACs (tickets, leases, addresses), signing tokens (ES256), sealing secrets; each has its id.
 
 A key is named by its id in everything made with it, so that a new key can be added and an old one still verifies. The
 folder is 0700, each file 0600 and written once; whoever reads them is the broker.
@@ -17,9 +17,12 @@ from pathlib import Path
 
 from joserfc.jwk import ECKey, KeySet
 
+from broker.auth.sealing import SealingKeys, new_sealing_keys, read_sealing_keys
+
 _MAC_FILE = "mac.json"
 _SIGNING_FILE = "signing.json"
 _ISSUER_FILE = "issuer"
+_SEALING_FILE = "secrets.json"
 _MAC_BYTES = 32
 _ID_BYTES = 4
 
@@ -66,6 +69,7 @@ class BrokerKeys:
     signing: ECKey
     verifying: KeySet
     issuer: str
+    sealing: SealingKeys
 
 
 def load_keys(folder: Path) -> BrokerKeys:
@@ -78,16 +82,18 @@ def load_keys(folder: Path) -> BrokerKeys:
     mac_text = _read_or_make(folder / _MAC_FILE, _new_mac_keys)
     signing_text = _read_or_make(folder / _SIGNING_FILE, _new_signing_keys)
     issuer = _read_or_make(folder / _ISSUER_FILE, _new_issuer).strip()
+    sealing_text = _read_or_make(folder / _SEALING_FILE, new_sealing_keys)
     try:
         stored = json.loads(mac_text)
         mac = MacKeys(stored["current"], {key: base64.b64decode(value) for key, value in stored["keys"].items()})
         key_set = KeySet.import_key_set(json.loads(signing_text))
         signing = key_set.keys[0]
+        sealing = read_sealing_keys(sealing_text)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise BadKeys(f"the keys in {folder} cannot be read: restore them from a backup") from error
     if not isinstance(signing, ECKey) or not signing.is_private or mac.current not in mac.by_id:
         raise BadKeys(f"the keys in {folder} are not the broker's: restore them from a backup")
-    return BrokerKeys(mac, signing, key_set, issuer)
+    return BrokerKeys(mac, signing, key_set, issuer, sealing)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -38,6 +38,7 @@ COMMANDS: dict[str, Entry] = {
     "launchers": Entry(
         "launchers", "launchers", "Show which launchers are there, their room, and how their nodes are."
     ),
+    "secret": Entry("secret", "app", "Secrets: what your programs need in a vm and nobody else may see."),
     "user": Entry("user", "app", "Users: their share of the grid, and how much they may have."),
     "file": Entry("file", "app", "Files: the broker's file sharing service."),
     "whoami": Entry("whoami", "whoami", "Show where you are logged in, as whom, and until when."),

@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from broker.auth.keys import MacKeys
+from broker.auth.sealing import SealingKeys
 from broker.auth.tokens import Principal, Tokens
 from broker.auth.urls import SignedUrls
 from broker.domain import limits
@@ -26,7 +27,17 @@ from broker.http.waiting import WaitingRoom
 from broker.store import Store
 from broker.wire.dispatches import Room
 from broker.wire.launchers import MAX_USERS
-from broker.wire.names import Digest, ItemRef, MachineRef, StreamRef, UserName, check_digest, check_name, parse_item
+from broker.wire.names import (
+    Digest,
+    ItemRef,
+    MachineRef,
+    OwnedName,
+    StreamRef,
+    UserName,
+    check_digest,
+    check_name,
+    parse_item,
+)
 from broker.wire.problems import ProblemCode
 from broker.wire.states import Exchange
 
@@ -43,6 +54,7 @@ class Services:
     store: Store
     tokens: Tokens
     keys: MacKeys
+    sealing: SealingKeys
     urls: SignedUrls
     files: UserFiles
     images: Images
@@ -81,6 +93,10 @@ class Call:
     @property
     def machine(self) -> MachineRef:
         return MachineRef(self._name("user"), check_name(self.request.match_info["name"], "machine"))
+
+    @property
+    def secret(self) -> OwnedName:
+        return OwnedName(self._name("user"), check_name(self.request.match_info["name"], "secret"))
 
     @property
     def item(self) -> ItemRef:

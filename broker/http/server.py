@@ -41,7 +41,9 @@ def make_services(
 
     async def take(offer: Offer) -> list[Dispatched]:
         now = offer.as_of(asyncio.get_running_loop().time())
-        return await store.dispatch(now.request, now.serves, is_heard=now.is_heard, rung_by=now.rung_by)
+        return await store.dispatch(
+            now.request, now.serves, labels=now.labels, is_heard=now.is_heard, rung_by=now.rung_by
+        )
 
     async def hear(offers: Sequence[Offer]) -> Sequence[Presence]:
         return await store.hear_many([offer.request for offer in offers])
@@ -51,6 +53,7 @@ def make_services(
         store=store,
         tokens=Tokens(keys),
         keys=keys.mac,
+        sealing=keys.sealing,
         urls=SignedUrls(keys.mac, public_url),
         files=UserFiles(folder / "users", limit_bytes=limits.default("file_bytes"), space=space),
         images=Images(folder, limit_bytes=limits.default("image_bytes"), space=space),

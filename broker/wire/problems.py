@@ -33,6 +33,7 @@ class ProblemCode(StrEnum):
     LEASE_LOST = "lease_lost"
     TICKET_SPENT = "ticket_spent"
     TICKET_REPLAYED = "ticket_replayed"
+    SECRET_WITHHELD = "secret_withheld"  # noqa: S105 # the name of a code
     RESULT_DIFFERS = "result_differs"
     OUTPUT_NOT_VERIFIED = "output_not_verified"
     TOO_SLOW = "too_slow"
@@ -77,6 +78,7 @@ PROBLEMS: dict[ProblemCode, ProblemKind] = {
     ProblemCode.LEASE_LOST: ProblemKind(409, "The item is no longer this vm's"),
     ProblemCode.TICKET_SPENT: ProblemKind(409, "The ticket's dispatch is over"),
     ProblemCode.TICKET_REPLAYED: ProblemKind(409, "The ticket was used by somebody else"),
+    ProblemCode.SECRET_WITHHELD: ProblemKind(409, "A secret of the stream cannot be handed out; its item is held"),
     ProblemCode.RESULT_DIFFERS: ProblemKind(409, "Another result was accepted before"),
     ProblemCode.OUTPUT_NOT_VERIFIED: ProblemKind(409, "A named output is not there as described"),
     ProblemCode.TOO_SLOW: ProblemKind(408, "The body came too slowly"),

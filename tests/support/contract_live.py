@@ -29,6 +29,7 @@ _BODIES: dict[str, Any] = {
     "guests_complete": {"outputs": []},
     "guests_fail": {"code": "program_failed", "sentence": "it failed", "exit_code": 1},
     "uploads_patch": b"1234",
+    "secrets_put_secret": {"kind": "file", "value": "bm90IG11Y2ggb2YgYSBzZWNyZXQ="},
 }
 _PATHS = {
     "user": "alice",
@@ -41,6 +42,7 @@ _PATHS = {
 }
 _PATHS_OF: dict[str, dict[str, Any]] = {
     "machines_delete_machine": {"name": "spare"},
+    "secrets_delete_secret": {"name": "spare"},
     "images_delete_image": {"digest": digest_of(_MORE)},
     **{key: {"job": "paused"} for key in ("streams_pause", "streams_resume")},
     "streams_cancel_all": {"job": "stopped"},
@@ -69,6 +71,8 @@ class Live:
             for job in ("paused", "stopped", "held", "released", "gone"):
                 await add_stream(user, job)
             await add_machine(user, "spare")
+            for name in ("m", "spare"):
+                await user.ok("PUT", f"/v1/secrets/alice/{name}", json=_BODIES["secrets_put_secret"])
             await user.ok("PUT", f"/v1/images/{digest_of(_MORE)}", data=_MORE)
             await user.ok("PUT", "/v1/files/alice/x", data=b"some bytes")
             await user.ok("POST", f"{stream}/items", json=[{}] * ITEMS)

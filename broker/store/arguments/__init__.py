@@ -41,6 +41,7 @@ from broker.store.arguments.presence import (
     ReportLauncher,
     Tick,
 )
+from broker.store.arguments.secrets import DeleteSecret, GiveSecrets, PutSecret
 from broker.store.arguments.streams import (
     CancelMany,
     EndBulk,
@@ -63,6 +64,7 @@ __all__ = [
     "Claim",
     "Complete",
     "DeleteMachine",
+    "DeleteSecret",
     "Dispatch",
     "End",
     "EndBulk",
@@ -73,6 +75,7 @@ __all__ = [
     "Fail",
     "Forget",
     "GiveBack",
+    "GiveSecrets",
     "GrantImage",
     "Hear",
     "HearMany",
@@ -85,6 +88,7 @@ __all__ = [
     "PurgeMany",
     "Push",
     "PutMachine",
+    "PutSecret",
     "PutStream",
     "Release",
     "ReleaseImage",
@@ -111,6 +115,9 @@ Arguments = (
     | DeleteMachine
     | ShareMachine
     | PutStream
+    | PutSecret
+    | DeleteSecret
+    | GiveSecrets
     | Push
     | Promote
     | Hear

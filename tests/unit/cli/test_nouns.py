@@ -51,6 +51,9 @@ ROUTES_OF: dict[str, tuple[str, ...]] = {
     "resume": (f"POST {_STREAM}/resume",),
     "purge": (f"GET {_STREAM}", f"DELETE {_STREAM}"),
     "events": (f"GET {_STREAM}/events", "GET /v1/events"),
+    "secret add": ("PUT /v1/secrets/{user}/{name}",),
+    "secret list": ("GET /v1/secrets",),
+    "secret rm": ("DELETE /v1/secrets/{user}/{name}",),
     "user show": ("GET /v1/users/{user}",),
     "user set": ("PUT /v1/users/{user}",),
     "launchers": ("GET /v1/launchers", "GET /v1/launcher-jobs"),
@@ -67,6 +70,7 @@ WITHOUT_A_COMMAND = {
     "OPTIONS /v1/uploads": "for tus clients of others",
     f"POST {_UPLOAD}": "for tus clients behind proxies that know neither PATCH nor DELETE",
     f"DELETE {_FILE}": "for programs",
+    "GET /v1/secrets/{user}/{name}": "the list tells the same",
 }
 
 _METHODS = {route.method for route in ROUTES}
