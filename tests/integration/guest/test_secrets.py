@@ -4,19 +4,25 @@ import asyncio
 import base64
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from broker.wire.items import NewItem
+from broker.wire.names import ItemRef, OwnedName
 from broker.wire.port import Welcome
 from broker.wire.problems import ProblemCode
-from broker.wire.secrets import GivenSecret, SecretKind
+from broker.wire.secrets import GivenSecret, PutSecret, SecretKind
 from broker.wire.states import FailureCode
+from broker.wire.streams import SecretUse, StreamSpec
 from guest.exits import Exit
 from guest.pipeline import work
 from guest.steps import secrets as steps
 from guest.steps.mount import CannotMount
-from tests.integration.guest.edge import EdgeBroker, eventually, started_guest
+from tests.integration.guest.edge import CURRENT_ACCOUNT, OUR_CLIENT, EdgeBroker, eventually, started_guest
+from tests.integration.guest.real_broker import STREAM, real_broker
+from tests.support import certificates
 
 FIRST, SECOND = b"a proxy: the first one\n", b"a proxy: the second one\n"
 TELL = (
@@ -136,3 +142,33 @@ async def test_where_they_cannot_be_kept_nothing_runs_and_the_item_fails_with_th
     assert broker.failed.code is FailureCode.SECRET_NOT_KEPT
     assert broker.failed.sentence.startswith("the secrets that the stream needs would be swapped out to a disk")
     assert list(out.iterdir()) == []
+
+
+async def test_from_the_real_broker_over_tls_a_proxy_reaches_the_program(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    authority = certificates.authority()
+    (tmp_path / "authority.pem").write_bytes(authority.pem)
+    value = certificates.proxy(certificates.person(authority, "alice")).as_proxy_file
+    client = replace(OUR_CLIENT, environment={"SSL_CERT_FILE": str(tmp_path / "authority.pem")})
+    async with real_broker(tmp_path, authority, ("renci",)) as real:
+        secret = PutSecret(value=value, kind=SecretKind.X509_PROXY)
+        await real.researcher.put_secret(OwnedName(STREAM.user, "proxy"), secret)
+        uses = (SecretUse(name="proxy"),)
+        spec = StreamSpec(
+            machine="m",
+            run=program(f'{TELL}; cat "$X509_USER_PROXY"', out),
+            as_user=CURRENT_ACCOUNT,
+            secrets=uses,
+            trust=("renci",),
+        )
+        await real.researcher.put_stream(STREAM, spec)
+        [_] = [each async for each in real.researcher.push(STREAM, [NewItem()], "key")]
+        dispatched = await real.dispatch()
+        async with started_guest(real.url, tmp_path / "run", ticket=dispatched.ticket, client=client) as guest:
+            assert await guest.wait() == Exit.COMPLETED, guest.end.logs
+        log = await real.researcher.log(ItemRef(STREAM, 1))
+    assert (out / "proxy").read_bytes() == value
+    assert log == b"[secret]"
+    assert not folder_of(out).exists()
