@@ -11,9 +11,12 @@ from typing import NamedTuple
 
 from joserfc.jwk import ECKey, KeySet
 
+from broker.auth.sealing import SealingKeys, read_sealing_keys
+
 MAC_FILE = "mac.json"
 SIGNING_FILE = "signing.json"
 ISSUER_FILE = "issuer"
+SEALING_FILE = "secrets.json"
 _LOCK_FILE = "lock"
 
 
@@ -70,6 +73,13 @@ def read_signing(folder: Path) -> SigningKeys:
     if not keys.keys or not all(isinstance(key, ECKey) and key.is_private for key in keys.keys):
         raise _not_ours(folder)
     return SigningKeys(keys, since)
+
+
+def read_sealing(folder: Path) -> SealingKeys:
+    try:
+        return read_sealing_keys(_read(folder / SEALING_FILE))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(folder) from error
 
 
 def read_issuers(folder: Path) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The broker's keys, by their ids: some for HMACs (tickets, leases, addresses, logins), some for signing (ES256).
+"""The broker's keys, by their ids: for HMACs (tickets, leases, addresses, logins), for signing (ES256), for sealing.
 
 A key is named by its id in everything made with it, so that a new key can be added and an old one still verifies. The
 folder is 0700, each file 0600 and replaced as a whole; whoever reads them is the broker. Each process reads the files
@@ -20,6 +20,7 @@ from joserfc.jwk import ECKey, KeySet
 from broker.auth.key_files import (
     ISSUER_FILE,
     MAC_FILE,
+    SEALING_FILE,
     SIGNING_FILE,
     BadKeys,
     SigningKeys,
@@ -27,9 +28,11 @@ from broker.auth.key_files import (
     mac_text,
     read_issuers,
     read_mac,
+    read_sealing,
     read_signing,
     signing_text,
 )
+from broker.auth.sealing import new_sealing_keys
 from broker.client.private_files import write_private
 
 MOST_ISSUERS = 64
@@ -88,6 +91,7 @@ class BrokerKeys:
         self.mac = MacKeys(current, by_id, self.look_again)
         self._signing = read_signing(folder)
         self.issuers = read_issuers(folder)
+        self.sealing = read_sealing(folder)
 
     @property
     def issuer(self) -> str:
@@ -108,6 +112,16 @@ class BrokerKeys:
         """The public halves of the signing keys. Source: RFC 7517, section 5."""
         return {"keys": [dict(public_of(key)) for key in self._signing.keys.keys]}
 
+    def unseal(self, sealed: str, *about: str) -> bytes:
+        """Return a sealed value; by a key that another process had first, too.
+
+        Raises:
+            CannotUnseal: as `SealingKeys.unseal`.
+        """
+        if sealed.partition(".")[0] not in self.sealing.by_id:
+            self.look_again()
+        return self.sealing.unseal(sealed, *about)
+
     def look_again(self) -> bool:
         """Read the files again if they changed; tell whether they had. Unreadable ones leave the old keys in use."""
         state = self._state()
@@ -115,16 +129,18 @@ class BrokerKeys:
             return False
         self._seen = state
         try:
-            mac, signing, issuers = read_mac(self._folder), read_signing(self._folder), read_issuers(self._folder)
+            mac, signing = read_mac(self._folder), read_signing(self._folder)
+            issuers, sealing = read_issuers(self._folder), read_sealing(self._folder)
         except (BadKeys, OSError) as error:
             self.fault = str(error)
             return False
         self.mac.current, self.mac.by_id = mac
-        self._signing, self.issuers, self.fault = signing, issuers, None
+        self._signing, self.issuers, self.sealing = signing, issuers, sealing
+        self.fault = None
         return True
 
     def _state(self) -> tuple[tuple[int, int] | None, ...]:
-        return tuple(_state(self._folder / name) for name in (MAC_FILE, SIGNING_FILE, ISSUER_FILE))
+        return tuple(_state(self._folder / name) for name in _MADE_BY)
 
 
 def load_keys(folder: Path) -> BrokerKeys:
@@ -135,7 +151,7 @@ def load_keys(folder: Path) -> BrokerKeys:
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(folder):
-        for name, make in ((MAC_FILE, _new_mac_keys), (SIGNING_FILE, _new_signing_keys), (ISSUER_FILE, _new_issuer)):
+        for name, make in _MADE_BY.items():
             if not (folder / name).exists():
                 write_private(folder / name, make())
     return BrokerKeys(folder)
@@ -202,3 +218,12 @@ def _new_signing_keys() -> str:
 
 def _new_issuer() -> str:
     return f"urn:uuid:{uuid.uuid4()}\n"
+
+
+_MADE_BY: dict[str, Callable[[], str]] = {
+    MAC_FILE: _new_mac_keys,
+    SIGNING_FILE: _new_signing_keys,
+    ISSUER_FILE: _new_issuer,
+    SEALING_FILE: new_sealing_keys,
+}
+"""Every file of the folder, and what makes it where there is none."""

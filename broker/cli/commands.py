@@ -44,6 +44,7 @@ COMMANDS: dict[str, Entry] = {
     "site": Entry("site", "app", "Sites: those that lend nodes, and the tokens of their launchers."),
     "token": Entry("token", "app", "Tokens: for your programs, and a list of what speaks for you."),
     "key": Entry("key", "app", "Keys of the broker on this machine: rotate them, drop old ones."),
+    "secret": Entry("secret", "app", "Secrets: what your programs need in a vm and nobody else may see."),
     "file": Entry("file", "app", "Files: the broker's file sharing service."),
     "whoami": Entry("whoami", "whoami", "Show where you are logged in, as whom, and until when."),
     "check-config": Entry("check", "check_config", "Show the settings of `serve`, or every fault in them."),

@@ -61,7 +61,7 @@ def rotate_keys(
 def drop_key(
     key: Annotated[str, typer.Argument(metavar="ID", help="As `broker key list` shows it.")], data: Data = None
 ) -> None:
-    """Remove an old key: whatever it made is refused from then on."""
+    """Remove an old key: whatever it made is refused from then on, and secrets that it sealed are lost."""
 
     def work(folder: Path) -> None:
         drop(folder, key, now_s=int(time.time()))

@@ -28,7 +28,17 @@ from broker.outside.tokens import OutsideTokens
 from broker.store import Store
 from broker.wire.dispatches import Room
 from broker.wire.launchers import MAX_USERS
-from broker.wire.names import Digest, ItemRef, MachineRef, StreamRef, UserName, check_digest, check_name, parse_item
+from broker.wire.names import (
+    Digest,
+    ItemRef,
+    MachineRef,
+    OwnedName,
+    StreamRef,
+    UserName,
+    check_digest,
+    check_name,
+    parse_item,
+)
 from broker.wire.problems import ProblemCode
 from broker.wire.states import Exchange
 
@@ -85,6 +95,10 @@ class Call:
     @property
     def machine(self) -> MachineRef:
         return MachineRef(self._name("user"), check_name(self.request.match_info["name"], "machine"))
+
+    @property
+    def secret(self) -> OwnedName:
+        return OwnedName(self._name("user"), check_name(self.request.match_info["name"], "secret"))
 
     @property
     def item(self) -> ItemRef:

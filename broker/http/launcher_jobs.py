@@ -28,7 +28,7 @@ _TIME_CHARS = 40
 async def get_demand(call: Call) -> web.Response:
     """Send what is ready for launchers of the token."""
     scopes = call.who.scopes
-    page = await call.services.store.demand(lambda user: scopes.permit(Authority.DISPATCH, (user,)))
+    page = await call.services.store.demand(lambda user: scopes.permit(Authority.DISPATCH, (user,)), call.who.labels)
     return json_answer(in_full(page))
 
 

@@ -50,7 +50,7 @@ async def put_launcher(call: Call) -> web.Response:
             "users and labels, or shorter texts",
         )
     launcher = speaker(call, call.request.match_info["name"])
-    await call.services.store.report_launcher(launcher, report, str(call.who.scopes))
+    await call.services.store.report_launcher(launcher, report, str(call.who.scopes), call.who.labels)
     return json_answer(LauncherTold(next_ms=call.services.deadlines.heartbeat_ms))
 
 

@@ -22,6 +22,7 @@ from broker.http import (
     openapi,
     presence,
     pushing,
+    secrets,
     streams,
     tokens,
     uploads,
@@ -61,6 +62,7 @@ _ITEMS_PATH = f"{_STREAM_PATH}/items"
 _ITEM_PATH = f"{_ITEMS_PATH}/{{number}}"
 _READERS_PATH = f"{_MACHINE_PATH}/readers"
 _READER_PATH = f"{_READERS_PATH}/{{reader}}"
+_SECRET_PATH = "/v1/secrets/{user}/{name}"  # noqa: S105 # an address
 _UPLOAD_PATH = f"{uploads.PATH}/{{upload}}"
 _IMAGE_PATH = "/v1/images/{digest}"
 _FILE_PATH = "/v1/files/{user}/{path:.+}"
@@ -100,6 +102,10 @@ ROUTES: tuple[Route, ...] = (
     _person("GET", _READERS_PATH, machines.list_readers, _A.READ, _USER, "whom the machine is shared with"),
     _person("PUT", _READER_PATH, machines.share_machine, _A.MODIFY, _USER, "share it with a user"),
     _person("DELETE", _READER_PATH, machines.unshare_machine, _A.MODIFY, _USER, "take a share back"),
+    _person("PUT", _SECRET_PATH, secrets.put_secret, _A.MODIFY, _USER, "a secret for vms; kept sealed, never told"),
+    _person("GET", _SECRET_PATH, secrets.get_secret, _A.READ, _USER, "kind, size, version and times of a secret"),
+    _person("DELETE", _SECRET_PATH, secrets.delete_secret, _A.MODIFY, _USER, "remove a secret"),
+    _person("GET", "/v1/secrets", secrets.list_secrets, None, _NONE, "the same of a user's secrets (`?user=`)"),
     _person("GET", "/v1/machines", machines.list_machines, None, _NONE, "a user's machines (`?user=`)"),
     _person("PUT", _IMAGE_PATH, images.put_image, _A.MODIFY, (OWN,), "an image; its digest is proved"),
     _person("DELETE", _IMAGE_PATH, images.delete_image, _A.MODIFY, (OWN,), "give up an image that no machine names"),

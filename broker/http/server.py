@@ -50,7 +50,9 @@ def make_services(
 
     async def take(offer: Offer) -> list[Dispatched]:
         now = offer.as_of(asyncio.get_running_loop().time())
-        return await store.dispatch(now.request, now.serves, is_heard=now.is_heard, rung_by=now.rung_by)
+        return await store.dispatch(
+            now.request, now.serves, labels=now.labels, is_heard=now.is_heard, rung_by=now.rung_by
+        )
 
     async def hear(offers: Sequence[Offer]) -> Sequence[Presence]:
         return await store.hear_many([offer.request for offer in offers])

@@ -8,6 +8,7 @@ from broker.store.items import SpecChanged
 from broker.store.launcher_jobs import KnownJobs
 from broker.store.launchers import KnownLauncher
 from broker.store.prospects import Prospect
+from broker.store.secrets import Sealed
 from broker.store.store import Store
 from broker.store.token_records import Login, NewRecord
 
@@ -29,6 +30,7 @@ __all__ = [
     "Presence",
     "Prospect",
     "Ready",
+    "Sealed",
     "SpecChanged",
     "Store",
 ]

@@ -1,9 +1,9 @@
 """Names of everything in the store: the only place that builds one, and the list of what there is and its life.
 
 Every name carries the hash tag `{s0}`, so that an act may touch all it needs in one script. Some names are prefixes:
-a script that learns an item's number, a dispatch's id, a spec's revision or the name of a machine, a launcher or its
-token on its way appends it to `items`, `vms`, `ready_of`, `machines_of` or `machine_streams_of`, `reports` or
-`launchers_of`, `told_of` or `submitters_of`, `token_of` or `tokens_of`.
+a script that learns an item's number, a dispatch's id, a spec's revision or the name of a machine, a secret, a launcher
+or its token on its way appends it to `items`, `vms`, `ready_of`, `machines_of` or `machine_streams_of`, `secrets_of`,
+`reports` or `launchers_of`, `told_of` or `submitters_of`, `token_of` or `tokens_of`.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from broker.wire.names import NAME_PATTERN, DispatchId, ItemRef, MachineRef, StreamRef, UserName
+from broker.wire.names import NAME_PATTERN, DispatchId, ItemRef, MachineRef, OwnedName, StreamRef, UserName
 
 SHARD_TAG = "{s0}"
 IDEMPOTENCY_MS = 86_400_000
@@ -26,6 +26,8 @@ LOOKED_AT = 5_000
 """Numbers that one part of a bulk act looks at, of which it acts on some."""
 STALE_ENTRIES = 200
 """Stale entries of a lane that one dispatch drops, and as many again as it asks for items."""
+MASKS = 100
+"""Values of one secret that are kept for masking after they were replaced, the latest ones."""
 LAUNCHER_KEEP_MS = 86_400_000
 """A launcher, or a submitter of launcher jobs, unheard of for a day is forgotten."""
 
@@ -58,6 +60,19 @@ KEY_KINDS = (
     KeyKind("grants", "hash", "lasting", "to how many users an image is granted, by digest"),
     KeyKind("ungranted", "set", "lasting", "images that nobody is granted any more, until their bytes are removed"),
     KeyKind("unnamed", "zset", "lasting", "`USER/DIGEST`: granted images by the time since when no machine names them"),
+    KeyKind(
+        "secret:USER/NAME",
+        "hash",
+        "lasting",
+        "a secret: kind, size, version, its value sealed by a key of the broker's",
+    ),
+    KeyKind("secrets:USER", "set", "lasting", "names of the user's secrets"),
+    KeyKind(
+        "masks:USER/NAME",
+        "hash",
+        "until the last vm is over that was given one",
+        "sealed values of a secret that were replaced or removed, by version: what vms say is searched for them",
+    ),
     KeyKind("streams:USER", "set", "lasting", "names of the user's streams"),
     KeyKind("stream:USER/NAME", "hash", "lasting", "revision, counts by state, event epoch and sequence, running mean"),
     KeyKind("specs:USER/NAME", "hash", "lasting", "spec by revision; `put:REVISION`: when it came"),
@@ -93,7 +108,8 @@ KEY_KINDS = (
         "user:USER",
         "hash",
         "lasting",
-        "`pass`: their virtual time when last in the ring; `now`: their ring's; what they have and may; `feed_epoch`",
+        "`pass`: their virtual time when last in the ring; `now`: their ring's; what they have and may; `feed_epoch`; "
+        "`secret_version`: the last one given",
     ),
     KeyKind("deadlines", "zset", "lasting", "dispatched and running items by their deadline"),
     KeyKind("due", "zset", "lasting", "delayed items of all streams by the time at which they become ready"),
@@ -235,6 +251,19 @@ class Keys:
 
     def images(self, user: UserName) -> str:
         return f"{self._head}images:{user}"
+
+    def secret(self, ref: OwnedName) -> str:
+        return f"{self._head}secret:{ref}"
+
+    def secrets(self, user: UserName) -> str:
+        return f"{self._head}secrets:{user}"
+
+    def secrets_of(self, user: UserName) -> str:
+        """Return what the names of the user's secrets are appended to."""
+        return f"{self._head}secret:{user}/"
+
+    def masks(self, ref: OwnedName) -> str:
+        return f"{self._head}masks:{ref}"
 
     def streams(self, user: UserName) -> str:
         return f"{self._head}streams:{user}"

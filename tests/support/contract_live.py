@@ -32,6 +32,7 @@ _BODIES: dict[str, Any] = {
     "logins_make_login_code": {},
     "tokens_make_token": {"name": "x"},
     "tokens_make_site_token": {"users": ["bob"]},
+    "secrets_put_secret": {"kind": "file", "value": "bm90IG11Y2ggb2YgYSBzZWNyZXQ="},
 }
 _PATHS = {
     "user": "alice",
@@ -45,6 +46,7 @@ _PATHS = {
 }
 _PATHS_OF: dict[str, dict[str, Any]] = {
     "machines_delete_machine": {"name": "spare"},
+    "secrets_delete_secret": {"name": "spare"},
     "images_delete_image": {"digest": digest_of(_MORE)},
     **{key: {"job": "paused"} for key in ("streams_pause", "streams_resume")},
     "streams_cancel_all": {"job": "stopped"},
@@ -75,6 +77,8 @@ class Live:
             for job in ("paused", "stopped", "held", "released", "gone"):
                 await add_stream(user, job)
             await add_machine(user, "spare")
+            for name in ("m", "spare"):
+                await user.ok("PUT", f"/v1/secrets/alice/{name}", json=_BODIES["secrets_put_secret"])
             await user.ok("PUT", f"/v1/images/{digest_of(_MORE)}", data=_MORE)
             await user.ok("PUT", "/v1/files/alice/x", data=b"some bytes")
             await user.ok("POST", f"{stream}/items", json=[{}] * ITEMS)

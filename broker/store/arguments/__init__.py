@@ -41,6 +41,7 @@ from broker.store.arguments.presence import (
     ReportLauncher,
     Tick,
 )
+from broker.store.arguments.secrets import DeleteSecret, GiveSecrets, PutSecret
 from broker.store.arguments.streams import (
     CancelMany,
     EndBulk,
@@ -64,6 +65,7 @@ __all__ = [
     "Claim",
     "Complete",
     "DeleteMachine",
+    "DeleteSecret",
     "Dispatch",
     "End",
     "EndBulk",
@@ -74,6 +76,7 @@ __all__ = [
     "Fail",
     "Forget",
     "GiveBack",
+    "GiveSecrets",
     "GrantImage",
     "Hear",
     "HearMany",
@@ -88,6 +91,7 @@ __all__ = [
     "PurgeMany",
     "Push",
     "PutMachine",
+    "PutSecret",
     "PutStream",
     "Release",
     "ReleaseImage",
@@ -116,6 +120,9 @@ Arguments = (
     | DeleteMachine
     | ShareMachine
     | PutStream
+    | PutSecret
+    | DeleteSecret
+    | GiveSecrets
     | Push
     | Promote
     | Hear
