@@ -22,6 +22,7 @@ from joserfc.errors import ExpiredTokenError, JoseError
 from joserfc.jwt import JWTClaimsRegistry
 
 from broker.auth.keys import BrokerKeys
+from broker.domain.bounds import Bound
 from broker.domain.errors import Rejected
 from broker.domain.paths import BadPath
 from broker.domain.scopes import Authority, Scopes, parse_scopes
@@ -69,6 +70,13 @@ class Principal:
     def party(self) -> str:
         """Under what its launchers are known: never what another issuer's are, whatever that calls its own."""
         return f"{self.subject}@{urlsplit(self.issuer).hostname}" if self.issuer else self.subject
+
+    @property
+    def bound(self) -> Bound | None:
+        """How much its launchers may hold, together with those of all tokens that are made of the same one."""
+        if self.most_dispatches is None:
+            return None
+        return Bound(self.by[-1] if self.by else self.token_id, self.most_dispatches)
 
     @property
     def ids(self) -> tuple[str, ...]:

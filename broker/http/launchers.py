@@ -68,7 +68,7 @@ async def dispatch(call: Call) -> web.Response:
     if request.most is not None and not 1 <= request.most <= MAX_DISPATCHES:
         raise Rejected(ProblemCode.BAD_REQUEST, f"most is {request.most}: take 1 to {MAX_DISPATCHES} items at once")
     came_s = asyncio.get_running_loop().time()
-    offer = Offer(_bound(call, request), call.who.scopes, came_s, labels=call.who.labels)
+    offer = Offer(_bound(call, request), call.who.scopes, came_s, labels=call.who.labels, bound=call.who.bound)
     wait_s = max(0, min(request.wait_ms, MAX_WAIT_MS)) / 1000
     found = await call.services.waiting.offer(offer, lambda: _may_be_given(call), wait_s)
     if not found:

@@ -74,11 +74,15 @@ async def what_it_waits_for(services: Services, item: ItemView) -> Waits:
         for name in prospect.launchers | parked
         if serving.get(name, True)
     }
-    waiting = [each.room for each in told if each.is_parked and each.serves and each.launcher in trusted]
+    asking = [each for each in told if each.is_parked and each.serves and each.launcher in trusted]
+    able = await _with_room_by_token(services, asking)
+    waiting = [each.room for each in able]
     jobs = [each for each in await services.store.known_jobs() if would_serve(each, ref.user)]
     of_trusted = [health for name, health in there.items() if name in trusted]
-    if there and not of_trusted:
-        asked_for: Reason | None = not_trusted(prospect.spec, len(there))
+    if asking and not able and prospect.machine is not None:
+        asked_for: Reason | None = hold_enough(asking)
+    elif there and not of_trusted:
+        asked_for = not_trusted(prospect.spec, len(there))
     else:
         asked_for = nobody_asks(ref.user, len(prospect.launchers), of_trusted)
     rooms = largest_of(told, {name: reported[name].view.report.total for name in there if name in reported})
@@ -88,6 +92,15 @@ async def what_it_waits_for(services: Services, item: ItemView) -> Waits:
     if tally is not None and len(tally.counts) > 1 and reason.code in _OF_LAUNCHERS:
         reason = Reason(code=reason.code, sentence=tally.sentence())
     return Waits(with_jobs(reason, jobs), tally.counts if tally is not None else {})
+
+
+async def _with_room_by_token(services: Services, asking: Sequence[Offered]) -> list[Offered]:
+    """Return those whose token lets them hold more than its launchers do now."""
+    bounds = {each.bound for each in asking if each.bound is not None}
+    if not bounds:
+        return list(asking)
+    held = await services.store.held_by(sorted({bound.holder for bound in bounds}))
+    return [each for each in asking if each.bound is None or held[each.bound.holder] < each.bound.most]
 
 
 def _trusted(prospect: Prospect, reported: Mapping[str, KnownLauncher], told: Sequence[Offered]) -> frozenset[str]:
@@ -165,6 +178,14 @@ def with_jobs(reason: Reason, known: Sequence[KnownJobs]) -> Reason:
     if reason.code in _MORE_MAY_COME:
         return Reason(code=reason.code, sentence=f"{reason.sentence}; {jobs.sentence}")
     return reason
+
+
+def hold_enough(asking: Sequence[Offered]) -> Reason:
+    """Return why launchers that wait are given nothing: their tokens let them hold no more than they do."""
+    most = max(each.bound.most for each in asking if each.bound is not None)
+    waits = "1 launcher waits, and its" if len(asking) == 1 else f"{len(asking)} launchers wait, and their"
+    sentence = f"{waits} site holds as many items as its token allows (at most {most}): one has to end first"
+    return Reason(code="holds_enough", sentence=sentence)
 
 
 def not_trusted(spec: StreamSpec, number: int) -> Reason:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 import structlog
 
+from broker.domain.bounds import Bound
 from broker.domain.errors import Unavailable
 from broker.http.waiting import Offer, WaitingRoom
 from broker.store import Store
@@ -34,6 +35,7 @@ class Offered(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         serves: its token and its site serve the user who was asked for.
         labels: its token's.
+        bound: how much its token may hold, if that has one.
     """
 
     launcher: str
@@ -41,6 +43,7 @@ class Offered(msgspec.Struct, frozen=True, array_like=True):
     is_parked: bool
     room: Room
     labels: frozenset[str] = frozenset()
+    bound: Bound | None = None
 
 
 class _Question(msgspec.Struct, frozen=True, tag="question"):
@@ -132,7 +135,7 @@ class RollCall:
 
         def told(offer: Offer, *, is_parked: bool) -> Offered:
             room = offer.as_of(now_s).request.room
-            return Offered(offer.request.launcher, offer.serves(user), is_parked, room, offer.labels)
+            return Offered(offer.request.launcher, offer.serves(user), is_parked, room, offer.labels, offer.bound)
 
         all_told = [told(offer, is_parked=True) for offer in self._waiting.offers()]
         all_told += [told(offer, is_parked=False) for offer in self._waiting.largest(there)]

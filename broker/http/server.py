@@ -51,7 +51,7 @@ def make_services(
     async def take(offer: Offer) -> list[Dispatched]:
         now = offer.as_of(asyncio.get_running_loop().time())
         return await store.dispatch(
-            now.request, now.serves, labels=now.labels, is_heard=now.is_heard, rung_by=now.rung_by
+            now.request, now.serves, labels=now.labels, bound=now.bound, is_heard=now.is_heard, rung_by=now.rung_by
         )
 
     async def hear(offers: Sequence[Offer]) -> Sequence[Presence]:

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
+from broker.domain.bounds import Bound
 from broker.domain.errors import Conflict, Unavailable
 from broker.domain.scopes import Authority, Scopes
 from broker.http.bells import SLOW_POLL_S
@@ -51,7 +52,7 @@ class Offer(NamedTuple):
     """A launcher's room, whom its token lets it serve, and when it came, by the clock of the process's loop.
 
     `is_heard`: the store has heard of the launcher, or will in a moment, and its request repeats none. `rung_by`: the
-    stream of which items became ready, so that this one was asked. `labels` are its token's.
+    stream of which items became ready, so that this one was asked. `labels` are its token's, and its `bound`.
     """
 
     request: DispatchRequest
@@ -60,6 +61,7 @@ class Offer(NamedTuple):
     is_heard: bool = False
     rung_by: StreamRef | None = None
     labels: frozenset[str] = frozenset()
+    bound: Bound | None = None
 
     def serves(self, user: str) -> bool:
         """Tell whether the token covers the user and the site serves them."""
@@ -81,7 +83,13 @@ class Offer(NamedTuple):
         room = self.request.room
         size = (room.vcpus, room.memory_mib, room.disk_mib)
         return Kind(
-            size, room.accelerator, frozenset(room.exchanges), self.scopes, frozenset(self.request.users), self.labels
+            size,
+            room.accelerator,
+            frozenset(room.exchanges),
+            self.scopes,
+            frozenset(self.request.users),
+            self.labels,
+            self.bound,
         )
 
     def ends_ms(self) -> float:
@@ -100,6 +108,8 @@ class Kind(NamedTuple):
     users: frozenset[str]
     """Whom the site serves; empty is everybody."""
     labels: frozenset[str] = frozenset()
+    bound: Bound | None = None
+    """Who is told nothing may hold too much already: of another token's launchers that says nothing."""
 
     def is_covered_by(self, other: "Kind") -> bool:
         """Tell whether everything that fits here, but for its time, would fit there."""
@@ -109,6 +119,7 @@ class Kind(NamedTuple):
             and self.exchanges <= other.exchanges
             and self.scopes == other.scopes
             and self.labels <= other.labels
+            and other.bound in {None, self.bound}
             and (not other.users or (bool(self.users) and self.users <= other.users))
         )
 

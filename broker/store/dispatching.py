@@ -8,6 +8,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from broker.domain import deadlines, placement
+from broker.domain.bounds import Bound
 from broker.domain.deadlines import DEFAULT, Deadlines
 from broker.domain.secrets import is_trusted, trusted_label
 from broker.store import arguments
@@ -73,6 +74,10 @@ class _GivenBefore(Exception):
         self.dispatches = dispatches
 
 
+class _HoldsEnough(Exception):
+    """The launchers of this token hold as much as they may: whatever comes next, it is not theirs."""
+
+
 class _Next(NamedTuple):
     """A stream with ready items, what its vms take on average, and its lanes."""
 
@@ -88,6 +93,7 @@ class _Taking(NamedTuple):
     key: str
     given: list[Dispatched]
     labels: AbstractSet[str]
+    bound: Bound | None
 
     @property
     def wanted(self) -> int:
@@ -113,6 +119,7 @@ class Dispatching(Catalogue):
         serves: Callable[[UserName], bool],
         *,
         labels: AbstractSet[str] = frozenset(),
+        bound: Bound | None = None,
         is_heard: bool = False,
         rung_by: StreamRef | None = None,
     ) -> list[Dispatched]:
@@ -123,14 +130,15 @@ class Dispatching(Catalogue):
         request within an hour gets the same dispatches, even when they are over by then. With `is_heard` the launcher
         was noted before, and the request is known to repeat none. `rung_by`: of this stream items became ready a moment
         ago; where it comes first, as it often does then, nothing else is looked at before. `labels` are those of the
-        launcher's token: items of a stream with secrets go only where its spec trusts one of them.
+        launcher's token: items of a stream with secrets go only where its spec trusts one of them. `bound` is how
+        much that token's launchers may hold.
 
         Raises:
             Conflict: TOO_MANY_LAUNCHERS: as many of its token as may be are there.
             Unavailable: repeat with the same dispatch key.
         """
         key = self._keys.dispatch_key(request.launcher, request.dispatch_key)
-        taking = _Taking(request, key, [], labels)
+        taking = _Taking(request, key, [], labels, bound)
         streams: list[_Next] | None = None
         if not is_heard:
             # Asked at once: both go out in one round trip.
@@ -151,6 +159,8 @@ class Dispatching(Catalogue):
                 streams = None
         except _GivenBefore as same:
             return await self._given(same.dispatches)
+        except _HoldsEnough:
+            pass  # what it was given before it did, it has
         return taking.given
 
     async def _hear(self, request: DispatchRequest, key: str) -> Reply:
@@ -209,6 +219,11 @@ class Dispatching(Catalogue):
         told = {id(each): Presence(word) for each, word in zip(by_token, reply.values, strict=True)}
         return [told[id(each)] for each in requests]
 
+    async def held_by(self, holders: Sequence[str]) -> dict[str, int]:
+        """Return how many dispatches the launchers of each of these tokens hold."""
+        counts = await self._server.commands([("SCARD", f"{self._keys.holds_of}{holder}") for holder in holders])
+        return dict(zip(holders, map(int, counts), strict=True))
+
     async def _dispatch_from(self, each: _Next, taking: _Taking) -> bool:
         """Take the first items that fit: the lanes are tried in the order of their first ones."""
         room = taking.room()
@@ -220,6 +235,8 @@ class Dispatching(Catalogue):
                 word = await self._dispatch_fitting(each.ref, taking, lane, fit, fit.size.vcpus * each.mean_ms)
                 if word == Word.DONE:
                     return True
+                if word == Word.FULL:
+                    raise _HoldsEnough
                 if word != Word.CHANGED:
                     break
                 self._seen_machines.pop(parse_owned(fit.machine.machine, None, "machine"), None)
@@ -347,6 +364,8 @@ def _arguments(
         boot_ms=fit.boot_ms,
         run_ms=fit.spec.limits.run_ms,
         trusted=trusted_label(fit.spec, taking.labels),
+        holder=taking.bound.holder if taking.bound else "",
+        most_held=taking.bound.most if taking.bound else 0,
         kept_for=fit.spec.keep_ms,
         first_deadline_ms=deadlines.FIRST_DEADLINE_MS,
         time_left_ms="" if request.room.time_left_ms is None else str(request.room.time_left_ms),

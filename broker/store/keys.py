@@ -3,7 +3,8 @@
 Every name carries the hash tag `{s0}`, so that an act may touch all it needs in one script. Some names are prefixes:
 a script that learns an item's number, a dispatch's id, a spec's revision or the name of a machine, a secret, a launcher
 or its token on its way appends it to `items`, `vms`, `ready_of`, `machines_of` or `machine_streams_of`, `secrets_of`,
-`reports` or `launchers_of`, `told_of` or `submitters_of`, `token_of` or `tokens_of`.
+`reports` or `launchers_of`, `told_of` or `submitters_of`, `token_of` or
+`tokens_of`, `holds_of`.
 """
 
 import hashlib
@@ -122,6 +123,9 @@ KEY_KINDS = (
         "a day",
         "what a launcher last told of itself, when, and the scopes of the token that it told it with",
     ),
+    KeyKind(
+        "holds:TOKEN", "set", "lasting", "dispatches that launchers hold by one token, of whose number it has a bound"
+    ),
     KeyKind("submitters", "zset", "lasting", "who told of launcher jobs, by the time at which they did last"),
     KeyKind("submitters:SUBJECT", "zset", "a day", "those of one token, by the same time"),
     KeyKind(
@@ -142,7 +146,9 @@ KEY_KINDS = (
     KeyKind("tokens:OWNER", "zset", "until they end", "those of a user or a site, by the time at which they end"),
     KeyKind("sites", "set", "lasting", "names of the sites that were ever given a token"),
     KeyKind("revoked", "zset", "lasting", "logins and tokens that were revoked, by the time at which they would end"),
-    KeyKind("revocations", "string", "lasting", "how often something was revoked: when it grows, `revoked` is read"),
+    KeyKind(
+        "revocations", "hash", "lasting", "`number` of times something was revoked: when it grows, `revoked` is read"
+    ),
     KeyKind("push_key:SHA256", "string", "a day", "what a push with this idempotency key was answered"),
     KeyKind("dispatch_key:SHA256", "string", "an hour", "the dispatch that a launcher's dispatch key was given"),
 )
@@ -197,6 +203,7 @@ class StreamKeys(NamedTuple):
     launchers: str
     launchers_of: str
     reports: str
+    holds_of: str
 
 
 class Keys:
@@ -215,6 +222,7 @@ class Keys:
         self.submitters = f"{self._head}submitters"
         self.submitters_of = f"{self._head}submitters:"
         self.told_of = f"{self._head}submitter:"
+        self.holds_of = f"{self._head}holds:"
         self.clock = f"{self._head}clock"
         self.life = f"{self._head}life"
         self.grants = f"{self._head}grants"
@@ -343,6 +351,7 @@ class Keys:
             launchers=self.launchers,
             launchers_of=self.launchers_of,
             reports=self.reports,
+            holds_of=self.holds_of,
         )
 
 

@@ -192,7 +192,7 @@ class TokenRecords(Reading):
 
     async def revocations(self) -> int:
         """Return a number that grows whenever something is revoked."""
-        return int(await self._server.command("GET", self._keys.revocations) or 0)
+        return int(await self._server.command("HGET", self._keys.revocations, "number") or 0)
 
     async def revoked(self) -> set[str]:
         """Return the ids of all that is revoked and did not end yet."""

@@ -41,6 +41,8 @@ class Dispatch(NamedTuple):
     boot_ms: int
     run_ms: int
     trusted: str
+    holder: str
+    most_held: int
     kept_for: int
     first_deadline_ms: int
     time_left_ms: str

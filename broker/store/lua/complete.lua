@@ -3,7 +3,7 @@
 -- USES     time event ring counts mean bulk
 -- EACH     item leave settle
 -- KEYS     items vms stream delayed dispatched running done due keep deadlines events feed life bell ready_bell ring
---          user_ring fair account bulk
+--          user_ring fair account holds_of bulk
 -- ARGV     user       text
 --          job        text
 --          number     text

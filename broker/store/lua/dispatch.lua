@@ -1,8 +1,8 @@
 #!lua
 -- PURPOSE  Give a launcher the next ready items of a lane, one for each dispatch it brings, until another's turn comes.
--- USES     time event ring counts queue stale canary bulk
+-- USES     time event ring counts queue stale canary bulk holder first
 -- KEYS     items vms stream ready ready_of dispatched deadlines events feed life bell ready_bell ring user_ring fair
---          account bulk dispatch_key definitions
+--          account bulk holds_of dispatch_key definitions
 -- ARGV     user               text
 --          job                text
 --          lane               text
@@ -19,32 +19,29 @@
 --          boot_ms            ms
 --          run_ms             ms
 --          trusted            text
+--          holder             text
+--          most_held          int
 --          kept_for           ms
 --          first_deadline_ms  ms
 --          time_left_ms       text
 --          drain_ms           ms
 --          given              text
 --          rest               text...
--- RETURN   done repeated changed canary waits again empty
+-- RETURN   done repeated changed canary waits again full empty
 -- MOVES    ready -> dispatched
 -- EMITS    item.dispatched
 -- COST     O(log dispatched + log lanes) an item; stale entries are dropped, some two hundred at most
 -- Answers  done and of each item its number, its fence, url and parameters; repeated and the dispatches that the key
 --          was given; changed when the machine has another revision by now, or, with `is_next`, when another lane or
 --          stream comes first; canary when the revision's items wait for one that is out to claim; waits when a bulk
---          act is about to reach them; again when only stale entries were met so far; empty when the lane has no more. `given`: what this
+--          act is about to reach them; again when only stale entries were met so far; full when its token holds `most_held`; empty when the lane has no more. `given`: what this
 --          request was given before, a dispatch a word. `rest`: dispatches. `cost`: of one vm. `time_left_ms`: until the
 --          launcher's slot ends; '' when no end is known. `drain_ms`: how long its vms may take to stop then.
 --          `trusted`: the label for which the launcher may have the stream's secrets; '' for a stream without any.
 local known = redis.call('GET', dispatch_key)
 if known and known ~= given then return {'repeated', known} end
 if tonumber(redis.call('HGET', definitions, 'latest') or 0) ~= machine_revision then return {'changed'} end
-local function comes_first(members, member)
-  return redis.call('ZRANGE', members, 0, 0)[1] == member
-end
-if is_next == 1 and not (comes_first(ring, user) and comes_first(user_ring, job) and comes_first(ready, lane)) then
-  return {'changed'}
-end
+if is_next == 1 and not comes_next() then return {'changed'} end
 
 local most = math.min(#ARGV - rest + 1, turns(cost))
 local canaries
@@ -55,6 +52,8 @@ if not is_proven(revision, machine_revision) then
 end
 
 if most <= 0 then return {'empty'} end
+most = most_by_token(most)
+if most <= 0 then return {'full'} end
 local taken, passed, is_waiting, entries = {}, 0, false, {}
 repeat
   entries = redis.call('LRANGE', ready_of .. lane, passed, passed + most - #taken - 1)
@@ -93,6 +92,7 @@ for index, each in ipairs(taken) do
     'vcpus', vcpus, 'memory_mib', memory_mib, 'machine', machine, 'machine_revision', machine_revision,
     'boot_ms', boot_ms, 'run_limit', run_ms, 'kept_for', kept_for, 'cost', cost, 'dispatched_ms', now)
   if trusted ~= '' then redis.call('HSET', vm, 'trusted', trusted) end
+  hold_by_token(vm, dispatch)
   -- From the last vm back to the first: who removes the item finds them all.
   if is[5] then redis.call('HSET', vm, 'before', is[5]) end
   if time_left_ms ~= '' then

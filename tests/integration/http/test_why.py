@@ -1,10 +1,12 @@
 """`why`, of items in every state and of streams, with every reason that a ready item may wait for."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from tests.integration.http.conftest import Parked
 from tests.support.api import Api, add_stream, claim, offer, run_item
 
 ROOM = {"vcpus": 4, "memory_mib": 8_192, "disk_mib": 100_000, "accelerator": "tcg", "exchanges": ["network"]}
@@ -169,3 +171,20 @@ async def test_items_of_every_state_and_their_streams_say_why(user: Api, launche
         "settled",
         "alice/render has nothing left to do: 2 done, 4 cancelled",
     )
+
+
+async def test_a_site_that_holds_what_it_may_is_told(user: Api, parked: Parked) -> None:
+    stream = await add_stream(user)
+    await user.ok("POST", f"{stream}/items", json=[{}] * 3)
+    site = await user.ok("POST", "/v1/sites/renci/tokens", json={"most_dispatches": 1})
+    launcher = user.bearing(site["token"])
+    given = await launcher.ok("POST", "/v1/dispatch", json=offer())
+    waiting = asyncio.create_task(launcher.call("POST", "/v1/dispatch", json=offer(launcher="l2", wait_ms=30_000)))
+    await parked(1)
+
+    code, sentence, _ = await _why(user, stream, 2)
+    assert code == "holds_enough"
+    assert "1 launcher waits, and its site holds as many items as its token allows (at most 1)" in sentence
+    end = {"launcher": "l1", "verdict": "drained", "sentence": "over"}
+    await launcher.ok("POST", f"/v1/dispatches/{given['dispatch']}/end", json=end)
+    assert (await waiting).status == 200

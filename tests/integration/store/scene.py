@@ -5,6 +5,7 @@ from itertools import count
 
 import msgspec
 
+from broker.domain.bounds import Bound
 from broker.domain.errors import Unavailable
 from broker.store import Claimed, Dispatched, Lease, MachineFacts, Store
 from broker.wire.dispatches import DispatchRequest, EndVm, Room, VmEnded
@@ -53,6 +54,8 @@ class Scene:
     launcher: str = "node1.example"
     labels: frozenset[str] = frozenset()
     """Of the launcher's token."""
+    bound: Bound | None = None
+    """What that token may hold."""
     _keys: "count[int]" = field(default_factory=count)
 
     async def set_up(self, spec: StreamSpec = SPEC, items: int = 0, ref: StreamRef = RENDER) -> "Scene":
@@ -113,7 +116,9 @@ class Scene:
             room=room,
             most=most,
         )
-        return await self.store.dispatch(request, lambda user: serves is None or user in serves, labels=self.labels)
+        return await self.store.dispatch(
+            request, lambda user: serves is None or user in serves, labels=self.labels, bound=self.bound
+        )
 
     async def dispatched(self, node: str = "node1") -> Dispatched:
         given = await self.offer(node=node)

@@ -11,9 +11,9 @@ STREAM = StreamRef(ALICE, "render.v2")
 def _built() -> set[str]:
     stream = KEYS.of_stream(STREAM)
     # The prefixes become names with a number or id, the bells are channels.
-    whole = set(stream._replace(items="", vms="", ready_of="", bell="", ready_bell="", launchers_of="", reports="")) - {
-        ""
-    }
+    whole = set(
+        stream._replace(items="", vms="", ready_of="", bell="", ready_bell="", launchers_of="", reports="", holds_of="")
+    ) - {""}
     return whole | {
         KEYS.item(ItemRef(STREAM, 17)),
         f"{stream.ready_of}2",
@@ -38,6 +38,7 @@ def _built() -> set[str]:
         f"{KEYS.told_of}local/vmb-1",
         KEYS.push_key(STREAM, "any key: with anything in it"),
         KEYS.dispatch_key("launcher", "key"),
+        f"{KEYS.holds_of}00000000-0000-4000-8000-000000000000",
         KEYS.code("0" * 64),
         KEYS.token("00000000-0000-4000-8000-000000000000"),
         KEYS.tokens("site/renci"),
@@ -88,6 +89,7 @@ def test_keys_of_one_stream_never_meet_those_of_another() -> None:
         "launchers",
         "launchers_of",
         "reports",
+        "holds_of",
         "life",
         "ready_bell",
     }

@@ -23,6 +23,6 @@ local function revoke_token(id, unknown_until_ms)
     redis.call('ZREM', tokens_of .. is[1], id)
   end
   redis.call('ZADD', revoked, until_ms, id)
-  redis.call('INCR', revocations)
+  redis.call('HINCRBY', revocations, 'number', 1)
   return true
 end
