@@ -15,9 +15,10 @@ from pathlib import Path
 
 import structlog
 
-from broker.auth.keys import load_keys, write_private
+from broker.auth.keys import load_keys, remember_issuer
 from broker.auth.logins import write_logins
 from broker.auth.tokens import Tokens
+from broker.client.private_files import write_private
 from broker.domain.turns import Turns
 from broker.listening import bound_sockets
 from broker.process import STOP_SIGNALS, Duties, answering
@@ -74,10 +75,12 @@ async def running_broker(settings: Settings) -> AsyncIterator[str]:
         for listener in listeners:
             stack.callback(listener.close)
         url = settings.url_at(listeners[0].getsockname()[1])
+        if url.startswith("https://"):
+            remember_issuer(settings.data / "keys", url)
         duties = [_duties(settings, store, url, Turns(place, len(listeners))) for place in range(len(listeners))]
         is_one = len(duties) == 1
         await stack.enter_async_context(answering(duties[0], listeners[0]) if is_one else working(duties, listeners))
-        write_logins(Tokens(keys), config_home(), url, settings.user)
+        write_logins(Tokens(keys, public_url=url), config_home(), url, settings.user)
         log.info("broker_ready", url=url, data=str(settings.data), user=settings.user, workers=settings.workers)
         yield url
 
@@ -103,4 +106,7 @@ def _duties(settings: Settings, store: str, url: str, turns: Turns) -> Duties:
         turns=turns,
         log_format=settings.log_format,
         log_level=settings.log_level,
+        issuers=tuple(issuer.trusted(url) for issuer in settings.issuers),
+        outgoing_trusted=settings.outgoing_trusted,
+        outgoing_ca=None if settings.outgoing_ca is None else str(settings.outgoing_ca.absolute()),
     )

@@ -17,14 +17,19 @@ import structlog
 from aiohttp import web
 
 from broker.auth.keys import load_keys
+from broker.client.origins import Origin
+from broker.client.outgoing import OutgoingClient
 from broker.domain.deadlines import Deadlines
 from broker.domain.errors import Unavailable
+from broker.domain.issuers import OutsideIssuer
 from broker.domain.turns import Turns
 from broker.files.free_space import FreeSpace
 from broker.files.tails import Tails
 from broker.http.call import Services
 from broker.http.server import loops_of, make_app, make_services
 from broker.listening import tls_context
+from broker.outside.keys import IssuerKeys
+from broker.outside.tokens import OutsideTokens
 from broker.store import Forgotten, Store
 from broker.telemetry import LogFormat, LogLevel
 
@@ -65,6 +70,9 @@ class Duties(msgspec.Struct, frozen=True, kw_only=True):
     turns: Turns
     log_format: LogFormat
     log_level: LogLevel
+    issuers: tuple[OutsideIssuer, ...] = ()
+    outgoing_trusted: tuple[str, ...] = ()
+    outgoing_ca: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -114,7 +122,22 @@ async def _services(duties: Duties, stack: AsyncExitStack) -> Services:
     is_disk_short = space.is_short if duties.is_store_here else lambda: False
     store = await Store.connect(duties.store, deadlines=duties.deadlines, is_disk_short=is_disk_short)
     stack.push_async_callback(store.close)
-    return make_services(store, keys, duties.folder / "files", duties.url, space=space, deadlines=duties.deadlines)
+    return make_services(
+        store,
+        keys,
+        duties.folder / "files",
+        duties.url,
+        space=space,
+        outside=await _outside(duties, stack),
+        deadlines=duties.deadlines,
+    )
+
+
+async def _outside(duties: Duties, stack: AsyncExitStack) -> OutsideTokens:
+    ca_pem = None if duties.outgoing_ca is None else Path(duties.outgoing_ca).read_text()
+    trusted = [Origin.parse(origin) for origin in duties.outgoing_trusted]
+    client = await stack.enter_async_context(OutgoingClient(trusted, ca_pem))
+    return OutsideTokens(duties.issuers, IssuerKeys([each.issuer for each in duties.issuers], client))
 
 
 def _loops(services: Services, turns: Turns) -> tuple[Coroutine[None, None, None], ...]:

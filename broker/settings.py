@@ -81,6 +81,7 @@ class Settings(BaseSettings):
 
     data: Path = Field(default_factory=data_home, description="folder of everything the broker keeps")
     listen: str = Field("127.0.0.1:8642", description="HOST:PORT to listen on; port 0 takes a free one")
+    host: str | None = Field(None, description="another host to listen on than that of `listen`, at the same port")
     store: str | None = Field(None, description="redis:// or unix:// address of a store; absent: one of its own")
     public_url: str | None = Field(None, description="address under which others reach the broker; default: listen's")
     tls_cert: Path | None = Field(None, description="PEM file of the certificate and its chain")
@@ -199,11 +200,11 @@ class Settings(BaseSettings):
                 raise ValueError(f"there is no file {file}")
         if not self.address.is_loopback and self.tls_cert is None:
             raise ValueError(
-                f"refusing to listen on {self.listen} without TLS, since tokens would cross the network in the clear: "
+                f"refusing to listen on {self.address} without TLS, since tokens would cross the network in the clear: "
                 "give --tls-cert and --tls-key, or listen on 127.0.0.1"
             )
         if self.address.host in _EVERYWHERE and self.public_url is None:
-            raise ValueError(f"with listen = {self.listen} nobody knows the broker's name: give --public-url")
+            raise ValueError(f"listening on {self.address}, nobody knows the broker's name: give --public-url")
         return self
 
     @classmethod
@@ -221,7 +222,8 @@ class Settings(BaseSettings):
 
     @property
     def address(self) -> Address:
-        return parse_address(self.listen)
+        address = parse_address(self.listen)
+        return address if self.host is None else address._replace(host=self.host.removeprefix("[").removesuffix("]"))
 
     def url_at(self, port: int) -> str:
         """Return the address under which the broker is reached when it listens on `port`."""

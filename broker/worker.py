@@ -14,7 +14,7 @@ import sys
 import msgspec
 import structlog
 
-from broker.auth.keys import BadKeys
+from broker.auth.key_files import BadKeys
 from broker.domain.errors import Unavailable
 from broker.listening import CannotServe
 from broker.process import STOP_SIGNALS, Duties, answering

@@ -24,6 +24,8 @@ from guest.steps.facts import uptime_s
 from guest.steps.failure import StepFailed
 from guest.steps.heartbeat import beat_until_lost
 from guest.steps.port import Port
+from guest.steps.refreshing import keep_fresh
+from guest.steps.secrets import Secrets
 from guest.steps.stopping import StopOrders, listening
 from guest.steps.transfer import Transfers
 from guest.steps.work import Work
@@ -61,8 +63,9 @@ async def _claim_and_work(session: Session, welcome: Welcome, run_folder: Path, 
         say(f"the broker could not be reached: {error}")
         return Exit.BROKER_AWAY
     say(f"claimed {claimed.item} {uptime_s():.1f} s after the kernel's start")
-    carrier = Transfers(session, client, claimed)
-    attempt = Attempt(Work.of_claim(claimed), carrier, welcome.proxy, say, orders=orders)
+    secrets = Secrets(claimed.secrets, say)
+    carrier = Transfers(session, client, claimed, secrets)
+    attempt = Attempt(Work.of_claim(claimed), carrier, welcome.proxy, say, orders=orders, secrets=secrets)
     request = await _with_heartbeat(attempt, client, claimed, say)
     return Exit.LEASE_LOST if request is None else await _deliver(attempt, client, claimed, request, say)
 
@@ -74,7 +77,9 @@ async def _with_heartbeat(
     async with asyncio.TaskGroup() as group:
         working = group.create_task(_carried_out(attempt))
         beating = group.create_task(beat_until_lost(client, claimed, lambda: attempt.stage, say, attempt.orders))
+        refreshing = group.create_task(keep_fresh(client, claimed, attempt.secrets))
         await asyncio.wait({working, beating}, return_when=asyncio.FIRST_COMPLETED)
+        refreshing.cancel()
         if working.done():
             beating.cancel()
         else:

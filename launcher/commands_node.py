@@ -105,7 +105,7 @@ def run(
     set_up_logs()
     try:
         login = find_launcher_login(settings.broker, settings.token_file)
-        ca_pem = read_authority(settings.ca_file)
+        ca_pem = read_authority(settings.ca_file) or login.ca_pem
     except (NoLogin, NoAuthority) as error:
         _fail(str(error), _USAGE)
     try:

@@ -89,7 +89,8 @@ def verify_token(token: str, issuer: OutsideIssuer, keys: KeySet, now_s: Callabl
         scopes = issuer.cut(_scopes(claims.get("scope", "")))
     except (BadPath, ValueError) as error:
         raise refuse(str(error)) from error
-    return Principal(_user(claims, issuer), scopes, _token_id(token, claims), int(claims["exp"]))
+    user, token_id = _user(claims, issuer), _token_id(token, claims)
+    return Principal(user, scopes, token_id, int(claims["exp"]), issuer=issuer.issuer)
 
 
 def verify_id_token(token: str, issuer: OutsideIssuer, keys: KeySet, now_s: Callable[[], int]) -> str:

@@ -4,8 +4,8 @@ import json
 from datetime import timedelta
 from pathlib import Path
 
-from broker.auth.keys import write_private
 from broker.auth.tokens import Tokens
+from broker.client.private_files import write_private
 from broker.domain.scopes import scopes_of_launcher, scopes_of_operator
 
 LOCAL_LIFE = timedelta(days=30)
@@ -16,11 +16,21 @@ LOCAL_LAUNCHER = "local"
 def write_logins(tokens: Tokens, folder: Path, url: str, user: str) -> None:
     """Write `login.json` for `user`, who is the operator, and `launcher.json`, both 0600, into `folder`.
 
-    Their tokens are made anew each time.
+    Their tokens are made anew each time. A login at another broker that is kept there stays.
     """
-    _write(folder / "login.json", url, tokens.issue(user, scopes_of_operator(user), LOCAL_LIFE))
+    if not _is_kept_elsewhere(folder / "login.json", url):
+        _write(folder / "login.json", url, tokens.issue(user, scopes_of_operator(user), LOCAL_LIFE))
     _write(folder / "launcher.json", url, tokens.issue(LOCAL_LAUNCHER, scopes_of_launcher(), LOCAL_LIFE))
 
 
 def _write(path: Path, url: str, token: str) -> None:
     write_private(path, json.dumps({"url": url, "token": token}) + "\n")
+
+
+def _is_kept_elsewhere(path: Path, url: str) -> bool:
+    """Tell whether somebody logged in at another broker; nobody can give that login back to them."""
+    try:
+        kept = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(kept, dict) and bool(kept.get("login")) and kept.get("url") != url

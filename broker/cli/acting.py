@@ -14,8 +14,10 @@ from broker.cli.exits import BadUsage, Exit, Failed, fail, tell
 from broker.client.errors import ApiError, CallError
 from broker.client.files import DownloadDiffers, Files
 from broker.client.login import NoLogin, find_login
+from broker.client.logins import Logins
+from broker.client.renewal import Renewal
 from broker.client.researcher import Researcher
-from broker.client.session import Patience, Session
+from broker.client.session import Patience, Session, TokenSource
 from broker.wire.names import BadName, ItemRef, OwnedName, parse_item, parse_owned
 from broker.wire.problems import Problem
 
@@ -50,12 +52,17 @@ class Acting:
 
 def act(work: Callable[[Acting], Coroutine[Any, Any, int | None]]) -> NoReturn:
     """Log in, do the work, and leave with the exit status it returns; whatever goes wrong is told on stderr."""
+    run_to_end(_logged_in(work))
+
+
+def run_to_end(work: Coroutine[Any, Any, int | None]) -> NoReturn:
+    """Run what needs no login, and leave as `act` does."""
     raise typer.Exit(_run(work))
 
 
-def _run(work: Callable[[Acting], Coroutine[Any, Any, int | None]]) -> int:
+def _run(work: Coroutine[Any, Any, int | None]) -> int:
     try:
-        return asyncio.run(_logged_in(work)) or Exit.DONE
+        return asyncio.run(work) or Exit.DONE
     except (BadUsage, BadName, NoLogin) as error:
         return fail(str(error), Exit.USAGE)
     except UnicodeEncodeError as error:
@@ -86,14 +93,24 @@ async def _logged_in(work: Callable[[Acting], Coroutine[Any, Any, int | None]]) 
 @asynccontextmanager
 async def _session() -> AsyncIterator[Acting]:
     login = find_login()
+    async with calling(login.url, None, login.ca_pem) as renewing:
+        token = login.token if login.kept is None else Renewal(login.kept, Logins(renewing))
+        async with calling(login.url, token, login.ca_pem) as session:
+            researcher = Researcher(session)
+            who = await researcher.whoami()
+            yield Acting(session, researcher, Files(session), who.user)
+
+
+def calling(url: str, token: str | TokenSource | None, ca_pem: str | None) -> Session:
+    """Return a session as a person's command needs it; use it as a context.
+
+    Raises:
+        BadUsage: the address is none.
+    """
     try:
-        session = Session(login.url, token=login.token, patience=_PATIENCE)
+        return Session(url, token=token, ca_pem=ca_pem, patience=_PATIENCE)
     except ValueError as error:
         raise BadUsage(str(error)) from error
-    async with session:
-        researcher = Researcher(session)
-        who = await researcher.whoami()
-        yield Acting(session, researcher, Files(session), who.user)
 
 
 def _unwritable(error: UnicodeEncodeError) -> str:

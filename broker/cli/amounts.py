@@ -14,3 +14,12 @@ def parse_duration_ms(text: str, option: str) -> int:
         return parse_ms(text)
     except BadDuration as error:
         raise BadUsage(f"{option} {text}: {HOW_TO_WRITE}") from error
+
+
+def parse_life_s(text: str | None) -> int | None:
+    """Read a `--life`, in whole seconds; None where it was not given.
+
+    Raises:
+        BadUsage: it is no duration.
+    """
+    return None if text is None else max(1, parse_duration_ms(text, "--life") // 1_000)

@@ -38,7 +38,13 @@ COMMANDS: dict[str, Entry] = {
     "launchers": Entry(
         "launchers", "launchers", "Show which launchers are there, their room, and how their nodes are."
     ),
-    "user": Entry("user", "app", "Users: their share of the grid, and how much they may have."),
+    "login": Entry("login", "login", "Log in to a broker with a one-time code."),
+    "logout": Entry("login", "logout", "Log out: revoke the login that is kept on this machine."),
+    "user": Entry("user", "app", "Users: let them in, their share of the grid, how much they may have."),
+    "site": Entry("site", "app", "Sites: those that lend nodes, and the tokens of their launchers."),
+    "token": Entry("token", "app", "Tokens: for your programs, and a list of what speaks for you."),
+    "key": Entry("key", "app", "Keys of the broker on this machine: rotate them, drop old ones."),
+    "secret": Entry("secret", "app", "Secrets: what your programs need in a vm and nobody else may see."),
     "file": Entry("file", "app", "Files: the broker's file sharing service."),
     "whoami": Entry("whoami", "whoami", "Show where you are logged in, as whom, and until when."),
     "check-config": Entry("check", "check_config", "Show the settings of `serve`, or every fault in them."),

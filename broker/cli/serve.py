@@ -8,7 +8,7 @@ import structlog
 import typer
 
 from broker.app import serve as run_broker
-from broker.auth.keys import BadKeys
+from broker.auth.key_files import BadKeys
 from broker.cli.exits import Exit, fail
 from broker.domain.errors import Unavailable
 from broker.listening import CannotServe
@@ -20,6 +20,9 @@ def serve(
     data: Annotated[Path | None, typer.Option(help="Folder of everything the broker keeps.")] = None,
     listen: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Where to listen; port 0: a free one.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Another host to listen on, at the port of --listen.")
     ] = None,
     store: Annotated[str | None, typer.Option(metavar="URL", help="A Redis or Valkey; absent: one of its own.")] = None,
     public_url: Annotated[str | None, typer.Option(metavar="URL", help="Address that others reach it by.")] = None,
@@ -43,6 +46,7 @@ def serve(
             {
                 "data": data,
                 "listen": listen,
+                "host": host,
                 "store": store,
                 "public_url": public_url,
                 "tls_cert": tls_cert,

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from broker.domain.durations import HOW_TO_WRITE, BadDuration, parse_ms, text_of
+from broker.wire.secrets import SecretKind
 from broker.wire.states import Accelerator, Exchange
+from broker.wire.streams import SecretUse
 
 _ANY = "any"
 
@@ -107,6 +109,23 @@ def _read_params(value: Any) -> tuple[Any, ...]:
     return (dict(value),)
 
 
+def _read_secrets(value: Any) -> tuple[Any, ...]:
+    remedy = f'write a list like ["proxy", "licence:file"]; after the colon {" or ".join(SecretKind)}'
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise Unreadable(value, remedy)
+    uses = []
+    for each in value:
+        name, colon, kind = each.partition(":")
+        if colon and kind not in set(SecretKind):
+            raise Unreadable(each, remedy)
+        uses.append(SecretUse(name=name, as_kind=SecretKind(kind) if colon else None))
+    return (tuple(uses),)
+
+
+def _write_secrets(uses: tuple[SecretUse, ...]) -> list[str] | None:
+    return [use.name if use.as_kind is None else f"{use.name}:{use.as_kind}" for use in uses] or None
+
+
 def _one_of(kind: type[Accelerator] | type[Exchange], *more: str) -> Callable[[Any], tuple[Any, ...]]:
     known = (*more, *(each.value for each in kind))
 
@@ -124,6 +143,7 @@ VCPUS = Form('whole number or `"slot"`', _read_vcpus, lambda vcpus: vcpus)
 DURATION = Form("duration", _read_duration, lambda ms: None if ms is None else text_of(ms))
 PAUSES = Form("two durations", _read_pauses, lambda first_ms, longest_ms: [text_of(first_ms), text_of(longest_ms)])
 TEXTS = Form("list of texts", _read_texts, lambda texts: list(texts) or None)
+SECRETS = Form("list of texts", _read_secrets, _write_secrets)
 NUMBERS = Form("list of whole numbers", _read_numbers, lambda numbers: list(numbers) or None)
 PARAMS = Form("table of texts", _read_params, lambda params: dict(params) or None)
 ACCELERATOR = Form(
@@ -158,6 +178,21 @@ FIELDS: tuple[Field, ...] = (
         TEXTS,
         "--network",
         "`HOST:PORT` that the program needs beyond its input and output; with exchange `network` only",
+    ),
+    Field(
+        "secrets",
+        ("secrets",),
+        SECRETS,
+        "--secret",
+        "secrets of the stream's user that each vm is given: `NAME`, or `NAME:KIND` to announce it as another kind "
+        "than it was added as; with exchange `network` only",
+    ),
+    Field(
+        "trust",
+        ("trust",),
+        TEXTS,
+        "--trust",
+        "with secrets: labels of launchers' tokens; only launchers with one of them get items of the stream",
     ),
     Field(
         "needs.vcpus",
@@ -234,5 +269,5 @@ FIELDS: tuple[Field, ...] = (
 )
 """In the order in which a spec is written: plain fields, sections, and last the table of parameters."""
 
-NOT_SERVED = {"callback": "callbacks", "secrets": "secrets"}
+NOT_SERVED = {"callback": "callbacks"}
 """What a spec may have one day: refused with a sentence, since a stream without it would not do what was asked."""

@@ -73,6 +73,14 @@ def add(
     network: Annotated[
         list[str] | None, typer.Option(metavar="HOST:PORT", help="Host that the program needs; repeat for several.")
     ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[:KIND]", help="Secret of yours that each vm is given; repeat for several."),
+    ] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL", help="Label of launchers that may have them; repeat for several."),
+    ] = None,
     as_user: Annotated[str | None, typer.Option("--as", metavar="USER", help="Account in the guest.")] = None,
 ) -> None:
     """Add a stream, or change its spec: a change is a new revision, for items pushed from then on.
@@ -86,6 +94,8 @@ def add(
         "as": as_user,
         "keep": keep,
         "network": network,
+        "secrets": secret,
+        "trust": trust,
         "needs.vcpus": int(vcpus) if vcpus is not None and vcpus.isdecimal() else vcpus,
         "needs.memory_mib": memory_mib,
         "needs.disk_mib": disk_mib,

@@ -1,4 +1,4 @@
-"""`broker user show | set`."""
+"""`broker user add | show | set | logout`."""
 
 from typing import Annotated
 
@@ -6,11 +6,49 @@ import typer
 
 from broker.cli import showing
 from broker.cli.acting import Acting, act
+from broker.cli.amounts import parse_life_s
+from broker.cli.login import tell_done
+from broker.client.logins import Logins
 from broker.wire.accounts import UserSettings, UserView
+from broker.wire.logins import NewCode
 
-app = typer.Typer(no_args_is_help=True, help="Users: their share of the grid, and how much they may have.")
+app = typer.Typer(no_args_is_help=True, help="Users: let them in, their share of the grid, and how much they may have.")
 
 Name = Annotated[str | None, typer.Argument(metavar="[USER]", help="Whose; default: your own.")]
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(metavar="USER", help="Their name here.")],
+    operator: Annotated[bool, typer.Option("--operator", help="Who runs the broker, too.")] = False,
+    life: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="How long the code may be used: 1h, 7d; default: 1d.")
+    ] = None,
+) -> None:
+    """Let a user in: print a one-time code to hand over. They type it at `broker login URL`.
+
+    It is shown once. Again for the same user, it is for another machine of theirs. For who runs the broker.
+    """
+
+    async def work(acting: Acting) -> None:
+        new = NewCode(is_operator=operator, life_s=parse_life_s(life))
+        given = await Logins(acting.session).make_code(name, new)
+        typer.echo(given.code)
+        tell_done(
+            f"for {given.user}, once, until {given.ends_at}: `broker login {acting.session.base_url}` asks for it"
+        )
+
+    act(work)
+
+
+@app.command()
+def logout(name: Annotated[str, typer.Argument(metavar="USER", help="Whom.")]) -> None:
+    """Log a user out everywhere: every login and token of theirs is revoked. For who runs the broker."""
+
+    async def work(acting: Acting) -> None:
+        tell_done(f"revoked {await Logins(acting.session).log_out_everywhere(name)} logins and tokens of {name}")
+
+    act(work)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """The guest's calls: claim an item with a ticket, then act on it with the lease token."""
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -49,10 +50,19 @@ class LeaseClient:
         )
 
     async def urls(
-        self, lease: str, outputs: list[str] | None = None, *, patience: Patience | None = None
+        self,
+        lease: str,
+        outputs: list[str] | None = None,
+        secrets: Mapping[str, int] | None = None,
+        *,
+        patience: Patience | None = None,
     ) -> UrlsAnswer:
-        """Ask for fresh signed addresses of the input and of the named outputs."""
-        return await self._post(lease, "urls", UrlsRequest(outputs=outputs or []), UrlsAnswer, patience)
+        """Ask for fresh signed addresses of the input and of the named outputs, and for secrets that changed.
+
+        `secrets` are those that the guest has, with their versions.
+        """
+        request = UrlsRequest(outputs=outputs or [], secrets=dict(secrets or {}))
+        return await self._post(lease, "urls", request, UrlsAnswer, patience)
 
     async def complete(self, lease: str, request: CompleteRequest, *, patience: Patience | None = None) -> Settled:
         """Deliver the result. Idempotent for the same outputs."""

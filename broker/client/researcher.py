@@ -24,7 +24,8 @@ from broker.wire.items import (
 from broker.wire.jobs import JobsPage, JobsView
 from broker.wire.launchers import LauncherPage, LauncherView, ListedState
 from broker.wire.machines import MachineDefinition, MachineReaders, MachineView
-from broker.wire.names import ItemRef, MachineRef, StreamRef
+from broker.wire.names import ItemRef, MachineRef, OwnedName, StreamRef
+from broker.wire.secrets import PutSecret, SecretView
 from broker.wire.states import ItemState
 from broker.wire.streams import BulkAct, BulkRequest, PauseRequest, RevisionView, StreamSpec, StreamView
 
@@ -194,6 +195,18 @@ class Researcher:
     async def put_user(self, user: str, settings: UserSettings) -> UserView:
         """Set a user's weight and bounds; what is left out is as it is for everybody."""
         return await self._session.call("PUT", f"/v1/users/{quote(user, safe='')}", body=settings, answer=UserView)
+
+    async def put_secret(self, ref: OwnedName, secret: PutSecret) -> SecretView:
+        """Keep a secret at the broker, sealed; vms get it from now on in place of the one before."""
+        return await self._session.call("PUT", f"/v1/secrets/{ref}", body=secret, answer=SecretView)
+
+    async def secrets(self, user: str) -> list[SecretView]:
+        """Return what is told of the user's secrets; never a value."""
+        return await self._get("/v1/secrets", list[SecretView], user=user)
+
+    async def delete_secret(self, ref: OwnedName) -> None:
+        """Remove a secret; what vms have of it they keep to their end."""
+        await self._session.send("DELETE", f"/v1/secrets/{ref}")
 
     async def launcher_jobs(self) -> list[JobsView]:
         """Return what submitters of launcher jobs told in the last day, as far as the token may see it."""

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import aiohttp
 import msgspec
@@ -39,6 +39,7 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 CONNECT_TIMEOUT_S = 15.0
 MAX_RETRY_AFTER_S = 60.0
 MAX_REDIRECTS = 9
+_UNAUTHENTICATED = 401
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,21 @@ class Reply(NamedTuple):
     request_id: str
 
 
+class TokenSource(Protocol):
+    """Where a session has its token from, when that changes while it is used."""
+
+    async def token(self) -> str:
+        """Return the token to show now."""
+
+    async def renewed(self, refused: str) -> str:
+        """Return another one than the one that the broker refused."""
+
+
 class Session:
     """Calls one broker; use it as an async context manager.
 
-    `token` is sent to the broker's own origin and nowhere else. `ca_pem` is trusted besides the system's authorities;
+    `token` is sent to the broker's own origin and nowhere else; one that is renewed is tried anew, once, when the
+    broker refuses it. `ca_pem` is trusted besides the system's authorities;
     certificates are always verified. `proxy` may carry its credentials: `http://user:password@10.0.2.2:3128`.
     `make_connector`, called inside the running loop, decides where connections may go; redirects are followed at most
     `redirects` times, each through it.
@@ -82,7 +94,7 @@ class Session:
         self,
         base_url: str,
         *,
-        token: str | None = None,
+        token: str | TokenSource | None = None,
         ca_pem: str | None = None,
         proxy: str | None = None,
         patience: Patience | None = None,
@@ -179,9 +191,17 @@ class Session:
         sent_headers = {"Content-Type": "application/json"} if body is not None else {}
         sent_headers.update(headers or {})
         started_at_s = time.monotonic()
+        may_renew = token is None
+        token = token or await self._own_token()
         for attempt in range(1, patience.attempts + 1):
             try:
-                return await self._attempt(method, path, body, timeout_s, sent_headers, query, token)
+                try:
+                    return await self._attempt(method, path, body, timeout_s, sent_headers, query, token)
+                except ApiError as error:
+                    if not may_renew or token is None or (new := await self._renewed(error, token)) is None:
+                        raise
+                    token, may_renew = new, False
+                    return await self._attempt(method, path, body, timeout_s, sent_headers, query, token)
             except CallError as error:
                 delay_s = patience.delay_s(attempt, _retry_after_s(error))
                 is_too_late = time.monotonic() - started_at_s + delay_s > patience.total_s
@@ -213,8 +233,18 @@ class Session:
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=idle_timeout_s)
         sent_headers = {"Accept-Encoding": "identity", **(headers or {})}
+        token = token or await self._own_token()
         async with self._request(method, url, data, timeout, sent_headers, query, token) as response:
             yield response
+
+    async def _own_token(self) -> str | None:
+        return self._token if self._token is None or isinstance(self._token, str) else await self._token.token()
+
+    async def _renewed(self, error: ApiError, refused: str) -> str | None:
+        """Return another token than the session's own that was refused, or None when there is none."""
+        if error.status != _UNAUTHENTICATED or self._token is None or isinstance(self._token, str):
+            return None
+        return await self._token.renewed(refused)
 
     async def _attempt(
         self,
@@ -249,9 +279,8 @@ class Session:
             raise RuntimeError("a Session is used inside `async with`")
         target = self._resolve(url)
         sent_headers = dict(headers)
-        bearer = token or self._token
-        if bearer and target.origin() == self._base_url.origin():
-            sent_headers["Authorization"] = f"Bearer {bearer}"
+        if token and target.origin() == self._base_url.origin():
+            sent_headers["Authorization"] = f"Bearer {token}"
         try:
             async with self._http.request(
                 method,

@@ -42,6 +42,8 @@ LIMITS: dict[str, Limit] = {
         "URLs, names, parameters of one user's items that are kept",
     ),
     "user_streams": Limit(1_000, "streams", ProblemCode.QUOTA_EXCEEDED, "streams of one user"),
+    "user_secrets": Limit(100, "secrets", ProblemCode.QUOTA_EXCEEDED, "secrets of one user"),
+    "secret_bytes": Limit(65_536, "bytes", ProblemCode.TOO_LARGE, "one secret"),
     "user_weight": Limit(1_000, "times", ProblemCode.BAD_REQUEST, "highest weight of a user in fair shares"),
     "bulk_rate": Limit(100_000, "items/s", ProblemCode.BAD_REQUEST, "highest rate of a bulk act"),
     "reason_chars": Limit(500, "characters", ProblemCode.BAD_REQUEST, "the reason of a hold, pause or bulk act"),
@@ -77,6 +79,18 @@ LIMITS: dict[str, Limit] = {
         "submitters of launcher jobs known of all tokens; the one that told nothing for longest makes room",
     ),
     "report_bytes": Limit(16_384, "bytes", ProblemCode.TOO_LARGE, "what a launcher tells of itself, as it is kept"),
+    "tokens": Limit(
+        1_000,
+        "tokens",
+        ProblemCode.QUOTA_EXCEEDED,
+        "logins and tokens of one user, or of one site, that did not end yet",
+    ),
+    "token_life_s": Limit(31_622_400, "s", ProblemCode.BAD_REQUEST, "longest life of a token, or of a login: 366 days"),
+    "code_life_s": Limit(604_800, "s", ProblemCode.BAD_REQUEST, "longest life of a one-time code: a week"),
+    "token_labels": Limit(32, "labels", ProblemCode.BAD_REQUEST, "labels that a site's token vouches for"),
+    "revoked": Limit(
+        100_000, "tokens", ProblemCode.QUOTA_EXCEEDED, "logins and tokens that are revoked and did not end yet"
+    ),
     "waiting_dispatches": Limit(
         10_000, "requests", ProblemCode.STORE_UNAVAILABLE, "launchers parked in one broker process"
     ),

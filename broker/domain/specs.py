@@ -9,6 +9,7 @@ from broker.domain import limits, targets
 from broker.domain.durations import text_of
 from broker.domain.faults import Fault, param_faults, rejected
 from broker.domain.paths import BadPath, split_path
+from broker.domain.secrets import secret_faults
 from broker.wire.names import BadName, MachineRef, StreamRef, parse_owned
 from broker.wire.problems import ProblemCode
 from broker.wire.states import Exchange
@@ -83,6 +84,7 @@ def spec_faults(spec: StreamSpec, stream: StreamRef) -> list[Fault]:
         *_backoff(spec),
         *_output(spec, stream),
         *_network(spec),
+        *secret_faults(spec),
     ]
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 from aiohttp import web
 
-from broker.auth.keys import MacKeys
+from broker.auth.keys import BrokerKeys
 from broker.auth.tokens import Principal, Tokens
 from broker.auth.urls import SignedUrls
 from broker.domain import limits
@@ -21,12 +21,24 @@ from broker.files.uploads import Uploads
 from broker.files.user_files import UserFiles
 from broker.http.bells import Bells
 from broker.http.contract import JSON, Operation, Undeclared
+from broker.http.revocations import Revocations
 from broker.http.roll_call import RollCall
 from broker.http.waiting import WaitingRoom
+from broker.outside.tokens import OutsideTokens
 from broker.store import Store
 from broker.wire.dispatches import Room
 from broker.wire.launchers import MAX_USERS
-from broker.wire.names import Digest, ItemRef, MachineRef, StreamRef, UserName, check_digest, check_name, parse_item
+from broker.wire.names import (
+    Digest,
+    ItemRef,
+    MachineRef,
+    OwnedName,
+    StreamRef,
+    UserName,
+    check_digest,
+    check_name,
+    parse_item,
+)
 from broker.wire.problems import ProblemCode
 from broker.wire.states import Exchange
 
@@ -42,7 +54,9 @@ class Services:
 
     store: Store
     tokens: Tokens
-    keys: MacKeys
+    outside: OutsideTokens
+    revocations: Revocations
+    keys: BrokerKeys
     urls: SignedUrls
     files: UserFiles
     images: Images
@@ -81,6 +95,10 @@ class Call:
     @property
     def machine(self) -> MachineRef:
         return MachineRef(self._name("user"), check_name(self.request.match_info["name"], "machine"))
+
+    @property
+    def secret(self) -> OwnedName:
+        return OwnedName(self._name("user"), check_name(self.request.match_info["name"], "secret"))
 
     @property
     def item(self) -> ItemRef:
@@ -185,8 +203,15 @@ def allow(principal: Principal, authority: Authority, path: tuple[str, ...]) -> 
 
 
 def speaker(call: Call, name: str) -> str:
-    """Return the launcher that speaks: never one of another token, whatever name it gives itself."""
-    return f"{call.who.subject}/{check_name(name, 'launcher')}"
+    """Return the launcher that speaks: never one of another token, whatever name it gives itself.
+
+    Raises:
+        Rejected: `forbidden`: the token is bound to another launcher.
+    """
+    bound = call.who.launcher
+    if bound is not None and name != bound:
+        raise Rejected(ProblemCode.FORBIDDEN, f"the token is the launcher {bound}'s: no other may use it")
+    return f"{call.who.party}/{check_name(name, 'launcher')}"
 
 
 def check_room(room: Room, what: str) -> None:

@@ -75,9 +75,14 @@ async def _send(call: Call, log: _Log) -> web.StreamResponse:
     # Asked once before the answer begins, while a wrong id or stream, and one follower too many, can still be told.
     await log.read(after, 1)
     async with call.services.bells.following(log.what, call.who.subject) as rung:
-        is_lines = NDJSON in call.request.headers.get("Accept", "")
-        batches = _batches(call, log, rung, after, is_following=not is_lines or query.get("follow") == "1")
-        return await (_send_lines(call, log, batches) if is_lines else _send_sse(call, log, batches, after))
+        with call.services.revocations.ringing(call.who, rung):
+            return await _follow(call, log, after, rung)
+
+
+async def _follow(call: Call, log: _Log, after: str | None, rung: asyncio.Event) -> web.StreamResponse:
+    is_lines = NDJSON in call.request.headers.get("Accept", "")
+    batches = _batches(call, log, rung, after, is_following=not is_lines or call.request.query.get("follow") == "1")
+    return await (_send_lines(call, log, batches) if is_lines else _send_sse(call, log, batches, after))
 
 
 async def _send_sse(
@@ -114,11 +119,11 @@ async def _batches(
 ) -> AsyncIterator[EventBatch | None]:
     """Yield the log from `after` on, batch by batch; None where a heartbeat is due.
 
-    Ends when the broker stops, or the reader is found to be gone.
+    Ends when the broker stops, the reader is found to be gone, or its token is over.
     """
     clock = asyncio.get_running_loop().time
     beat_at_s = clock() + HEARTBEAT_S
-    while not call.services.bells.is_closed and call.request.transport is not None:
+    while not call.services.bells.is_closed and call.request.transport is not None and _is_good(call):
         rung.clear()
         batch = await log.read(after, _BATCH_EVENTS)
         if batch.events or batch.truncated:
@@ -132,6 +137,11 @@ async def _batches(
             beat_at_s = clock() + HEARTBEAT_S
             yield None
         await _wait(rung, min(SLOW_POLL_S, beat_at_s - clock()))
+
+
+def _is_good(call: Call) -> bool:
+    """Tell whether the token that opened the door would open it now."""
+    return call.who.expires_at_s > call.services.tokens.now_s() and not call.services.revocations.includes(call.who)
 
 
 async def _wait(rung: asyncio.Event, wait_s: float) -> None:

@@ -10,10 +10,12 @@ from aiohttp import web
 from broker.auth import tickets
 from broker.domain import specs, targets
 from broker.domain.errors import Conflict, Rejected, Unavailable
+from broker.domain.masking import mask
 from broker.domain.paths import FILE_SCHEME, parse_file_url
 from broker.http.call import Call, bounded, bounded_facts, json_answer
 from broker.http.contract import operation
 from broker.http.doors import bearer
+from broker.http.handing_out import changed_secrets, masked_facts, masked_text, secrets_of_claim, shown_values
 from broker.store import Claimed, Lease
 from broker.wire.items import OutputFile
 from broker.wire.leases import (
@@ -34,6 +36,7 @@ from broker.wire.leases import (
 )
 from broker.wire.names import check_digest
 from broker.wire.problems import ProblemCode
+from broker.wire.secrets import GivenSecret
 
 _MIB = 1_048_576
 FIRST = 1
@@ -42,13 +45,22 @@ FIRST = 1
 log = structlog.get_logger(__name__)
 
 
-@operation(takes=ClaimRequest, answers=ClaimAnswer, problems=(ProblemCode.TICKET_SPENT, ProblemCode.TICKET_REPLAYED))
+@operation(
+    takes=ClaimRequest,
+    answers=ClaimAnswer,
+    problems=(
+        ProblemCode.TICKET_SPENT,
+        ProblemCode.TICKET_REPLAYED,
+        ProblemCode.SECRET_WITHHELD,
+        ProblemCode.LEASE_LOST,
+    ),
+)
 async def claim(call: Call) -> web.Response:
     """Exchange the ticket for the item and a lease; the same claim key gets the same answer."""
     request = await call.body(ClaimRequest)
-    ticket = tickets.verify_ticket(call.services.keys, request.ticket)
+    ticket = tickets.verify_ticket(call.services.keys.mac, request.ticket)
     claim_key_hash = tickets.hash_claim_key(request.claim_key)
-    nonce = tickets.make_nonce(call.services.keys, ticket, claim_key_hash)
+    nonce = tickets.make_nonce(call.services.keys.mac, ticket, claim_key_hash)
     claimed = await call.services.store.claim(
         ticket.dispatch,
         claim_key_hash=claim_key_hash,
@@ -56,7 +68,8 @@ async def claim(call: Call) -> web.Response:
         guest_os=bounded(request.guest_os, 200),
         client=bounded(request.client, 200),
     )
-    return json_answer(_claim_answer(call, claimed, nonce))
+    secrets = await secrets_of_claim(call, claimed, takes_secrets=request.takes_secrets)
+    return json_answer(_claim_answer(call, claimed, nonce, secrets))
 
 
 @operation(takes=LeaseExtend, answers=LeaseExtended, problems=(ProblemCode.LEASE_LOST,))
@@ -68,14 +81,15 @@ async def extend(call: Call) -> web.Response:
 
 @operation(takes=UrlsRequest, answers=UrlsAnswer, problems=(ProblemCode.LEASE_LOST,))
 async def urls(call: Call) -> web.Response:
-    """Sign the input's address and those of the named outputs, anew each time."""
+    """Sign the input's address and those of the named outputs, anew each time, and hand out secrets that changed."""
     lease = _lease(call)
     body = await call.body(UrlsRequest)
     if len(body.outputs) > MAX_OUTPUTS:
         raise Rejected(ProblemCode.TOO_LARGE, f"an item has at most {MAX_OUTPUTS} outputs")
     claimed = await call.services.store.leased(lease)
     outputs = {name: _put(call, target) for name, target in _targets(claimed, body.outputs).items()}
-    return json_answer(UrlsAnswer(input=_get(call, claimed.item.url), outputs=outputs))
+    secrets = await changed_secrets(call, claimed, body.secrets)
+    return json_answer(UrlsAnswer(input=_get(call, claimed.item.url), outputs=outputs, secrets=secrets))
 
 
 @operation(
@@ -89,11 +103,13 @@ async def complete(call: Call) -> web.Response:
     body = await call.body(CompleteRequest)
     _check_log(body.log)
     await _verify_outputs(call, lease, body.outputs)
-    kept = CompleteRequest(outputs=body.outputs, exit_code=body.exit_code, facts=bounded_facts(body.facts))
+    values = await _shown(call, lease) if body.log else []
+    facts = masked_facts(bounded_facts(body.facts), values)
+    kept = CompleteRequest(outputs=body.outputs, exit_code=body.exit_code, facts=facts)
     settled = await call.services.store.complete(lease, kept)
     # Accepted, it is the item's last word: no attempt comes after it.
     if body.log or lease.fence > FIRST:
-        await _keep_log(call, lease, body.log)
+        await _keep_log(call, lease, mask(body.log, values))
     return json_answer(settled)
 
 
@@ -103,15 +119,16 @@ async def fail(call: Call) -> web.Response:
     lease = _lease(call)
     body = await call.body(FailRequest)
     _check_log(body.log)
+    values = await _shown(call, lease)
     kept = FailRequest(
         code=body.code,
-        sentence=bounded(body.sentence, 1_000),
+        sentence=bounded(masked_text(body.sentence, values), 1_000),
         exit_code=body.exit_code,
-        facts=bounded_facts(body.facts),
+        facts=masked_facts(bounded_facts(body.facts), values),
     )
     settled = await call.services.store.fail(lease, kept)
     if await _is_last(call, lease):
-        await _keep_log(call, lease, body.log)
+        await _keep_log(call, lease, mask(body.log, values))
     return json_answer(settled)
 
 
@@ -120,7 +137,12 @@ def _lease(call: Call) -> Lease:
     return Lease(said.item, said.fence, said.nonce_hash)
 
 
-def _claim_answer(call: Call, claimed: Claimed, nonce: str) -> ClaimAnswer:
+async def _shown(call: Call, lease: Lease) -> list[bytes]:
+    """Return the secrets that may be in what a guest says of its item."""
+    return await shown_values(call.services, await call.services.store.secrets_of_item(lease.item))
+
+
+def _claim_answer(call: Call, claimed: Claimed, nonce: str, secrets: list[GivenSecret]) -> ClaimAnswer:
     item, spec = claimed.item, claimed.spec
     return ClaimAnswer(
         item=str(item.ref),
@@ -138,6 +160,7 @@ def _claim_answer(call: Call, claimed: Claimed, nonce: str) -> ClaimAnswer:
         ),
         input=Input(name=targets.input_name(item.url), url=item.url) if item.url else None,
         params=specs.params_of(spec, item.params),
+        secrets=secrets,
     )
 
 

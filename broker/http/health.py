@@ -1,13 +1,13 @@
 """Is the broker alive, is it ready, and who am I to it?"""
 
 import asyncio
-from datetime import UTC, datetime
 
 from aiohttp import web
 
 from broker.domain.errors import Unavailable
 from broker.http.call import Call, json_answer
 from broker.http.contract import operation
+from broker.http.logins import rfc3339_of
 from broker.wire.accounts import Alive, WhoAmI
 from broker.wire.problems import ProblemCode
 
@@ -34,5 +34,11 @@ async def readyz(call: Call) -> web.Response:
 @operation(answers=WhoAmI)
 async def whoami(call: Call) -> web.Response:
     who = call.who
-    ends = datetime.fromtimestamp(who.expires_at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return json_answer(WhoAmI(user=who.subject, scopes=sorted(str(scope) for scope in who.scopes), expires_at=ends))
+    return json_answer(
+        WhoAmI(
+            user=who.subject,
+            scopes=sorted(str(scope) for scope in who.scopes),
+            expires_at=rfc3339_of(who.expires_at_s),
+            token_id=who.token_id,
+        )
+    )

@@ -28,7 +28,7 @@ _TIME_CHARS = 40
 async def get_demand(call: Call) -> web.Response:
     """Send what is ready for launchers of the token."""
     scopes = call.who.scopes
-    page = await call.services.store.demand(lambda user: scopes.permit(Authority.DISPATCH, (user,)))
+    page = await call.services.store.demand(lambda user: scopes.permit(Authority.DISPATCH, (user,)), call.who.labels)
     return json_answer(in_full(page))
 
 
@@ -63,7 +63,7 @@ def serves(known: KnownJobs, user: str) -> bool:
 
 
 def _seen_by(who: Principal, known: KnownJobs) -> JobsView | None:
-    is_of_own_token = who.scopes.name(Authority.DISPATCH) and known.view.jobs.startswith(f"{who.subject}/")
+    is_of_own_token = who.scopes.name(Authority.DISPATCH) and known.view.jobs.startswith(f"{who.party}/")
     if who.may(Authority.ADMIN) or is_of_own_token:
         return known.view
     if not who.may(Authority.READ, who.subject) or not serves(known, who.subject):

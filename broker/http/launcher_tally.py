@@ -20,6 +20,7 @@ class Standing(StrEnum):
     """It would have room for it if it were idle."""
     NOT_WELL = "not_well"
     SERVES_OTHERS = "serves_others"
+    NOT_TRUSTED = "not_trusted"
     NO_ROOM_TOLD = "no_room_told"
 
 
@@ -86,6 +87,7 @@ _OF_STANDING = {
     Standing.BUSY: ("is busy", "are busy"),
     Standing.NOT_WELL: ("does not ask for items now", "do not ask for items now"),
     Standing.SERVES_OTHERS: ("serves other users", "serve other users"),
+    Standing.NOT_TRUSTED: ("is not trusted with its secrets", "are not trusted with its secrets"),
     Standing.NO_ROOM_TOLD: ("has told no room yet", "have told no room yet"),
 }
 """What is said of one, and of several."""

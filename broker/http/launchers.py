@@ -17,9 +17,11 @@ from aiohttp import web
 from broker.auth.tickets import make_ticket
 from broker.domain import deadlines, specs, targets
 from broker.domain.errors import Rejected
+from broker.domain.masking import mask
 from broker.domain.paths import FILE_SCHEME, parse_file_url
 from broker.http.call import Call, bounded, bounded_facts, check_room, check_users, json_answer, speaker
 from broker.http.contract import JSON, NOTHING, Content, Form, operation
+from broker.http.handing_out import masked_facts, masked_text, shown_values
 from broker.http.waiting import Offer
 from broker.store import Dispatched
 from broker.wire.dispatches import (
@@ -65,9 +67,10 @@ async def dispatch(call: Call) -> web.Response:
     check_users(request.users)
     if request.most is not None and not 1 <= request.most <= MAX_DISPATCHES:
         raise Rejected(ProblemCode.BAD_REQUEST, f"most is {request.most}: take 1 to {MAX_DISPATCHES} items at once")
-    offer = Offer(_bound(call, request), call.who.scopes, asyncio.get_running_loop().time())
+    came_s = asyncio.get_running_loop().time()
+    offer = Offer(_bound(call, request), call.who.scopes, came_s, labels=call.who.labels)
     wait_s = max(0, min(request.wait_ms, MAX_WAIT_MS)) / 1000
-    found = await call.services.waiting.offer(offer, lambda: is_connected(call.request), wait_s)
+    found = await call.services.waiting.offer(offer, lambda: _may_be_given(call), wait_s)
     if not found:
         return web.Response(status=204)
     sources: dict[tuple[str, int], _Sources] = {}
@@ -103,6 +106,7 @@ async def end(call: Call) -> web.Response:
             ProblemCode.TOO_LARGE, f"a booted vm's XML is at most {MAX_BOOTED_XML_BYTES} bytes: leave it out"
         )
     dispatch, launcher = _dispatch(call), speaker(call, body.launcher)
+    body = await _masked(call, dispatch, body)
     kept = msgspec.structs.replace(
         body, sentence=bounded(body.sentence, 1_000), facts=bounded_facts(body.facts), console=b"", domain_xml=""
     )
@@ -110,6 +114,19 @@ async def end(call: Call) -> web.Response:
     # After the store, which knows whether this launcher may speak of that vm; lost in between, a retry brings it again.
     await _keep_tails(call, dispatch, body)
     return json_answer(ended)
+
+
+async def _masked(call: Call, dispatch: DispatchId, end: EndVm) -> EndVm:
+    """Take the secrets that the vm was given out of what it said."""
+    values = await shown_values(call.services, await call.services.store.secrets_of_vm(dispatch))
+    if not values:
+        return end
+    return msgspec.structs.replace(
+        end,
+        sentence=masked_text(end.sentence, values),
+        facts=masked_facts(end.facts, values),
+        console=mask(end.console, values),
+    )
 
 
 async def _keep_tails(call: Call, dispatch: DispatchId, end: EndVm) -> None:
@@ -121,6 +138,11 @@ async def _keep_tails(call: Call, dispatch: DispatchId, end: EndVm) -> None:
             await call.services.tails.keep_domain_xml(dispatch, end.domain_xml)
     except OSError as error:
         log.warning("tails_not_kept", dispatch=dispatch, reason=str(error))
+
+
+def _may_be_given(call: Call) -> bool:
+    """Tell whether an item may be given to who waited: still there, and not revoked meanwhile."""
+    return is_connected(call.request) and not call.services.revocations.includes(call.who)
 
 
 def is_connected(request: web.Request) -> bool:
@@ -167,7 +189,7 @@ def _answer(call: Call, found: Dispatched, known: dict[tuple[str, int], _Sources
         dispatch=found.dispatch,
         item=str(found.item.ref),
         fence=found.fence,
-        ticket=make_ticket(call.services.keys, found.dispatch),
+        ticket=make_ticket(call.services.keys.mac, found.dispatch),
         machine=machine.machine,
         machine_revision=machine.revision,
         domain_xml=machine.domain_xml,

@@ -35,6 +35,11 @@ _SECURITY_SCHEMES = {
         "scheme": "bearer",
         "description": "The lease token that a claim was answered with. The claim itself has its ticket in the body.",
     },
+    "login": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "What a one-time code was exchanged for; it renews a person's tokens, and makes others.",
+    },
     "signed_address": {
         "type": "apiKey",
         "in": "query",
@@ -148,7 +153,7 @@ def _id(route: Route) -> str:
 def _security(route: Route) -> list[dict[str, list[str]]]:
     token = {"token": [route.scope] if route.scope else []}
     match route.proof:
-        case Proof.NOTHING | Proof.TICKET:
+        case Proof.NOTHING | Proof.TICKET | Proof.CODE:
             return []
         case Proof.TOKEN:
             return [token]
@@ -156,6 +161,10 @@ def _security(route: Route) -> list[dict[str, list[str]]]:
             return [token, {"signed_address": []}]
         case Proof.LEASE:
             return [{"lease": []}]
+        case Proof.LOGIN:
+            return [{"login": []}]
+        case Proof.TOKEN_OR_LOGIN:
+            return [token, {"login": []}]
     assert_never(route.proof)
 
 

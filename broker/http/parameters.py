@@ -36,6 +36,8 @@ PATH: dict[str, Parameter] = {
         _path("reader", _Name, "another user"),
         _path("number", Annotated[int, Meta(ge=1, le=999_999_999_999_999)], "the item's number in its stream"),
         _path("digest", Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")], "of the image's bytes"),
+        _path("site", _Name, "a site's name"),
+        _path("token", Annotated[str, Meta(pattern="^[!-~]{1,200}$")], "the id of a login or a token, as it is listed"),
         _path("upload", Annotated[str, Meta(min_length=1)], "as `Location` named it"),
         _path("dispatch", Annotated[str, Meta(min_length=1)], "the dispatch's id, a UUID"),
         _path("path", Annotated[str, Meta(min_length=1)], "the file below its user's folder; slashes stay as they are"),
@@ -44,6 +46,7 @@ PATH: dict[str, Parameter] = {
 """What may stand in an address, by its name there."""
 
 USER = _query("user", _Name, "whose; your own where it is absent")
+SITE = _query("site", _Name, "of which site; for who runs the broker, and for the site itself")
 REVISION = _query("revision", Annotated[int, Meta(ge=1, le=999_999_999)], "of the spec; the latest where it is absent")
 ITEM_STATE = _query("state", ItemState, "only items in this state")
 RESULT_STATE = _query("state", Literal["done", "held"], "only items in this state")

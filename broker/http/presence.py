@@ -50,7 +50,7 @@ async def put_launcher(call: Call) -> web.Response:
             "users and labels, or shorter texts",
         )
     launcher = speaker(call, call.request.match_info["name"])
-    await call.services.store.report_launcher(launcher, report, str(call.who.scopes))
+    await call.services.store.report_launcher(launcher, report, str(call.who.scopes), call.who.labels)
     return json_answer(LauncherTold(next_ms=call.services.deadlines.heartbeat_ms))
 
 
@@ -114,7 +114,7 @@ def serves(known: KnownLauncher, user: str) -> bool:
 def _seen_by(who: Principal, known: KnownLauncher) -> LauncherView | None:
     """Return what the asker may see of a launcher, or None."""
     view = known.view
-    is_of_own_token = who.scopes.name(Authority.DISPATCH) and view.launcher.startswith(f"{who.subject}/")
+    is_of_own_token = who.scopes.name(Authority.DISPATCH) and view.launcher.startswith(f"{who.party}/")
     if who.may(Authority.ADMIN) or is_of_own_token:
         return view
     if not who.may(Authority.READ, who.subject) or not serves(known, who.subject):

@@ -4,9 +4,11 @@ The first of the reasons that holds is told.
 """
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from broker.domain.canary import CANARIES
+from broker.domain.secrets import is_trusted, untrusted
 from broker.http.call import Services
 from broker.http.launcher_jobs import serves as would_serve
 from broker.http.launcher_tally import Standing, Tally, lacking, unmet
@@ -14,13 +16,13 @@ from broker.http.presence import serves
 from broker.http.queued_launchers import awaited
 from broker.http.roll_call import Offered
 from broker.http.waiting import larger
-from broker.store import KnownJobs, Prospect
+from broker.store import KnownJobs, KnownLauncher, Prospect
 from broker.wire.dispatches import Room
 from broker.wire.items import ItemView, Reason
 from broker.wire.launchers import Health
 from broker.wire.names import parse_item
 from broker.wire.states import HealthState, ItemState
-from broker.wire.streams import BulkAct, StreamView
+from broker.wire.streams import BulkAct, StreamSpec, StreamView
 
 MAX_REPORTS = 500
 """What so many launchers told of themselves is looked at."""
@@ -66,20 +68,34 @@ async def what_it_waits_for(services: Services, item: ItemView) -> Waits:
     reported = await services.store.reports_of(sorted(prospect.launchers)[:MAX_REPORTS])
     serving = {name: serves(report, ref.user) for name, report in reported.items()}
     serving |= {each.launcher: each.serves for each in told}
+    trusted = _trusted(prospect, reported, told)
     there = {
         name: reported[name].view.report.health if name in reported and name not in parked else Health()
         for name in prospect.launchers | parked
         if serving.get(name, True)
     }
-    waiting = [each.room for each in told if each.is_parked and each.serves]
+    waiting = [each.room for each in told if each.is_parked and each.serves and each.launcher in trusted]
     jobs = [each for each in await services.store.known_jobs() if would_serve(each, ref.user)]
-    asked_for = nobody_asks(ref.user, len(prospect.launchers), list(there.values()))
+    of_trusted = [health for name, health in there.items() if name in trusted]
+    if there and not of_trusted:
+        asked_for: Reason | None = not_trusted(prospect.spec, len(there))
+    else:
+        asked_for = nobody_asks(ref.user, len(prospect.launchers), of_trusted)
     rooms = largest_of(told, {name: reported[name].view.report.total for name in there if name in reported})
+    rooms = {name: room for name, room in rooms.items() if name in trusted}
     reason = reason_of(prospect, waiting, list(rooms.values()), asked_for)
-    tally = _tally(prospect, told, rooms, serving, there) if prospect.machine is not None else None
+    tally = _tally(prospect, told, rooms, serving, there, trusted) if prospect.machine is not None else None
     if tally is not None and len(tally.counts) > 1 and reason.code in _OF_LAUNCHERS:
         reason = Reason(code=reason.code, sentence=tally.sentence())
     return Waits(with_jobs(reason, jobs), tally.counts if tally is not None else {})
+
+
+def _trusted(prospect: Prospect, reported: Mapping[str, KnownLauncher], told: Sequence[Offered]) -> frozenset[str]:
+    """Return the launchers that the spec trusts with its secrets: of a stream without any, all of them."""
+    labels = dict.fromkeys(prospect.launchers, frozenset[str]())
+    labels |= {name: report.labels for name, report in reported.items()}
+    labels |= {each.launcher: each.labels for each in told}
+    return frozenset(name for name, of_token in labels.items() if is_trusted(prospect.spec, of_token))
 
 
 def _of_its_stream(stream: StreamView) -> Reason | None:
@@ -105,6 +121,7 @@ def _tally(
     rooms: Mapping[str, Room],
     serving: Mapping[str, bool],
     health: Mapping[str, Health],
+    trusted: AbstractSet[str],
 ) -> Tally:
     """Count the launchers that are there by what stands between them and items of the prospect."""
     assert prospect.machine is not None, "an item whose machine is gone waits for that alone"
@@ -113,6 +130,8 @@ def _tally(
     for name in sorted(prospect.launchers | free.keys()):
         if not serving.get(name, True):
             tally.add(Standing.SERVES_OTHERS)
+        elif name not in trusted:
+            tally.add(Standing.NOT_TRUSTED)
         elif health[name].state in _WORDS:
             tally.add(Standing.NOT_WELL)
         elif name in free and lacking(prospect.spec, prospect.machine, free[name]) is None:
@@ -146,6 +165,12 @@ def with_jobs(reason: Reason, known: Sequence[KnownJobs]) -> Reason:
     if reason.code in _MORE_MAY_COME:
         return Reason(code=reason.code, sentence=f"{reason.sentence}; {jobs.sentence}")
     return reason
+
+
+def not_trusted(spec: StreamSpec, number: int) -> Reason:
+    """Return why nobody there may have an item whose stream needs secrets."""
+    launchers = "1 launcher" if number == 1 else f"{number} launchers"
+    return Reason(code="not_trusted", sentence=f"{launchers}: none is {untrusted(spec)}")
 
 
 def nobody_asks(user: str, present: int, nodes: list[Health]) -> Reason | None:

@@ -33,12 +33,14 @@ class Offered(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         serves: its token and its site serve the user who was asked for.
+        labels: its token's.
     """
 
     launcher: str
     serves: bool
     is_parked: bool
     room: Room
+    labels: frozenset[str] = frozenset()
 
 
 class _Question(msgspec.Struct, frozen=True, tag="question"):
@@ -129,7 +131,8 @@ class RollCall:
         now_s = asyncio.get_running_loop().time()
 
         def told(offer: Offer, *, is_parked: bool) -> Offered:
-            return Offered(offer.request.launcher, offer.serves(user), is_parked, offer.as_of(now_s).request.room)
+            room = offer.as_of(now_s).request.room
+            return Offered(offer.request.launcher, offer.serves(user), is_parked, room, offer.labels)
 
         all_told = [told(offer, is_parked=True) for offer in self._waiting.offers()]
         all_told += [told(offer, is_parked=False) for offer in self._waiting.largest(there)]

@@ -22,6 +22,9 @@ _BY_PROOF: dict[Proof, tuple[ProblemCode, ...]] = {
     Proof.TOKEN_OR_SIGNATURE: (ProblemCode.UNAUTHENTICATED, ProblemCode.ISSUER_UNAVAILABLE, ProblemCode.FORBIDDEN),
     Proof.TICKET: (ProblemCode.UNAUTHENTICATED,),
     Proof.LEASE: (ProblemCode.UNAUTHENTICATED,),
+    Proof.CODE: (ProblemCode.UNAUTHENTICATED,),
+    Proof.LOGIN: (ProblemCode.UNAUTHENTICATED,),
+    Proof.TOKEN_OR_LOGIN: (ProblemCode.UNAUTHENTICATED,),
 }
 
 

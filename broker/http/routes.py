@@ -7,6 +7,7 @@ from aiohttp import web
 
 from broker.domain.scopes import Authority
 from broker.http import (
+    discovery,
     events,
     files,
     guests,
@@ -16,17 +17,20 @@ from broker.http import (
     items,
     launcher_jobs,
     launchers,
+    logins,
     machines,
     openapi,
     presence,
     pushing,
+    secrets,
     streams,
+    tokens,
     uploads,
     users,
     why,
 )
 from broker.http.call import SERVICES, Call
-from broker.http.doors import OWN, Proof, check_signature, check_token
+from broker.http.doors import OWN, Proof, check_login, check_signature, check_token, check_token_or_login
 from broker.http.route import Handler, Route
 
 
@@ -58,18 +62,39 @@ _ITEMS_PATH = f"{_STREAM_PATH}/items"
 _ITEM_PATH = f"{_ITEMS_PATH}/{{number}}"
 _READERS_PATH = f"{_MACHINE_PATH}/readers"
 _READER_PATH = f"{_READERS_PATH}/{{reader}}"
+_SECRET_PATH = "/v1/secrets/{user}/{name}"  # noqa: S105 # an address
 _UPLOAD_PATH = f"{uploads.PATH}/{{upload}}"
 _IMAGE_PATH = "/v1/images/{digest}"
 _FILE_PATH = "/v1/files/{user}/{path:.+}"
 _DISPATCH_PATH = "/v1/dispatches/{dispatch}"
 _LAUNCHER_PATH = "/v1/launchers/{name}"
 _JOBS_PATH = "/v1/launcher-jobs/{name}"
+_USER_PATH = "/v1/users/{user}"
+_SITE_PATH = "/v1/sites/{site}"
+_KNOWN = "/.well-known/"
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/healthz", health.healthz, Proof.NOTHING, "the process answers"),
     Route("GET", "/readyz", health.readyz, Proof.NOTHING, "the store answers, too"),
     Route("GET", "/guest/install", install.get_install_script, Proof.NOTHING, "the script that installs the stub"),
     Route("GET", "/openapi.json", openapi.get_document, Proof.NOTHING, "this API's document, OpenAPI 3.1"),
+    Route(
+        "GET", f"{_KNOWN}openid-configuration", discovery.get_configuration, Proof.NOTHING, "the broker as an issuer"
+    ),
+    Route("GET", f"{_KNOWN}oauth-authorization-server", discovery.get_metadata, Proof.NOTHING, "the same"),
+    Route("GET", f"{_KNOWN}jwks.json", discovery.get_keys, Proof.NOTHING, "the keys that verify its tokens"),
+    Route("GET", "/v1/login", logins.get_methods, Proof.NOTHING, "how one can log in, beside a one-time code"),
+    Route("POST", "/v1/login", logins.log_in, Proof.CODE, "a one-time code buys a login"),
+    Route("POST", "/v1/login/token", logins.renew, Proof.LOGIN, "a new token of a login"),
+    Route("DELETE", "/v1/login", logins.log_out, Proof.LOGIN, "log out: revoke the login and its tokens"),
+    Route("POST", "/v1/tokens", tokens.make_token, Proof.TOKEN_OR_LOGIN, "a token of no more than one's own scopes"),
+    _person("GET", "/v1/tokens", tokens.list_tokens, None, _NONE, "logins and tokens (`?user=`, `?site=`)"),
+    _person("DELETE", "/v1/tokens/{token}", tokens.revoke_token, None, _NONE, "revoke a login or a token"),
+    _person("POST", f"{_USER_PATH}/codes", logins.make_login_code, _A.ADMIN, _USER, "a one-time code for a user"),
+    _person("DELETE", f"{_USER_PATH}/tokens", tokens.revoke_user, _A.ADMIN, _USER, "log a user out everywhere"),
+    _person("POST", f"{_SITE_PATH}/tokens", tokens.make_site_token, _A.ADMIN, _NONE, "a token for a site's launchers"),
+    _person("GET", "/v1/sites", tokens.list_sites, _A.ADMIN, _NONE, "the tokens of all sites"),
+    _person("DELETE", _SITE_PATH, tokens.revoke_site, _A.ADMIN, _NONE, "revoke a site's tokens"),
     _person("GET", "/v1/whoami", health.whoami, None, _NONE, "whom the token speaks for"),
     _person("PUT", _MACHINE_PATH, machines.put_machine, _A.MODIFY, _USER, "a revision of a machine: XML and disks"),
     _person("GET", _MACHINE_PATH, machines.get_machine, None, _NONE, "one machine, your own or shared with you"),
@@ -77,6 +102,10 @@ ROUTES: tuple[Route, ...] = (
     _person("GET", _READERS_PATH, machines.list_readers, _A.READ, _USER, "whom the machine is shared with"),
     _person("PUT", _READER_PATH, machines.share_machine, _A.MODIFY, _USER, "share it with a user"),
     _person("DELETE", _READER_PATH, machines.unshare_machine, _A.MODIFY, _USER, "take a share back"),
+    _person("PUT", _SECRET_PATH, secrets.put_secret, _A.MODIFY, _USER, "a secret for vms; kept sealed, never told"),
+    _person("GET", _SECRET_PATH, secrets.get_secret, _A.READ, _USER, "kind, size, version and times of a secret"),
+    _person("DELETE", _SECRET_PATH, secrets.delete_secret, _A.MODIFY, _USER, "remove a secret"),
+    _person("GET", "/v1/secrets", secrets.list_secrets, None, _NONE, "the same of a user's secrets (`?user=`)"),
     _person("GET", "/v1/machines", machines.list_machines, None, _NONE, "a user's machines (`?user=`)"),
     _person("PUT", _IMAGE_PATH, images.put_image, _A.MODIFY, (OWN,), "an image; its digest is proved"),
     _person("DELETE", _IMAGE_PATH, images.delete_image, _A.MODIFY, (OWN,), "give up an image that no machine names"),
@@ -125,8 +154,8 @@ ROUTES: tuple[Route, ...] = (
     _person("GET", f"{_STREAM_PATH}/events", events.events, _A.READ, _STREAM, "events: SSE, or NDJSON by Accept"),
     _person("GET", "/v1/events", events.feed, None, _NONE, "those of all of a user's streams (`?user=`), in one order"),
     _person("GET", f"{_STREAM_PATH}/results", items.results, _A.READ, _STREAM, "NDJSON of done and held items"),
-    _person("GET", "/v1/users/{user}", users.get_user, None, _NONE, "a user's share, what they have and may have"),
-    _person("PUT", "/v1/users/{user}", users.put_user, _A.ADMIN, _USER, "a user's weight and bounds"),
+    _person("GET", _USER_PATH, users.get_user, None, _NONE, "a user's share, what they have and may have"),
+    _person("PUT", _USER_PATH, users.put_user, _A.ADMIN, _USER, "a user's weight and bounds"),
     _launcher("/v1/dispatch", launchers.dispatch, "offer room, wait for an item; 204 when none came"),
     _launcher(f"{_DISPATCH_PATH}/extend", launchers.extend, "the launcher is there; what to do with the vm"),
     _launcher(f"{_DISPATCH_PATH}/events", launchers.vm_event, "a phase of the vm"),
@@ -165,13 +194,17 @@ def _guarded(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespon
         principal = None
         match route.proof:
             case Proof.TOKEN:
-                principal = check_token(request, services, route.authority, route.over)
+                principal = await check_token(request, services, route.authority, route.over)
             case Proof.TOKEN_OR_SIGNATURE if services.urls.is_signed(request.query):
                 check_signature(request, services)
             case Proof.TOKEN_OR_SIGNATURE:
-                principal = check_token(request, services, route.authority, route.over)
-            case Proof.NOTHING | Proof.TICKET | Proof.LEASE:
-                pass  # the handler itself exchanges the ticket, or shows the lease token to the store
+                principal = await check_token(request, services, route.authority, route.over)
+            case Proof.LOGIN:
+                principal = await check_login(request, services)
+            case Proof.TOKEN_OR_LOGIN:
+                principal = await check_token_or_login(request, services)
+            case Proof.NOTHING | Proof.TICKET | Proof.LEASE | Proof.CODE:
+                pass  # the handler itself exchanges the ticket or code, or shows the lease token to the store
         return await route.handler(Call(request, services, principal, operation))
 
     return handle

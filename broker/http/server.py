@@ -9,6 +9,7 @@ from aiohttp import web
 from broker.auth.keys import BrokerKeys
 from broker.auth.tokens import Tokens
 from broker.auth.urls import SignedUrls
+from broker.client.outgoing import OutgoingClient
 from broker.domain import limits
 from broker.domain.deadlines import DEFAULT, Deadlines
 from broker.domain.turns import Turns
@@ -20,11 +21,15 @@ from broker.files.user_files import UserFiles
 from broker.http import uploads
 from broker.http.bells import Bells
 from broker.http.call import SERVICES, Services
+from broker.http.key_watch import keep_keys
 from broker.http.problems import answer_problems, mark_answer
+from broker.http.revocations import Revocations
 from broker.http.roll_call import RollCall
 from broker.http.routes import add_routes
 from broker.http.sweeping import keep_swept
 from broker.http.waiting import Offer, WaitingRoom
+from broker.outside.keys import IssuerKeys
+from broker.outside.tokens import OutsideTokens
 from broker.store import Dispatched, Presence, Store
 
 
@@ -35,22 +40,31 @@ def make_services(
     public_url: str,
     *,
     space: FreeSpace,
+    outside: OutsideTokens | None = None,
     deadlines: Deadlines = DEFAULT,
 ) -> Services:
-    """Put together what handlers act with; blobs are kept below `folder`, while there is `space`."""
+    """Put together what handlers act with; blobs are kept below `folder`, while there is `space`.
+
+    Without `outside` no token is taken but the broker's own.
+    """
 
     async def take(offer: Offer) -> list[Dispatched]:
         now = offer.as_of(asyncio.get_running_loop().time())
-        return await store.dispatch(now.request, now.serves, is_heard=now.is_heard, rung_by=now.rung_by)
+        return await store.dispatch(
+            now.request, now.serves, labels=now.labels, is_heard=now.is_heard, rung_by=now.rung_by
+        )
 
     async def hear(offers: Sequence[Offer]) -> Sequence[Presence]:
         return await store.hear_many([offer.request for offer in offers])
 
+    revocations = Revocations(store)
     waiting = WaitingRoom(take, hear, capacity=limits.default("waiting_dispatches"))
     return Services(
         store=store,
-        tokens=Tokens(keys),
-        keys=keys.mac,
+        tokens=Tokens(keys, public_url=public_url, is_revoked=revocations.includes),
+        outside=outside or OutsideTokens((), IssuerKeys((), OutgoingClient())),
+        revocations=revocations,
+        keys=keys,
         urls=SignedUrls(keys.mac, public_url),
         files=UserFiles(folder / "users", limit_bytes=limits.default("file_bytes"), space=space),
         images=Images(folder, limit_bytes=limits.default("image_bytes"), space=space),
@@ -86,6 +100,8 @@ def loops_of(services: Services, turns: Turns) -> tuple[Coroutine[None, None, No
         services.waiting.run(),
         services.waiting.keep_heard(),
         services.roll_call.run(),
+        services.revocations.run(),
+        keep_keys(services.keys),
         keep_swept(services, turns),
     )
 

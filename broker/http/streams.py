@@ -9,6 +9,7 @@ from broker.domain.errors import Rejected
 from broker.domain.scopes import Authority
 from broker.http.call import Call, allow, json_answer, limit
 from broker.http.contract import NOT_SEEN, operation
+from broker.http.handing_out import check_uses
 from broker.http.parameters import REVISION, USER
 from broker.store.catalogue import machine_not_usable
 from broker.wire.names import StreamRef, UserName, check_name
@@ -28,6 +29,7 @@ async def put_stream(call: Call) -> web.Response:
     spec = await call.body(StreamSpec)
     specs.check_spec(spec, call.stream)
     await _check_machine(call, spec)
+    await check_uses(call, spec)
     below = targets.written_below(spec.output.to, call.stream)
     if below is not None:
         allow(call.who, Authority.FILE_WRITE, below)

@@ -51,7 +51,7 @@ class Offer(NamedTuple):
     """A launcher's room, whom its token lets it serve, and when it came, by the clock of the process's loop.
 
     `is_heard`: the store has heard of the launcher, or will in a moment, and its request repeats none. `rung_by`: the
-    stream of which items became ready, so that this one was asked.
+    stream of which items became ready, so that this one was asked. `labels` are its token's.
     """
 
     request: DispatchRequest
@@ -59,6 +59,7 @@ class Offer(NamedTuple):
     came_s: float = 0.0
     is_heard: bool = False
     rung_by: StreamRef | None = None
+    labels: frozenset[str] = frozenset()
 
     def serves(self, user: str) -> bool:
         """Tell whether the token covers the user and the site serves them."""
@@ -79,7 +80,9 @@ class Offer(NamedTuple):
         """What it has in common with offers that differ from it in their time at most."""
         room = self.request.room
         size = (room.vcpus, room.memory_mib, room.disk_mib)
-        return Kind(size, room.accelerator, frozenset(room.exchanges), self.scopes, frozenset(self.request.users))
+        return Kind(
+            size, room.accelerator, frozenset(room.exchanges), self.scopes, frozenset(self.request.users), self.labels
+        )
 
     def ends_ms(self) -> float:
         """Return when its time is over, by the clock of `came_s`."""
@@ -96,6 +99,7 @@ class Kind(NamedTuple):
     scopes: Scopes
     users: frozenset[str]
     """Whom the site serves; empty is everybody."""
+    labels: frozenset[str] = frozenset()
 
     def is_covered_by(self, other: "Kind") -> bool:
         """Tell whether everything that fits here, but for its time, would fit there."""
@@ -104,6 +108,7 @@ class Kind(NamedTuple):
             and self.accelerator == other.accelerator
             and self.exchanges <= other.exchanges
             and self.scopes == other.scopes
+            and self.labels <= other.labels
             and (not other.users or (bool(self.users) and self.users <= other.users))
         )
 

@@ -42,8 +42,15 @@ class OutsideTokens:
 
     def knows(self, token: str) -> bool:
         """Tell whether a token says that it is of one of the issuers; nothing of it is verified."""
+        if not self._issuers:
+            return False
         named = named_in(token)
         return named is not None and named.issuer in self._issuers
+
+    @property
+    def login_issuers(self) -> list[OutsideIssuer]:
+        """Those by which people may log in."""
+        return [issuer for issuer in self._issuers.values() if issuer.client_id is not None]
 
     async def verify(self, token: str) -> Principal:
         """Return whom a token speaks for, and what of its scopes counts.

@@ -8,7 +8,9 @@ from broker.store.items import SpecChanged
 from broker.store.launcher_jobs import KnownJobs
 from broker.store.launchers import KnownLauncher
 from broker.store.prospects import Prospect
+from broker.store.secrets import Sealed
 from broker.store.store import Store
+from broker.store.token_records import Login, NewRecord
 
 __all__ = [
     "MAX_HEARD",
@@ -22,10 +24,13 @@ __all__ = [
     "KnownJobs",
     "KnownLauncher",
     "Lease",
+    "Login",
     "MachineFacts",
+    "NewRecord",
     "Presence",
     "Prospect",
     "Ready",
+    "Sealed",
     "SpecChanged",
     "Store",
 ]

@@ -1,11 +1,13 @@
 """What is ready for launchers, by what its vms need. Reads only; no act on an item is decided by it."""
 
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
 import msgspec
 
 from broker.domain import placement
+from broker.domain.secrets import is_trusted
 from broker.store.prospects import Probation, Prospects
 from broker.store.records import revision_of
 from broker.wire.dispatches import Room
@@ -53,12 +55,13 @@ _Machines = dict[tuple[UserName, MachineRef], _Machine | None]
 
 
 class Demands(Prospects):
-    async def demand(self, serves: Callable[[UserName], bool]) -> DemandPage:
+    async def demand(self, serves: Callable[[UserName], bool], labels: AbstractSet[str] = frozenset()) -> DemandPage:
         """Return the ready items of the users that are served, those of who was served least lately first.
 
         Of a spec revision that has to prove itself no more are told than may be given out now. Entries of items that
         left `ready` by another way are counted until a dispatch meets them, but no stream is told to have more ready
         items than it has. When there is more than one request looks at, no user is left out for what others have.
+        Streams whose secrets are trusted to none of the `labels` are left out.
         """
         refs, are_more_streams = await self._streams_with_ready(serves)
         listed, are_more_lanes = await self._lanes_with_ready(refs)
@@ -66,7 +69,7 @@ class Demands(Prospects):
         machines: _Machines = {}
         found: dict[Demand, int] = {}
         for start in range(0, len(listed), _AT_ONCE):
-            for ref, kind, ready in await self._demands_of(listed[start : start + _AT_ONCE], machines):
+            for ref, kind, ready in await self._demands_of(listed[start : start + _AT_ONCE], machines, labels):
                 count = min(ready, left[ref])
                 left[ref] -= count
                 if count:
@@ -99,8 +102,10 @@ class Demands(Prospects):
         ]
         return listed, any(len(of_stream) > MAX_LANES for of_stream in lanes)
 
-    async def _demands_of(self, listed: Sequence[_Listed], machines: _Machines) -> list[tuple[StreamRef, Demand, int]]:
-        """Return what vms of each need and how many may be given out; those without a machine are left out."""
+    async def _demands_of(
+        self, listed: Sequence[_Listed], machines: _Machines, labels: AbstractSet[str]
+    ) -> list[tuple[StreamRef, Demand, int]]:
+        """Return what vms of each need and how many may be given out; those that may not be are left out."""
         specs = await self._definitions_of(
             [(self._keys.of_stream(each.ref).specs, each.revision) for each in listed], StreamSpec
         )
@@ -109,7 +114,7 @@ class Demands(Prospects):
         usable = [
             (each, spec, machine)
             for each, spec, name in zip(listed, specs, named, strict=True)
-            if (machine := machines[each.ref.user, name]) is not None
+            if (machine := machines[each.ref.user, name]) is not None and is_trusted(spec, labels)
         ]
         lengths = await self._server.commands(
             [("LLEN", f"{self._keys.of_stream(each.ref).ready_of}{each.lane}") for each, _, _ in usable]

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import NamedTuple
 from uuid import uuid4
 
 from broker.domain import deadlines, placement
 from broker.domain.deadlines import DEFAULT, Deadlines
+from broker.domain.secrets import is_trusted, trusted_label
 from broker.store import arguments
 from broker.store.answers import Dispatched
 from broker.store.catalogue import Catalogue
@@ -85,6 +87,7 @@ class _Taking(NamedTuple):
     request: DispatchRequest
     key: str
     given: list[Dispatched]
+    labels: AbstractSet[str]
 
     @property
     def wanted(self) -> int:
@@ -109,6 +112,7 @@ class Dispatching(Catalogue):
         request: DispatchRequest,
         serves: Callable[[UserName], bool],
         *,
+        labels: AbstractSet[str] = frozenset(),
         is_heard: bool = False,
         rung_by: StreamRef | None = None,
     ) -> list[Dispatched]:
@@ -118,14 +122,15 @@ class Dispatching(Catalogue):
         that fits, whose machine is there and which waits for no canary. Atomic for each item; repeating the
         request within an hour gets the same dispatches, even when they are over by then. With `is_heard` the launcher
         was noted before, and the request is known to repeat none. `rung_by`: of this stream items became ready a moment
-        ago; where it comes first, as it often does then, nothing else is looked at before.
+        ago; where it comes first, as it often does then, nothing else is looked at before. `labels` are those of the
+        launcher's token: items of a stream with secrets go only where its spec trusts one of them.
 
         Raises:
             Conflict: TOO_MANY_LAUNCHERS: as many of its token as may be are there.
             Unavailable: repeat with the same dispatch key.
         """
         key = self._keys.dispatch_key(request.launcher, request.dispatch_key)
-        taking = _Taking(request, key, [])
+        taking = _Taking(request, key, [], labels)
         streams: list[_Next] | None = None
         if not is_heard:
             # Asked at once: both go out in one round trip.
@@ -209,7 +214,7 @@ class Dispatching(Catalogue):
         room = taking.room()
         for lane in each.lanes:
             for _ in range(TRIES):
-                fit = await self._fit(each.ref, revision_of(lane), room)
+                fit = await self._fit(each.ref, revision_of(lane), room, taking.labels)
                 if fit is None:
                     break
                 word = await self._dispatch_fitting(each.ref, taking, lane, fit, fit.size.vcpus * each.mean_ms)
@@ -225,7 +230,7 @@ class Dispatching(Catalogue):
         seen = self._seen_first.get(ref)
         if seen is None or not seen.lanes:
             return
-        fit = await self._fit(ref, revision_of(seen.lanes[0]), taking.room())
+        fit = await self._fit(ref, revision_of(seen.lanes[0]), taking.room(), taking.labels)
         if fit is not None:
             cost = fit.size.vcpus * seen.mean_ms
             await self._dispatch_fitting(ref, taking, seen.lanes[0], fit, cost, is_next=True)
@@ -263,13 +268,15 @@ class Dispatching(Catalogue):
                 return reply.word
         return Word.EMPTY
 
-    async def _fit(self, ref: StreamRef, revision: int, room: Room) -> _Fit | None:
-        """Return what a spec's revision needs, when it fits into the room.
+    async def _fit(self, ref: StreamRef, revision: int, room: Room, labels: AbstractSet[str]) -> _Fit | None:
+        """Return what a spec's revision needs, when it fits into the room and trusts its launcher.
 
         That of a machine as it was seen last is good enough: the script finds out when there is another one by now.
         What does not fit may fit now, so that it is looked at before anybody is told so.
         """
         spec = await self._spec(ref, revision)
+        if not is_trusted(spec, labels):
+            return None
         name = parse_owned(spec.machine, ref.user, "machine")
         seen = self._seen_machines.get(name)
         if seen is not None and await self.may_use(ref.user, name):
@@ -339,6 +346,7 @@ def _arguments(
         machine_revision=fit.machine.revision,
         boot_ms=fit.boot_ms,
         run_ms=fit.spec.limits.run_ms,
+        trusted=trusted_label(fit.spec, taking.labels),
         kept_for=fit.spec.keep_ms,
         first_deadline_ms=deadlines.FIRST_DEADLINE_MS,
         time_left_ms="" if request.room.time_left_ms is None else str(request.room.time_left_ms),

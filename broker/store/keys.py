@@ -1,9 +1,9 @@
 """Names of everything in the store: the only place that builds one, and the list of what there is and its life.
 
 Every name carries the hash tag `{s0}`, so that an act may touch all it needs in one script. Some names are prefixes:
-a script that learns an item's number, a dispatch's id, a spec's revision or the name of a machine, a launcher or its
-token on its way appends it to `items`, `vms`, `ready_of`, `machines_of` or `machine_streams_of`, `reports` or
-`launchers_of`, `told_of` or `submitters_of`.
+a script that learns an item's number, a dispatch's id, a spec's revision or the name of a machine, a secret, a launcher
+or its token on its way appends it to `items`, `vms`, `ready_of`, `machines_of` or `machine_streams_of`, `secrets_of`,
+`reports` or `launchers_of`, `told_of` or `submitters_of`, `token_of` or `tokens_of`.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from broker.wire.names import NAME_PATTERN, DispatchId, ItemRef, MachineRef, StreamRef, UserName
+from broker.wire.names import NAME_PATTERN, DispatchId, ItemRef, MachineRef, OwnedName, StreamRef, UserName
 
 SHARD_TAG = "{s0}"
 IDEMPOTENCY_MS = 86_400_000
@@ -26,6 +26,8 @@ LOOKED_AT = 5_000
 """Numbers that one part of a bulk act looks at, of which it acts on some."""
 STALE_ENTRIES = 200
 """Stale entries of a lane that one dispatch drops, and as many again as it asks for items."""
+MASKS = 100
+"""Values of one secret that are kept for masking after they were replaced, the latest ones."""
 LAUNCHER_KEEP_MS = 86_400_000
 """A launcher, or a submitter of launcher jobs, unheard of for a day is forgotten."""
 
@@ -58,6 +60,19 @@ KEY_KINDS = (
     KeyKind("grants", "hash", "lasting", "to how many users an image is granted, by digest"),
     KeyKind("ungranted", "set", "lasting", "images that nobody is granted any more, until their bytes are removed"),
     KeyKind("unnamed", "zset", "lasting", "`USER/DIGEST`: granted images by the time since when no machine names them"),
+    KeyKind(
+        "secret:USER/NAME",
+        "hash",
+        "lasting",
+        "a secret: kind, size, version, its value sealed by a key of the broker's",
+    ),
+    KeyKind("secrets:USER", "set", "lasting", "names of the user's secrets"),
+    KeyKind(
+        "masks:USER/NAME",
+        "hash",
+        "until the last vm is over that was given one",
+        "sealed values of a secret that were replaced or removed, by version: what vms say is searched for them",
+    ),
     KeyKind("streams:USER", "set", "lasting", "names of the user's streams"),
     KeyKind("stream:USER/NAME", "hash", "lasting", "revision, counts by state, event epoch and sequence, running mean"),
     KeyKind("specs:USER/NAME", "hash", "lasting", "spec by revision; `put:REVISION`: when it came"),
@@ -93,7 +108,8 @@ KEY_KINDS = (
         "user:USER",
         "hash",
         "lasting",
-        "`pass`: their virtual time when last in the ring; `now`: their ring's; what they have and may; `feed_epoch`",
+        "`pass`: their virtual time when last in the ring; `now`: their ring's; what they have and may; `feed_epoch`; "
+        "`secret_version`: the last one given",
     ),
     KeyKind("deadlines", "zset", "lasting", "dispatched and running items by their deadline"),
     KeyKind("due", "zset", "lasting", "delayed items of all streams by the time at which they become ready"),
@@ -116,6 +132,17 @@ KEY_KINDS = (
     ),
     KeyKind("clock", "hash", "lasting", "last tick; until when nothing expires; since when launchers could be heard"),
     KeyKind("vm:DISPATCH", "hash", "lasting", "a vm: size, phases, facts, verdict; goes with its item"),
+    KeyKind("code:SHA256", "hash", "a week", "whom a one-time code logs in; once spent, which login it bought"),
+    KeyKind(
+        "token:TOKEN",
+        "hash",
+        "until it ends",
+        "a login, a token that somebody made, or a site's: whose, what it allows, what it was made with",
+    ),
+    KeyKind("tokens:OWNER", "zset", "until they end", "those of a user or a site, by the time at which they end"),
+    KeyKind("sites", "set", "lasting", "names of the sites that were ever given a token"),
+    KeyKind("revoked", "zset", "lasting", "logins and tokens that were revoked, by the time at which they would end"),
+    KeyKind("revocations", "string", "lasting", "how often something was revoked: when it grows, `revoked` is read"),
     KeyKind("push_key:SHA256", "string", "a day", "what a push with this idempotency key was answered"),
     KeyKind("dispatch_key:SHA256", "string", "an hour", "the dispatch that a launcher's dispatch key was given"),
 )
@@ -130,6 +157,8 @@ _VARIABLES = {
     "SUBJECT": r".*",
     "DISPATCH": r"[0-9a-f-]{36}",
     "SHA256": r"[0-9a-f]{64}",
+    "TOKEN": r"[!-~]{1,200}",
+    "OWNER": rf"(user|site)/{NAME_PATTERN}",
 }
 _WORD = re.compile(r"[A-Z0-9]{4,}")
 
@@ -196,6 +225,11 @@ class Keys:
         self.streams_of = f"{self._head}stream:"
         self.readies = f"{self._head}ready:"
         self.peers = f"{self._head}peers"
+        self.token_of = f"{self._head}token:"
+        self.tokens_of = f"{self._head}tokens:"
+        self.sites = f"{self._head}sites"
+        self.revoked = f"{self._head}revoked"
+        self.revocations = f"{self._head}revocations"
         self.of_stream = lru_cache(maxsize=10_000)(self._of_stream)
 
     def machine(self, ref: MachineRef) -> str:
@@ -217,6 +251,19 @@ class Keys:
 
     def images(self, user: UserName) -> str:
         return f"{self._head}images:{user}"
+
+    def secret(self, ref: OwnedName) -> str:
+        return f"{self._head}secret:{ref}"
+
+    def secrets(self, user: UserName) -> str:
+        return f"{self._head}secrets:{user}"
+
+    def secrets_of(self, user: UserName) -> str:
+        """Return what the names of the user's secrets are appended to."""
+        return f"{self._head}secret:{user}/"
+
+    def masks(self, ref: OwnedName) -> str:
+        return f"{self._head}masks:{ref}"
 
     def streams(self, user: UserName) -> str:
         return f"{self._head}streams:{user}"
@@ -244,6 +291,16 @@ class Keys:
 
     def dispatch_key(self, launcher: str, dispatch_key: str) -> str:
         return f"{self._head}dispatch_key:{_digest(launcher, dispatch_key)}"
+
+    def code(self, code_hash: str) -> str:
+        return f"{self._head}code:{code_hash}"
+
+    def token(self, token_id: str) -> str:
+        return f"{self.token_of}{token_id}"
+
+    def tokens(self, owner: str) -> str:
+        """Return the key of `user/NAME`'s or `site/NAME`'s."""
+        return f"{self.tokens_of}{owner}"
 
     def kind_of(self, key: str) -> KeyKind | None:
         """Return the kind of a key, or None when it is none of ours."""

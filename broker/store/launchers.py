@@ -22,10 +22,11 @@ MAX_LISTED = 20_000
 
 
 class KnownLauncher(NamedTuple):
-    """A launcher that was heard of in the last day; `serves` are the scopes of the token with which it told so."""
+    """A launcher that was heard of in the last day; `serves`, `labels`: of the token with which it told."""
 
     view: LauncherView
     serves: str
+    labels: frozenset[str] = frozenset()
 
 
 class Heard(NamedTuple):
@@ -37,7 +38,9 @@ class Heard(NamedTuple):
 
 
 class Launchers(Reading):
-    async def report_launcher(self, launcher: str, report: LauncherReport, serves: str) -> None:
+    async def report_launcher(
+        self, launcher: str, report: LauncherReport, serves: str, labels: Iterable[str] = ()
+    ) -> None:
         """Note that a launcher is there and what it tells; the last report stands, for a day at most.
 
         Raises:
@@ -49,6 +52,7 @@ class Launchers(Reading):
                 launcher=launcher,
                 report=encode_json(report),
                 serves=serves,
+                labels=encode_json(sorted(labels)),
                 silence_ms=self._deadlines.launcher_grace_ms,
             ),
             launchers=self._keys.launchers,
@@ -122,7 +126,8 @@ def _known(heard: Heard, record: Hash, now_ms: int) -> KnownLauncher | None:
         is_gone=heard.is_gone,
         report=report,
     )
-    return KnownLauncher(view, record["serves"])
+    labels = frozenset(msgspec.json.decode(record.get("labels", "[]"), type=list[str]))
+    return KnownLauncher(view, record["serves"], labels)
 
 
 def _later(room: Room, passed_ms: int) -> Room:

@@ -63,7 +63,7 @@ def decide(act: Act, spec: StreamSpec, item: Hash, cause: Cause) -> Decision:
     else:
         counts = ""
         outcome = after_give_back(spec.retry, seen._replace(given_back=seen.given_back + 1), cause, _random.random())
-    return _decision(counters_text(seen), counts, outcome, cause, spec.keep_ms)
+    return decided(item, counts, outcome, cause, spec.keep_ms)
 
 
 def leave_alone(item: Hash) -> Decision:
@@ -76,9 +76,10 @@ def slot_ended(node: str) -> Cause:
     return Cause(OverCode.SLOT_ENDED, f"the slot on {node} ended before it did")
 
 
-def _decision(seen: str, counts: str, outcome: Outcome, cause: Cause, keep_ms: int) -> Decision:
+def decided(item: Hash, counts: str, outcome: Outcome, cause: Cause, keep_ms: int) -> Decision:
+    """Put an outcome into the form that the scripts take."""
     return Decision(
-        counters=seen,
+        counters=counters_text(counters(item)),
         counts=counts,
         to=outcome.state.value,
         delay_ms=outcome.delay_ms,

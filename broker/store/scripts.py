@@ -28,6 +28,7 @@ from broker.store.keys import (
     KEEP_STEP_MS,
     LAUNCHER_KEEP_MS,
     LOOKED_AT,
+    MASKS,
     STALE_ENTRIES,
 )
 from broker.wire.streams import KEEP_MS
@@ -50,6 +51,7 @@ _CONSTANTS = {
     "GONE_STEPS": GONE_STEPS,
     "LAUNCHER_KEEP_MS": LAUNCHER_KEEP_MS,
     "STALE_ENTRIES": STALE_ENTRIES,
+    "MASKS": MASKS,
 }
 REST = "text..."
 """The type of a last argument that stands for all that follow: its variable is the first one's index."""

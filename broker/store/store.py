@@ -20,10 +20,14 @@ from broker.store.launcher_jobs import LauncherJobs
 from broker.store.launchers import Launchers
 from broker.store.leases import Leases
 from broker.store.peers import Peers
+from broker.store.secrets import Secrets
 from broker.store.server import Server
+from broker.store.token_records import TokenRecords
 
 
-class Store(Acts, Dispatches, Leases, Launchers, LauncherJobs, Clock, EventLog, Accounts, Demands, Peers):
+class Store(
+    Acts, Dispatches, Leases, Launchers, LauncherJobs, Clock, EventLog, Accounts, TokenRecords, Secrets, Demands, Peers
+):
     """A connected store. Every method raises `Unavailable` when the store is away, full or slow."""
 
     @classmethod

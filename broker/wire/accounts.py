@@ -12,11 +12,12 @@ class Alive(Message, frozen=True, kw_only=True):
 
 
 class WhoAmI(Message, frozen=True, kw_only=True):
-    """`GET /v1/whoami`: the name in the token, what it allows, and until when (RFC 3339)."""
+    """`GET /v1/whoami`: the name in the token, what it allows, until when (RFC 3339), and by which id it is revoked."""
 
     user: str
     scopes: list[str]
     expires_at: str
+    token_id: str = ""
 
 
 class UserSettings(FromPerson, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ class EventType(StrEnum):
     ITEM_HELD = "item.held"
     ITEM_RELEASED = "item.released"
     ITEM_CANCELLED = "item.cancelled"
+    SECRET_GIVEN = "secret.given"  # noqa: S105 # the name of an event
     TICKET_REPLAYED = "ticket.replayed"
     TICKET_SPENT = "ticket.spent"
     VM_PREPARING = "vm.preparing"

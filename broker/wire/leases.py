@@ -6,6 +6,7 @@ import msgspec
 
 from broker.wire.items import OutputFile
 from broker.wire.kinds import Message
+from broker.wire.secrets import GivenSecret
 from broker.wire.states import FailureCode, Instruction
 
 MAX_LOG_BYTES = 65_536
@@ -23,6 +24,8 @@ class ClaimRequest(Message, frozen=True, kw_only=True):
     claim_key: str
     client: str = ""
     guest_os: str = ""
+    takes_secrets: bool = False
+    """The guest keeps secrets in memory and takes them away at its end; to one that does not say so none is given."""
 
 
 class Input(Message, frozen=True, kw_only=True):
@@ -54,6 +57,7 @@ class ClaimAnswer(Message, frozen=True, kw_only=True):
     """Text of the program that `{script}` in `run` stands for."""
     input: Input | None = None
     params: dict[str, str] = {}
+    secrets: list[GivenSecret] = []
 
 
 class LeaseExtend(Message, frozen=True, kw_only=True):
@@ -71,6 +75,8 @@ class UrlsRequest(Message, frozen=True, kw_only=True):
     """`POST /v1/lease/urls`, just before each transfer and after a 403."""
 
     outputs: list[str] = []
+    secrets: dict[str, int] = {}
+    """The secrets that the guest has, each with its version: of those that changed the answer has the new ones."""
 
 
 class SignedUrl(Message, frozen=True, kw_only=True):
@@ -85,6 +91,7 @@ class SignedUrl(Message, frozen=True, kw_only=True):
 class UrlsAnswer(Message, frozen=True, kw_only=True):
     input: SignedUrl | None = None
     outputs: dict[str, SignedUrl] = {}
+    secrets: list[GivenSecret] = []
 
 
 class CompleteRequest(Message, frozen=True, kw_only=True):

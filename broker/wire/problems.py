@@ -31,8 +31,10 @@ class ProblemCode(StrEnum):
     PURGING = "purging"
     QUOTA_EXCEEDED = "quota_exceeded"
     LEASE_LOST = "lease_lost"
+    CODE_SPENT = "code_spent"
     TICKET_SPENT = "ticket_spent"
     TICKET_REPLAYED = "ticket_replayed"
+    SECRET_WITHHELD = "secret_withheld"  # noqa: S105 # the name of a code
     RESULT_DIFFERS = "result_differs"
     OUTPUT_NOT_VERIFIED = "output_not_verified"
     TOO_SLOW = "too_slow"
@@ -76,8 +78,10 @@ PROBLEMS: dict[ProblemCode, ProblemKind] = {
     ProblemCode.BULK_BUSY: ProblemKind(409, "Another act on the whole stream goes on"),
     ProblemCode.PURGING: ProblemKind(409, "The stream is being removed"),
     ProblemCode.LEASE_LOST: ProblemKind(409, "The item is no longer this vm's"),
+    ProblemCode.CODE_SPENT: ProblemKind(409, "The one-time code was used by somebody else"),
     ProblemCode.TICKET_SPENT: ProblemKind(409, "The ticket's dispatch is over"),
     ProblemCode.TICKET_REPLAYED: ProblemKind(409, "The ticket was used by somebody else"),
+    ProblemCode.SECRET_WITHHELD: ProblemKind(409, "A secret of the stream cannot be handed out; its item is held"),
     ProblemCode.RESULT_DIFFERS: ProblemKind(409, "Another result was accepted before"),
     ProblemCode.OUTPUT_NOT_VERIFIED: ProblemKind(409, "A named output is not there as described"),
     ProblemCode.TOO_SLOW: ProblemKind(408, "The body came too slowly"),

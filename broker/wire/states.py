@@ -142,6 +142,8 @@ class FailureCode(StrEnum):
     OUTPUT_REFUSED = "output_refused"
     UPLOAD_FAILED = "upload_failed"
     RUN_TIMEOUT = "run_timeout"
+    SECRET_NOT_KEPT = "secret_not_kept"  # noqa: S105 # the name of a code
+    """The vm has no place in memory for the secrets that it was given."""
 
 
 EXIT_GIVE_BACK = 75

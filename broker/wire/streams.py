@@ -3,8 +3,11 @@
 from enum import StrEnum
 from typing import Literal
 
+import msgspec
+
 from broker.wire.items import Reason
 from broker.wire.kinds import FromPerson, Message
+from broker.wire.secrets import SecretKind
 from broker.wire.states import Accelerator, Exchange, ItemState
 
 KEEP_MS = 2_592_000_000
@@ -48,6 +51,13 @@ class Output(FromPerson, frozen=True, kw_only=True):
     to: str = "file:{user}/{job}/{item}/{run}/{name}"
 
 
+class SecretUse(FromPerson, frozen=True, kw_only=True):
+    """A secret of the stream's own user that each vm is given; `as` absent: announced as its own kind."""
+
+    name: str
+    as_kind: SecretKind | None = msgspec.field(default=None, name="as")
+
+
 class StreamSpec(FromPerson, frozen=True, kw_only=True):
     """The whole spec. `machine` may be `NAME` or `USER/NAME`; `run` is split like a shell would, without a shell."""
 
@@ -65,6 +75,9 @@ class StreamSpec(FromPerson, frozen=True, kw_only=True):
     output: Output = Output()
     network: tuple[str, ...] = ()
     """`HOST:PORT` that the program needs beyond its input and output."""
+    secrets: tuple[SecretUse, ...] = ()
+    trust: tuple[str, ...] = ()
+    """Labels of launchers' tokens: whoever carries one of them may have items of a stream that needs secrets."""
     keep_ms: int = KEEP_MS
     """How long settled items, their results' records and logs are kept: 30 days."""
 

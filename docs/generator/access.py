@@ -24,6 +24,7 @@ class Caller(StrEnum):
     OPERATOR = "operator"
     LAUNCHER = "launcher"
     GUEST = "guest of an item"
+    LOGIN = "login"
 
 
 SCOPES: dict[Caller, tuple[str, Scopes]] = {
@@ -44,8 +45,12 @@ def door_of(route: Route, caller: Caller) -> int:
     match route.proof:
         case Proof.NOTHING:
             return LET_IN
-        case Proof.TICKET:
-            return 401  # whoever is on the list; the ticket is in the body
+        case Proof.TICKET | Proof.CODE:
+            return 401  # whoever is on the list; the ticket or code is in the body
+        case Proof.LOGIN:
+            return LET_IN if caller is Caller.LOGIN else 401
+        case Proof.TOKEN_OR_LOGIN if caller is Caller.LOGIN:
+            return LET_IN
         case Proof.LEASE:
             return LET_IN if caller is Caller.GUEST else 401
     if caller not in SCOPES:
@@ -73,14 +78,15 @@ def who_may_do_what() -> str:
     return page(
         "Who may do what",
         "Each address, and how its door answers. What is asked for is one user's; the callers are that user, another\n"
-        "one, an operator (who is a user, too), a launcher that serves everybody, and the guest of one item with its\n"
-        "lease. A number is the status of the refusal: 404 where a caller may not even learn whether it exists. Tests\n"
-        "ask every route as each of them, and with forged, expired and foreign tokens, which are answered 401.",
+        "one, an operator (who is a user, too), a launcher that serves everybody, the guest of one item with its\n"
+        "lease, and whoever shows a person's login, which is no token. A number is the status of the refusal: 404\n"
+        "where a caller may not even learn whether it exists. Tests ask every route as each of them, and with forged,\n"
+        "expired, revoked and foreign tokens, which are answered 401.",
         "*own*: of what is the caller's own. *in sight*: what the caller's scopes reach, or was shared with them;\n"
         "anything else is answered as what is not there.",
-        "Beside this table: a ticket opens `POST /v1/claim`, once; a signed address opens one file or image for one\n"
-        "method for a quarter of an hour; a launcher reaches only the dispatches that it took, a guest only the item\n"
-        "of its lease.",
+        "Beside this table: a ticket opens `POST /v1/claim`, and a one-time code `POST /v1/login`, once each; a\n"
+        "signed address opens one file or image for one method for a quarter of an hour; a launcher reaches only the\n"
+        "dispatches that it took, a guest only the item of its lease.",
         table(("method", "path", *(caller.value for caller in Caller)), map(_row, ROUTES)),
     )
 
@@ -91,10 +97,12 @@ def _row(route: Route) -> tuple[str, ...]:
 
 def _cell(route: Route, caller: Caller) -> str:
     answer = door_of(route, caller)
-    if route.proof is Proof.TICKET:
-        return "with a ticket"
+    if route.proof in {Proof.TICKET, Proof.CODE}:
+        return "with a ticket" if route.proof is Proof.TICKET else "with a code"
     if answer != LET_IN:
         return str(answer)
+    if route.proof in {Proof.LOGIN, Proof.TOKEN_OR_LOGIN}:
+        return "own"
     if route.proof in {Proof.TOKEN, Proof.TOKEN_OR_SIGNATURE} and route.authority is None:
         return "in sight"
     return "own" if route.over == (OWN,) else "yes"

@@ -19,6 +19,7 @@ from guest.steps.facts import client_name, guest_os, peak_rss_bytes, uptime_s
 from guest.steps.failure import StepFailed
 from guest.steps.outputs import collect
 from guest.steps.program import Program, Tail, check_status, copy_to_console
+from guest.steps.secrets import Secrets
 from guest.steps.stopping import StopOrder, StopOrders
 from guest.steps.work import Work
 from guest.steps.workspace import Workspace
@@ -42,6 +43,7 @@ class Attempt:
     tail: Tail = field(default_factory=lambda: Tail(copy_to_console))
     started_at_s: float = field(default_factory=time.monotonic)
     orders: StopOrders = field(default_factory=StopOrders)
+    secrets: Secrets = field(default_factory=lambda: Secrets((), lambda _: None))
 
     def __post_init__(self) -> None:
         self.facts = {
@@ -85,10 +87,12 @@ class Attempt:
         account = Account.find(self.work.as_user)
         workspace = self._workspace()
         try:
+            self.secrets.open(workspace.secrets, account)
             await self._unless_ordered(self._fetch_and_run(workspace, account), lambda _: 0.0)
             # A program that ended by itself has its result: it is delivered as far as there is time.
             return await self._unless_ordered(self._deliver(workspace), lambda order: order.left_s)
         finally:
+            self.secrets.wipe()
             workspace.remove()
 
     async def _unless_ordered(self, work: Coroutine[Any, Any, T], allowed_s: Callable[[StopOrder], float]) -> T:
@@ -148,7 +152,7 @@ class Attempt:
         self.stage = "running the program"
         program = Program(
             arguments(self.work, workspace, input_path),
-            environment(self.work, workspace, input_path, account, self.proxy),
+            environment(self.work, workspace, input_path, account, self.proxy) | self.secrets.variables(),
             workspace.work,
             account,
             lambda: self.grace_s,

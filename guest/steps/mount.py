@@ -1,4 +1,4 @@
-"""Mounting a folder that the node shares: virtiofs where it serves that, else 9p over virtio.
+"""Mounting: a folder that the node shares, by virtiofs where it serves that, else 9p over virtio; and memory.
 
 By the system call, as an image may have no mount(8). A kernel that has the file systems as modules loads them itself
 where it has a modprobe; where udev is slow or missing, we call that.
@@ -14,9 +14,13 @@ from pathlib import Path
 
 MS_NOSUID = 2
 MS_NODEV = 4
-"""Source: mount(2), linux/mount.h."""
+MS_NOEXEC = 8
+MNT_DETACH = 2
+"""Source: mount(2), umount2(2), linux/mount.h."""
 FILE_SYSTEMS = {"virtiofs": "", "9p": "trans=virtio,version=9p2000.L,msize=512000"}
 """With their options. Source: Linux Documentation/filesystems/virtiofs.rst, 9p.rst."""
+MEMORY = {"tmpfs": "mode=0700,size=4m,nr_inodes=1k,noswap", "ramfs": "mode=0700"}
+"""What never leaves memory; a kernel before 6.4 does not know `noswap`. Source: Documentation/filesystems/tmpfs.rst."""
 MODULES = ("virtiofs", "9pnet_virtio", "9p")
 MODPROBE_TIMEOUT_S = 30
 MODPROBE_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
@@ -25,7 +29,7 @@ MOUNT_TIMEOUT_S = 10.0
 
 
 class CannotMount(Exception):
-    """No shared folder could be mounted; the text says what was tried."""
+    """Nothing could be mounted; the text says what was tried."""
 
 
 def mount_share(tags: Sequence[str], folder: Path, timeout_s: float = MOUNT_TIMEOUT_S) -> str:
@@ -55,10 +59,45 @@ def mount_share(tags: Sequence[str], folder: Path, timeout_s: float = MOUNT_TIME
             time.sleep(LOOK_INTERVAL_S)
 
 
-def _mount(tag: str, folder: Path, kind: str) -> None:
+def mount_memory(folder: Path) -> None:
+    """Mount a file system at `folder` that is never written to a disk, swap space included.
+
+    Raises:
+        CannotMount: the kernel lets us mount none.
+    """
+    faults: list[str] = []
+    for kind, options in MEMORY.items():
+        try:
+            _mount_with("vmbroker", folder, kind, MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
+        except OSError as error:
+            faults.append(f"{kind}: {error.strerror}")
+        else:
+            return
+    raise CannotMount(f"no file system in memory can be mounted: {'; '.join(faults)}")
+
+
+def detach(folder: Path) -> None:
+    """Take a mounted file system away, now or when the last one that uses it ends.
+
+    Raises:
+        OSError: it is none.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
-    arguments = (os.fsencode(tag), os.fsencode(folder), kind.encode())
-    if libc.mount(*arguments, ctypes.c_ulong(MS_NOSUID | MS_NODEV), FILE_SYSTEMS[kind].encode()) != 0:
+    _check(libc.umount2(os.fsencode(folder), MNT_DETACH))
+
+
+def _mount(tag: str, folder: Path, kind: str) -> None:
+    _mount_with(tag, folder, kind, MS_NOSUID | MS_NODEV, FILE_SYSTEMS[kind])
+
+
+def _mount_with(source: str, folder: Path, kind: str, flags: int, options: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    arguments = (os.fsencode(source), os.fsencode(folder), kind.encode())
+    _check(libc.mount(*arguments, ctypes.c_ulong(flags), options.encode()))
+
+
+def _check(returned: int) -> None:
+    if returned != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 

@@ -19,6 +19,7 @@ from broker.wire.states import FailureCode
 from guest.steps.carrier import Delivered, Fetched
 from guest.steps.failure import StepFailed
 from guest.steps.outputs import Output
+from guest.steps.secrets import Secrets
 
 FETCH_PATIENCE = Patience(attempts=8, total_s=600.0, first_delay_s=0.5, max_delay_s=60.0)
 UPLOAD_PATIENCE = Patience(attempts=30, total_s=86_400.0, first_delay_s=0.5, max_delay_s=60.0)
@@ -35,6 +36,7 @@ class Transfers:
         session: Session,
         client: LeaseClient,
         claimed: ClaimAnswer,
+        secrets: Secrets,
         *,
         fetch_patience: Patience = FETCH_PATIENCE,
         upload_patience: Patience = UPLOAD_PATIENCE,
@@ -42,6 +44,7 @@ class Transfers:
         self._session = session
         self._client = client
         self._claimed = claimed
+        self._secrets = secrets
         self._fetch_patience = fetch_patience
         self._upload_patience = upload_patience
 
@@ -114,7 +117,12 @@ class Transfers:
         return answer.outputs[name]
 
     async def _urls(self, outputs: list[str]) -> UrlsAnswer:
-        return await answered(lambda: self._client.urls(self._claimed.lease, outputs, patience=ONCE), SIGNING_PATIENCE)
+        lease = self._claimed.lease
+        answer = await answered(
+            lambda: self._client.urls(lease, outputs, self._secrets.versions, patience=ONCE), SIGNING_PATIENCE
+        )
+        self._secrets.take(answer.secrets)
+        return answer
 
     async def _download(self, signed: SignedUrl, path: Path) -> Fetched:
         facts = await fetch(self._session, signed, path)

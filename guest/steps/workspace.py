@@ -54,6 +54,11 @@ class Workspace:
         return self.root / "jobfeatures"
 
     @property
+    def secrets(self) -> Path:
+        """Where the secrets' own file system is mounted; it is not made here."""
+        return self.root / "secrets"
+
+    @property
     def script(self) -> Path:
         return self.root / "script"
 

@@ -29,24 +29,32 @@ _BODIES: dict[str, Any] = {
     "guests_complete": {"outputs": []},
     "guests_fail": {"code": "program_failed", "sentence": "it failed", "exit_code": 1},
     "uploads_patch": b"1234",
+    "logins_make_login_code": {},
+    "tokens_make_token": {"name": "x"},
+    "tokens_make_site_token": {"users": ["bob"]},
+    "secrets_put_secret": {"kind": "file", "value": "bm90IG11Y2ggb2YgYSBzZWNyZXQ="},
 }
 _PATHS = {
     "user": "alice",
     "job": "render",
     "name": "m",
     "reader": "bob",
+    "site": "renci",
     "number": 1,
     "digest": digest_of(IMAGE),
     "path": "x",
 }
 _PATHS_OF: dict[str, dict[str, Any]] = {
     "machines_delete_machine": {"name": "spare"},
+    "secrets_delete_secret": {"name": "spare"},
     "images_delete_image": {"digest": digest_of(_MORE)},
     **{key: {"job": "paused"} for key in ("streams_pause", "streams_resume")},
     "streams_cancel_all": {"job": "stopped"},
     "streams_hold_all": {"job": "held"},
     "streams_release_all": {"job": "released"},
     "streams_purge": {"job": "gone"},
+    "tokens_revoke_user": {"user": "bob"},
+    "logins_make_login_code": {"user": "bob"},
 }
 _ITEMS_OF = {"items_cancel": 1, "items_hold": 100, "items_release": 200}
 """After which number the items stand that an act on one has for itself."""
@@ -69,6 +77,8 @@ class Live:
             for job in ("paused", "stopped", "held", "released", "gone"):
                 await add_stream(user, job)
             await add_machine(user, "spare")
+            for name in ("m", "spare"):
+                await user.ok("PUT", f"/v1/secrets/alice/{name}", json=_BODIES["secrets_put_secret"])
             await user.ok("PUT", f"/v1/images/{digest_of(_MORE)}", data=_MORE)
             await user.ok("PUT", "/v1/files/alice/x", data=b"some bytes")
             await user.ok("POST", f"{stream}/items", json=[{}] * ITEMS)
@@ -84,6 +94,8 @@ class Live:
         asked = {name: scopes for each in security for name, scopes in each.items()}
         if "lease" in asked:
             return str(self._dispatched(operation)["lease"])
+        if "login" in asked:
+            return str(self._logged_in()["login"])
         if "token" in asked:
             return self.broker.token("launcher" if "queue.dispatch" in asked["token"] else "login")
         return None
@@ -92,6 +104,8 @@ class Live:
         """Return what may stand in the address for its part `name`."""
         if name == "dispatch":
             return self._dispatched(operation)["dispatch"]
+        if name == "token":
+            return self.broker.call("POST", "/v1/tokens", {}, self.broker.token())["id"]
         if name == "upload":
             return self.uploads[crc32(operation.encode()) % len(self.uploads)]
         if name == "number" and operation in _ITEMS_OF:
@@ -100,6 +114,8 @@ class Live:
 
     def body(self, operation: str) -> Any:
         """Return a good body, or None where none is better than another."""
+        if operation == "logins_log_in":
+            return {"code": self._code(), "login_key": _claim_key()}
         if operation == "guests_claim":
             return {"ticket": self._dispatch()["ticket"], "claim_key": _claim_key()}
         return _BODIES.get(operation)
@@ -121,6 +137,14 @@ class Live:
             claim = {"ticket": found["ticket"], "claim_key": _claim_key()}
             self._dispatches[operation] = {**found, **self.broker.call("POST", "/v1/claim", claim)}
         return self._dispatches[operation]
+
+    def _code(self) -> str:
+        return str(self.broker.call("POST", "/v1/users/carol/codes", {}, self.broker.token())["code"])
+
+    def _logged_in(self) -> dict[str, Any]:
+        body = {"code": self._code(), "login_key": _claim_key()}
+        found: dict[str, Any] = self.broker.call("POST", "/v1/login", body)
+        return found
 
     def _dispatch(self) -> dict[str, Any]:
         found: dict[str, Any] = self.broker.call("POST", "/v1/dispatch", offer(), self.broker.token("launcher"))

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import urllib.request
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.certificates import Credential
 from tests.support.waiting import wait_until
 
 REPOSITORY = Path(__file__).parents[2]
@@ -111,10 +113,12 @@ class Broker:
     home: Home
     port: int
     settings: tuple[str, ...] = ()
+    authority: Path | None = None
+    """PEM of who issued the broker's certificate, where its settings name one."""
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.authority is None else 'https'}://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> Path:
@@ -155,7 +159,8 @@ class Broker:
             headers["Authorization"] = f"Bearer {token}"
         content = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, content, headers, method=method)
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        context = None if self.authority is None else ssl.create_default_context(cafile=self.authority)
+        with urllib.request.urlopen(request, timeout=30, context=context) as answer:
             return json.load(answer)
 
     def items(self, stream: str) -> list[dict[str, Any]]:
@@ -173,6 +178,18 @@ class Broker:
         ]
         assert len(children) == 1, children
         return children[0]
+
+
+def with_tls(home: Home, authority: Credential, server: Credential) -> Broker:
+    """Return a broker that has a certificate; the home's commands and launchers know who issued it."""
+    files = {name: home.folder / f"{name}.pem" for name in ("authority", "cert", "key")}
+    contents = {"authority": authority.pem, "cert": server.pem, "key": server.key_pem}
+    for name, content in contents.items():
+        files[name].write_bytes(content)
+        files[name].chmod(0o600 if name == "key" else 0o644)
+    home.extra["SSL_CERT_FILE"] = str(files["authority"])
+    settings = ("--tls-cert", str(files["cert"]), "--tls-key", str(files["key"]))
+    return Broker(home, free_port(), settings, files["authority"])
 
 
 def free_port() -> int:

@@ -41,6 +41,7 @@ from broker.store.arguments.presence import (
     ReportLauncher,
     Tick,
 )
+from broker.store.arguments.secrets import DeleteSecret, GiveSecrets, PutSecret
 from broker.store.arguments.streams import (
     CancelMany,
     EndBulk,
@@ -53,6 +54,7 @@ from broker.store.arguments.streams import (
     StartBulk,
     TrimReady,
 )
+from broker.store.arguments.tokens import KeepToken, LogIn, RenewLogin, Revoke
 
 __all__ = [
     "SCRIPTS",
@@ -63,6 +65,7 @@ __all__ = [
     "Claim",
     "Complete",
     "DeleteMachine",
+    "DeleteSecret",
     "Dispatch",
     "End",
     "EndBulk",
@@ -73,11 +76,14 @@ __all__ = [
     "Fail",
     "Forget",
     "GiveBack",
+    "GiveSecrets",
     "GrantImage",
     "Hear",
     "HearMany",
     "Hold",
     "HoldMany",
+    "KeepToken",
+    "LogIn",
     "Look",
     "Pause",
     "Phase",
@@ -85,6 +91,7 @@ __all__ = [
     "PurgeMany",
     "Push",
     "PutMachine",
+    "PutSecret",
     "PutStream",
     "Release",
     "ReleaseImage",
@@ -92,9 +99,11 @@ __all__ = [
     "RemoveJobs",
     "RemoveLauncher",
     "RemoveStream",
+    "RenewLogin",
     "ReportJobs",
     "ReportLauncher",
     "Resume",
+    "Revoke",
     "ShareMachine",
     "StartBulk",
     "Tick",
@@ -111,6 +120,9 @@ Arguments = (
     | DeleteMachine
     | ShareMachine
     | PutStream
+    | PutSecret
+    | DeleteSecret
+    | GiveSecrets
     | Push
     | Promote
     | Hear
@@ -145,6 +157,10 @@ Arguments = (
     | End
     | Forget
     | Tick
+    | LogIn
+    | RenewLogin
+    | KeepToken
+    | Revoke
 )
 
 SCRIPTS: dict[type[Arguments], str] = {

@@ -40,6 +40,7 @@ class Dispatch(NamedTuple):
     machine_revision: int
     boot_ms: int
     run_ms: int
+    trusted: str
     kept_for: int
     first_deadline_ms: int
     time_left_ms: str

@@ -23,6 +23,7 @@ class ReportLauncher(NamedTuple):
     launcher: str
     report: str
     serves: str
+    labels: str
     silence_ms: int
 
 

@@ -18,6 +18,7 @@
 --          machine_revision   int
 --          boot_ms            ms
 --          run_ms             ms
+--          trusted            text
 --          kept_for           ms
 --          first_deadline_ms  ms
 --          time_left_ms       text
@@ -34,6 +35,7 @@
 --          act is about to reach them; again when only stale entries were met so far; empty when the lane has no more. `given`: what this
 --          request was given before, a dispatch a word. `rest`: dispatches. `cost`: of one vm. `time_left_ms`: until the
 --          launcher's slot ends; '' when no end is known. `drain_ms`: how long its vms may take to stop then.
+--          `trusted`: the label for which the launcher may have the stream's secrets; '' for a stream without any.
 local known = redis.call('GET', dispatch_key)
 if known and known ~= given then return {'repeated', known} end
 if tonumber(redis.call('HGET', definitions, 'latest') or 0) ~= machine_revision then return {'changed'} end
@@ -90,6 +92,7 @@ for index, each in ipairs(taken) do
   redis.call('HSET', vm, 'item', ref, 'fence', fence, 'launcher', launcher, 'node', node, 'accelerator', accelerator,
     'vcpus', vcpus, 'memory_mib', memory_mib, 'machine', machine, 'machine_revision', machine_revision,
     'boot_ms', boot_ms, 'run_limit', run_ms, 'kept_for', kept_for, 'cost', cost, 'dispatched_ms', now)
+  if trusted ~= '' then redis.call('HSET', vm, 'trusted', trusted) end
   -- From the last vm back to the first: who removes the item finds them all.
   if is[5] then redis.call('HSET', vm, 'before', is[5]) end
   if time_left_ms ~= '' then

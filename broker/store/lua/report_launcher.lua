@@ -5,6 +5,7 @@
 -- ARGV     launcher    text
 --          report      json
 --          serves      text
+--          labels      json
 --          silence_ms  ms
 -- RETURN   done full
 -- MOVES    none
@@ -14,6 +15,6 @@
 if not note_heard(launcher) then return {'full'} end
 
 local record = reports .. launcher
-redis.call('HSET', record, 'report', report, 'serves', serves, 'told_ms', now)
+redis.call('HSET', record, 'report', report, 'serves', serves, 'labels', labels, 'told_ms', now)
 redis.call('PEXPIRE', record, LAUNCHER_KEEP_MS)
 return {'done'}

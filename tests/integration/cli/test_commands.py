@@ -232,6 +232,10 @@ def test_beyond_loopback_the_broker_refuses_to_listen_without_tls(home: Home) ->
 
     assert said.status == 2
     assert "refusing to listen on 0.0.0.0:0 without TLS" in said.err
+    for host in ("0.0.0.0", "::", "192.0.2.1"):
+        said = home.run("broker", "serve", "--host", host)
+        assert said.status == 2
+        assert "without TLS, since tokens would cross the network in the clear: give --tls-cert" in said.err
     assert "--tls-cert" in said.err
 
 

@@ -32,6 +32,7 @@ from broker.wire.leases import (
 )
 from broker.wire.port import FromGuest, Hello, Log, Stop, Welcome
 from broker.wire.problems import MEDIA_TYPE, PROBLEMS, ProblemCode, problem
+from broker.wire.secrets import GivenSecret
 from broker.wire.states import Instruction
 
 DEADLINE_S = 30.0
@@ -62,6 +63,10 @@ class EdgeBroker:
     transfers: list[str] = field(default_factory=list)
     """The methods of the transfers that began."""
     params: dict[str, str] = field(default_factory=dict)
+    secrets: list[GivenSecret] = field(default_factory=list)
+    """What the claim brings; those of another version than the guest has are handed out at its calls."""
+    versions: list[dict[str, int]] = field(default_factory=list)
+    """What the guest said that it has, at each call for addresses."""
     as_user: str = CURRENT_ACCOUNT
     run_ms: int = 60_000
     heartbeat_ms: int = 100
@@ -142,6 +147,7 @@ class EdgeBroker:
                 ),
                 input=given,
                 params=self.params,
+                secrets=self.secrets,
             )
         )
 
@@ -167,6 +173,7 @@ class EdgeBroker:
                 return answered(Settled(item="alice/render/17", state="delayed"))
 
     def _urls(self, request: UrlsRequest) -> UrlsAnswer:
+        self.versions.append(request.secrets)
         return UrlsAnswer(
             input=SignedUrl(url=f"{self.input_origin or self.url}/files/in/x?signature=secret", target="file:alice/x"),
             outputs={
@@ -175,6 +182,7 @@ class EdgeBroker:
                 )
                 for name in request.outputs
             },
+            secrets=[each for each in self.secrets if request.secrets.get(each.name, each.version) != each.version],
         )
 
     async def _pass_gate(self, request: web.Request) -> None:

@@ -3,14 +3,19 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from broker.app import running_broker
+from broker.auth.keys import load_keys
+from broker.auth.tokens import Tokens
 from broker.client.dispatch import DispatchClient
 from broker.client.files import Files, read_content
 from broker.client.researcher import Researcher
 from broker.client.session import Session
+from broker.domain.scopes import scopes_of_launcher
 from broker.settings import load_settings
 from broker.wire.dispatches import DispatchAnswer, DispatchRequest, Room
 from broker.wire.items import ItemView, NewItem
@@ -19,6 +24,8 @@ from broker.wire.names import ItemRef, MachineRef, StreamRef, UserName
 from broker.wire.states import Accelerator
 from broker.wire.streams import StreamSpec
 from tests.integration.guest.edge import CURRENT_ACCOUNT
+from tests.support import certificates
+from tests.support.certificates import Credential
 
 STREAM = StreamRef(UserName("alice"), "render")
 XML = """
@@ -61,24 +68,41 @@ class Broker:
 
 
 @asynccontextmanager
-async def real_broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    """Run a broker with a machine of alice's. `XDG_CONFIG_HOME` must be the folder's `config`: logins go there."""
+async def real_broker(
+    tmp_path: Path, authority: Credential | None = None, labels: tuple[str, ...] = ()
+) -> AsyncIterator[Broker]:
+    """Run a broker with a machine of alice's. `XDG_CONFIG_HOME` must be the folder's `config`: logins go there.
+
+    With an `authority` it has a certificate of that; `labels` are those of the launcher's token.
+    """
     image = tmp_path / "image"
     image.write_bytes(b"an image")
     async with AsyncExitStack() as stack:
-        settings = load_settings(
-            {"data": tmp_path / "data", "listen": "127.0.0.1:0", "user": "alice", "heartbeat_s": 1}
-        )
+        told = {"data": tmp_path / "data", "listen": "127.0.0.1:0", "user": "alice", "heartbeat_s": 1}
+        settings = load_settings(told | _certified(tmp_path, authority))
         url = await stack.enter_async_context(running_broker(settings))
+        ca_pem = None if authority is None else authority.pem.decode()
 
-        async def logged_in(name: str) -> Session:
-            token = json.loads((tmp_path / "config/vmbroker" / name).read_text())["token"]
-            return await stack.enter_async_context(Session(url, token=token))
+        async def logged_in(token: str) -> Session:
+            return await stack.enter_async_context(Session(url, token=token, ca_pem=ca_pem))
 
-        broker = Broker(url, await logged_in("login.json"), await logged_in("launcher.json"))
+        user = json.loads((tmp_path / "config/vmbroker/login.json").read_text())["token"]
+        tokens = Tokens(load_keys(tmp_path / "data/keys"))
+        launcher = tokens.issue("renci", scopes_of_launcher(), timedelta(hours=1), labels)
+        broker = Broker(url, await logged_in(user), await logged_in(launcher))
         content = await read_content(image)
         await broker.files.put_image(image, content)
         disk = Disk(digest=content.digest, size_bytes=content.size_bytes)
         definition = MachineDefinition(domain_xml=XML, disks={"vda": disk})
         await broker.researcher.put_machine(MachineRef(UserName("alice"), "m"), definition)
         yield broker
+
+
+def _certified(folder: Path, authority: Credential | None) -> dict[str, Any]:
+    """Write a certificate for the broker; return the settings that name it."""
+    if authority is None:
+        return {}
+    server, files = certificates.server(authority), {"tls_cert": folder / "cert.pem", "tls_key": folder / "key.pem"}
+    files["tls_cert"].write_bytes(server.pem)
+    files["tls_key"].write_bytes(server.key_pem)
+    return files

@@ -6,6 +6,7 @@ What is looked at is the door: a caller that is let in may still be answered tha
 import base64
 import hmac
 import json
+import secrets
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +35,8 @@ NAMES = {
     "digest": f"sha256:{'0' * 64}",
     "upload": "0" * 32,
     "path:.+": "a/b",
+    "site": "renci",
+    "token": "00000000-0000-4000-8000-000000000001",
     "dispatch": "00000000-0000-4000-8000-000000000000",
 }
 GOOD_BODIES: dict[str, dict[str, Any]] = {
@@ -42,10 +45,25 @@ GOOD_BODIES: dict[str, dict[str, Any]] = {
     "fail": {"code": "program_failed", "sentence": "it failed"},
 }
 BY_TOKEN = [route for route in ROUTES if route.proof in {Proof.TOKEN, Proof.TOKEN_OR_SIGNATURE}]
+BY_LOGIN = [route for route in ROUTES if route.proof in {Proof.LOGIN, Proof.TOKEN_OR_LOGIN}]
+IN_THE_BODY = {Proof.TICKET, Proof.CODE}
 OF_PEOPLE = [route for route in BY_TOKEN if route.authority not in {None, Authority.DISPATCH}]
 OF_LAUNCHERS = [route for route in BY_TOKEN if route.authority is Authority.DISPATCH]
 OF_GUESTS = [route for route in ROUTES if route.proof is Proof.LEASE]
 OVER_A_NAME = [route for route in OF_PEOPLE if "user" in route.over]
+
+
+def is_revoking(route: Route) -> bool:
+    """Tell whether a route may put an end to the token that is shown there."""
+    return route.method == "DELETE" and "token" in route.path
+
+
+async def logged_in(operator: Api, user: str) -> tuple[str, str]:
+    """Return the login and the token that a one-time code buys."""
+    given = await operator.ok("POST", f"/v1/users/{user}/codes", json={})
+    login_key = base64.b64encode(secrets.token_bytes(32)).decode()
+    answer = await operator.bearing(None).ok("POST", "/v1/login", json={"code": given["code"], "login_key": login_key})
+    return answer["login"], answer["token"]
 
 
 def path_of(route: Route) -> str:
@@ -139,25 +157,45 @@ def encoded(content: bytes) -> str:
 
 async def test_nobody_is_let_in_anywhere_but_where_nothing_is_asked_for(user: Api) -> None:
     nothing = [route for route in ROUTES if route.proof is Proof.NOTHING]
-    assert {route.path for route in nothing} == {"/healthz", "/readyz", "/guest/install", "/openapi.json"}
     assert await refused(user, nothing, None, None) == {}
-    assert await refused(user, [*BY_TOKEN, *OF_GUESTS], None, "unauthenticated") == {}
+    assert await refused(user, [*BY_TOKEN, *BY_LOGIN, *OF_GUESTS], None, "unauthenticated") == {}
 
 
 async def test_no_forged_expired_or_foreign_token_opens_anything(user: Api, issue: Issue, keys: BrokerKeys) -> None:
     every = " ".join(f"{authority}:/" for authority in Authority)
     good = issue("alice", every)
-    assert await refused(user, BY_TOKEN, good, None) == {}
+    assert await refused(user, [route for route in BY_TOKEN if not is_revoking(route)], good, None) == {}
+    opened = [*BY_TOKEN, *BY_LOGIN]
     for name, forged in forgeries(keys, good).items():
-        assert await refused(user, BY_TOKEN, forged, "unauthenticated") == {}, name
-    assert await refused(user, BY_TOKEN, issue("alice", every, timedelta(0)), "unauthenticated") == {}
+        assert await refused(user, opened, forged, "unauthenticated") == {}, name
+    assert await refused(user, opened, issue("alice", every, timedelta(0)), "unauthenticated") == {}
+
+
+async def test_what_was_revoked_opens_nothing_nor_does_what_was_made_with_it(user: Api) -> None:
+    login, token = await logged_in(user, "alice")
+    made = (await user.bearing(login).ok("POST", "/v1/tokens", json={}))["token"]
+    last = (await user.bearing(made).ok("POST", "/v1/tokens", json={}))["token"]
+    opened = [route for route in OVER_A_NAME if route.method == "GET"]
+    assert await refused(user, opened, last, None) == {}
+    assert (await user.bearing(login).call("DELETE", "/v1/login")).status == 204
+    for revoked in (login, token, made, last):
+        assert await refused(user, [*BY_TOKEN, *BY_LOGIN], revoked, "unauthenticated") == {}
+
+
+async def test_a_login_opens_nothing_but_what_makes_tokens_of_it(user: Api) -> None:
+    login, token = await logged_in(user, "alice")
+    assert await refused(user, [*BY_TOKEN, *OF_GUESTS], login, "unauthenticated") == {}
+    assert await refused(user, [route for route in BY_LOGIN if route.method == "POST"], login, None) == {}
+    of_logins_alone = [route for route in BY_LOGIN if route.proof is Proof.LOGIN]
+    for other in (token, f"{login[:-1]}{'A' if login[-1] != 'A' else 'B'}", login.replace("vr1.", "vt1."), "vr1.x.y.z"):
+        assert await refused(user, of_logins_alone, other, "unauthenticated") == {}
 
 
 @pytest.mark.parametrize("caller", [Caller.NOBODY, *SCOPES])
 async def test_the_page_says_how_each_door_answers(user: Api, issue: Issue, caller: Caller) -> None:
     token = issue(*SCOPES[caller]) if caller in SCOPES else None
     for status, code in {LET_IN: None, 401: "unauthenticated", 403: "forbidden", 404: "not_found"}.items():
-        routes = [route for route in ROUTES if route.proof is not Proof.TICKET and door_of(route, caller) == status]
+        routes = [route for route in ROUTES if route.proof not in IN_THE_BODY and door_of(route, caller) == status]
         if code is None:
             # Where a token is all that the table asks for, the handler shows what its scopes reach.
             routes = [route for route in routes if route.authority is not None or route.proof is Proof.NOTHING]

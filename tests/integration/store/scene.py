@@ -51,6 +51,8 @@ class Scene:
 
     store: Store
     launcher: str = "node1.example"
+    labels: frozenset[str] = frozenset()
+    """Of the launcher's token."""
     _keys: "count[int]" = field(default_factory=count)
 
     async def set_up(self, spec: StreamSpec = SPEC, items: int = 0, ref: StreamRef = RENDER) -> "Scene":
@@ -111,7 +113,7 @@ class Scene:
             room=room,
             most=most,
         )
-        return await self.store.dispatch(request, lambda user: serves is None or user in serves)
+        return await self.store.dispatch(request, lambda user: serves is None or user in serves, labels=self.labels)
 
     async def dispatched(self, node: str = "node1") -> Dispatched:
         given = await self.offer(node=node)

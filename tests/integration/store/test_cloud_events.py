@@ -13,7 +13,8 @@ from broker.domain.errors import Conflict
 from broker.http.events import _sse
 from broker.store import EventBatch, Forgotten
 from broker.wire.events import Event, EventType
-from broker.wire.names import ItemRef
+from broker.wire.names import ItemRef, OwnedName
+from broker.wire.secrets import SecretKind
 from broker.wire.states import Phase, Verdict
 from broker.wire.streams import BulkAct, BulkRequest
 from tests.integration.store.scene import ALICE, RENDER, SPEC, Scene, failure, lease_of, result
@@ -98,7 +99,12 @@ async def _complete(scene: Scene) -> None:
     given = await scene.prepared()
     for phase in (Phase.PREPARED, Phase.BOOTING, Phase.STARTED):
         await scene.store.vm_event(given.dispatch, scene.launcher, phase, {})
-    await scene.store.complete(lease_of(await scene.claim(given)), result())
+    claimed = await scene.claim(given)
+    proxy = OwnedName(ALICE, "proxy")
+    await scene.store.put_secret(proxy, SecretKind.FILE, 1, str)
+    sealed = await scene.store.sealed_secrets([proxy])
+    assert await scene.store.give_secrets(claimed.item.ref, given.dispatch, list(sealed.values()), HOUR_MS)
+    await scene.store.complete(lease_of(claimed), result())
     await scene.end(given, Verdict.COMPLETED)
     with pytest.raises(Conflict):
         await scene.claim(given, "too late")

@@ -6,7 +6,8 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 
-from broker.auth.keys import BadKeys, BrokerKeys, load_keys
+from broker.auth.key_files import BadKeys
+from broker.auth.keys import BrokerKeys, load_keys
 from broker.auth.tokens import Tokens
 from broker.domain.errors import Rejected
 from broker.domain.scopes import scopes_of_user

@@ -11,7 +11,7 @@ from broker.http.route import Route
 from broker.http.routes import ROUTES
 from tests.support.contract import route_of
 
-LOCAL = {"serve", "check-config"}
+LOCAL = {"serve", "check-config", "key list", "key rotate", "key drop"}
 """Commands that ask no broker."""
 
 _MACHINE, _STREAM, _FILE = "/v1/machines/{user}/{name}", "/v1/streams/{user}/{job}", "/v1/files/{user}/{path}"
@@ -51,6 +51,19 @@ ROUTES_OF: dict[str, tuple[str, ...]] = {
     "resume": (f"POST {_STREAM}/resume",),
     "purge": (f"GET {_STREAM}", f"DELETE {_STREAM}"),
     "events": (f"GET {_STREAM}/events", "GET /v1/events"),
+    "login": ("GET /v1/login", "POST /v1/login", "POST /v1/login/token"),
+    "logout": ("DELETE /v1/login",),
+    "token create": ("POST /v1/tokens",),
+    "token list": ("GET /v1/tokens",),
+    "token revoke": ("DELETE /v1/tokens/{token}",),
+    "site add": ("POST /v1/sites/{site}/tokens",),
+    "site list": ("GET /v1/sites",),
+    "site rm": ("DELETE /v1/sites/{site}",),
+    "user add": ("POST /v1/users/{user}/codes",),
+    "user logout": ("DELETE /v1/users/{user}/tokens",),
+    "secret add": ("PUT /v1/secrets/{user}/{name}",),
+    "secret list": ("GET /v1/secrets",),
+    "secret rm": ("DELETE /v1/secrets/{user}/{name}",),
     "user show": ("GET /v1/users/{user}",),
     "user set": ("PUT /v1/users/{user}",),
     "launchers": ("GET /v1/launchers", "GET /v1/launcher-jobs"),
@@ -58,6 +71,8 @@ ROUTES_OF: dict[str, tuple[str, ...]] = {
     "file get": (f"GET {_FILE}",),
     "whoami": ("GET /v1/whoami",),
 }
+
+OF_PEOPLE = {Proof.TOKEN, Proof.TOKEN_OR_SIGNATURE, Proof.TOKEN_OR_LOGIN, Proof.LOGIN, Proof.CODE}
 
 WITHOUT_A_COMMAND = {
     "PUT /v1/images/{digest}": "our client uploads in parts",
@@ -67,6 +82,7 @@ WITHOUT_A_COMMAND = {
     "OPTIONS /v1/uploads": "for tus clients of others",
     f"POST {_UPLOAD}": "for tus clients behind proxies that know neither PATCH nor DELETE",
     f"DELETE {_FILE}": "for programs",
+    "GET /v1/secrets/{user}/{name}": "the list tells the same",
 }
 
 _METHODS = {route.method for route in ROUTES}
@@ -83,13 +99,13 @@ def test_every_command_names_its_routes() -> None:
 
 def test_every_route_of_people_has_a_command_or_a_reason_for_none() -> None:
     of_people = {
-        _name(route)
-        for route in ROUTES
-        if route.proof in {Proof.TOKEN, Proof.TOKEN_OR_SIGNATURE} and route.authority is not Authority.DISPATCH
+        _name(route) for route in ROUTES if route.proof in OF_PEOPLE and route.authority is not Authority.DISPATCH
     }
     with_command = {route for routes in ROUTES_OF.values() for route in routes}
 
-    assert of_people == with_command | set(WITHOUT_A_COMMAND)
+    open_to_all = {_name(route) for route in ROUTES if route.proof is Proof.NOTHING}
+
+    assert of_people == (with_command - open_to_all) | set(WITHOUT_A_COMMAND)
     assert not with_command & set(WITHOUT_A_COMMAND)
 
 

@@ -106,7 +106,13 @@ def test_every_field_of_the_spec_is_in_the_table_once() -> None:
         ("limits.run_ms = 1", "limits.run_ms: there is no such field; did you mean limits.run?"),
         ("limits.xyzzy = 1", "limits.xyzzy: there is no such field; leave it out"),
         ("callback.url = 'x'", "callback: this broker does not serve callbacks yet; leave it out"),
-        ("secrets.A = 'x'", "secrets: this broker does not serve secrets yet; leave it out"),
+        (
+            "secrets = ['a:key']",
+            "secrets: 'a:key' is not what belongs here; "
+            'write a list like ["proxy", "licence:file"]; after the colon file or x509_proxy or bearer_token',
+        ),
+        ("secrets = ['a', 'a']\ntrust = ['x']", "secrets: it names a secret twice; name each once"),
+        ("trust = ['x']", "trust: it says who is trusted with secrets, and the stream names none; leave it out"),
         ("needs = 4", "needs: it is no table; write needs = { … } or [needs]"),
         ("as = 4", "as: 4 is not what belongs here; write a text in quotes"),
         ("keep = 30", "keep: 30 is not what belongs here; write a duration like 90s, 15m, 1h30m or 2d"),

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,48 @@ def test_a_token_that_no_header_can_carry_is_refused_wherever_it_is_from(
         with pytest.raises(NoLogin, match="a token is one line of ASCII") as told:
             find_login({**environ, **more})
         assert token not in str(told.value)
+
+
+def test_a_token_lies_where_wlcg_has_it_for_a_broker_that_is_named(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    file = run / f"bt_u{os.getuid()}"
+    file.write_text("theirs\n")
+    file.chmod(0o600)
+    environ = {"XDG_CONFIG_HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(run), "VMBROKER_URL": "https://other"}
+
+    assert find_login(environ) == Login("https://other", "theirs")
+    with pytest.raises(NoLogin):
+        find_login({**environ, "VMBROKER_URL": ""})
+    assert find_login({**environ, "BEARER_TOKEN": "mine"}).token == "mine"
+    file.chmod(0o644)
+    with pytest.raises(NoLogin):
+        find_login(environ)
+    file.unlink()
+    file.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").write_text("planted")
+    with pytest.raises(NoLogin):
+        find_login(environ)
+
+
+def test_what_broker_login_kept_comes_before_a_token_of_any_service(environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / f"bt_u{os.getuid()}").write_text("theirs")
+    (tmp_path / f"bt_u{os.getuid()}").chmod(0o600)
+    environ |= {"XDG_RUNTIME_DIR": str(tmp_path), "VMBROKER_URL": "http://home:8642"}
+
+    assert find_login(environ).token == "login-token"
+
+
+def test_a_kept_login_brings_its_authority_and_what_renews_it(tmp_path: Path) -> None:
+    content = {"url": "https://home", "token": "t", "login": "vr1.x", "ca_pem": "PEM", "ends_at": "soon"}
+    (tmp_path / "vmbroker").mkdir()
+    (tmp_path / "vmbroker/login.json").write_text(json.dumps(content))
+    environ = {"XDG_CONFIG_HOME": str(tmp_path)}
+
+    found = find_login(environ)
+    assert (found.token, found.ca_pem) == ("t", "PEM")
+    assert found.kept is not None
+    assert found.kept.content.login == "vr1.x"
+    named = find_login({**environ, "BEARER_TOKEN": "other", "VMBROKER_URL": "https://home"})
+    assert named == Login("https://home", "other", "PEM")
+    assert find_login({**environ, "BEARER_TOKEN": "other", "VMBROKER_URL": "https://away"}).ca_pem is None

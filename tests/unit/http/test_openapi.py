@@ -91,7 +91,8 @@ def test_fields_that_are_not_known_are_refused_from_people_and_ignored_from_prog
         if kind is None:
             continue
         kind = getattr(kind, "__args__", (kind,))[0]
-        is_a_persons = route.proof is Proof.TOKEN and route.authority is not Authority.DISPATCH
+        of_people = {Proof.TOKEN, Proof.TOKEN_OR_LOGIN, Proof.CODE}
+        is_a_persons = route.proof in of_people and route.authority is not Authority.DISPATCH
         assert issubclass(kind, FromPerson if is_a_persons else Message), route
         assert SCHEMAS[kind.__name__].get("additionalProperties", True) is not is_a_persons, route
 

@@ -1,7 +1,7 @@
 from uuid import uuid4
 
 from broker.store.keys import KEY_KINDS, SHARD_TAG, Keys
-from broker.wire.names import DispatchId, ItemRef, MachineRef, StreamRef, UserName
+from broker.wire.names import DispatchId, ItemRef, MachineRef, OwnedName, StreamRef, UserName
 
 KEYS = Keys("vmb")
 ALICE = UserName("alice")
@@ -22,6 +22,10 @@ def _built() -> set[str]:
         KEYS.machines(ALICE),
         KEYS.readers(MachineRef(ALICE, "deb12")),
         KEYS.machine_streams(MachineRef(ALICE, "deb12")),
+        KEYS.secret(OwnedName(ALICE, "proxy")),
+        f"{KEYS.secrets_of(ALICE)}proxy",
+        KEYS.secrets(ALICE),
+        KEYS.masks(OwnedName(ALICE, "proxy")),
         KEYS.grants,
         KEYS.ungranted,
         KEYS.unnamed,
@@ -34,6 +38,12 @@ def _built() -> set[str]:
         f"{KEYS.told_of}local/vmb-1",
         KEYS.push_key(STREAM, "any key: with anything in it"),
         KEYS.dispatch_key("launcher", "key"),
+        KEYS.code("0" * 64),
+        KEYS.token("00000000-0000-4000-8000-000000000000"),
+        KEYS.tokens("site/renci"),
+        KEYS.sites,
+        KEYS.revoked,
+        KEYS.revocations,
     }
 
 

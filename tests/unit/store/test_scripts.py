@@ -26,7 +26,9 @@ KEYS_OF_ONE_SCRIPT = {
     "told_of",
     "definitions",
     *("machine", "machines", "machines_of", "images", "readers", "machine_streams", "machine_streams_of"),
+    *("secret", "secrets", "secrets_of", "masks"),
     *("grants", "ungranted", "unnamed", "push_key", "dispatch_key", "clock", "life"),
+    *("code", "token_of", "tokens_of", "sites", "revoked", "revocations"),
 }
 TYPES = {"int": int, "ms": int, "flag": bool, "text...": tuple[str, ...]}
 MAX_LINES = 120
@@ -103,7 +105,7 @@ def test_moves_are_between_states_that_there_are() -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_emits_what_its_code_emits(name: str) -> None:
     code = re.sub(r"--.*", "", scripts.load(name).source)
-    literal = set(re.findall(r"'((?:item|items|vm|ticket|stream|bulk)\.\w+)'", code))
+    literal = set(re.findall(r"'((?:item|items|vm|ticket|secret|stream|bulk)\.\w+)'", code))
     if "'vm.' .. phase" in code:
         literal |= {event.value for event in EventType if event.value.startswith("vm.")} - {"vm.ended"}
     if name == "give_back":

@@ -1,0 +1,48 @@
+"""Secrets that a researcher wants in a vm: an X.509 proxy, a bearer token, a licence key.
+
+A value goes one way: from the researcher to the broker, and from there with a claim to a guest. No answer to a person
+holds one.
+"""
+
+from enum import StrEnum
+
+from broker.wire.kinds import FromPerson, Message
+
+
+class SecretKind(StrEnum):
+    """How a program is told where the secret lies."""
+
+    FILE = "file"
+    """By `VMBROKER_SECRET_NAME` alone."""
+    X509_PROXY = "x509_proxy"
+    """By `X509_USER_PROXY`, too."""
+    BEARER_TOKEN = "bearer_token"  # noqa: S105 # the name of a kind
+    """By `BEARER_TOKEN_FILE`, too."""
+
+
+class PutSecret(FromPerson, frozen=True, kw_only=True):
+    """`PUT /v1/secrets/USER/NAME`. `value` is written in base64."""
+
+    value: bytes
+    kind: SecretKind = SecretKind.FILE
+
+
+class SecretView(Message, frozen=True, kw_only=True):
+    """What is told of a secret: everything but its value."""
+
+    secret: str
+    kind: SecretKind
+    size_bytes: int
+    version: int
+    """Grows with each value that the user puts, of whatever secret."""
+    created_at: str
+    updated_at: str
+
+
+class GivenSecret(Message, frozen=True, kw_only=True):
+    """A secret as it is handed to a guest, and to nobody else. `kind` is how it is to be announced."""
+
+    name: str
+    kind: SecretKind
+    version: int
+    value: bytes
