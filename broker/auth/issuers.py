@@ -146,7 +146,7 @@ def _key_of(signed: GuestProtocol, keys: KeySet) -> Key:
     """Choose the key that a token names; one that names none is verified where there is no choice."""
     header = signed.headers()
     algorithm, kid = header["alg"], header.get("kid")
-    fitting = [key for key in keys.keys if key.key_type == KEY_TYPES.get(algorithm) and key.alg in {None, algorithm}]
+    fitting = [key for key in keys.keys if key.key_type == KEY_TYPES.get(algorithm)]
     if kid is not None:
         fitting = [key for key in fitting if key.kid == kid][:1]
     if len(fitting) != 1:

@@ -55,7 +55,7 @@ class GuardedConnector(aiohttp.TCPConnector):
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> aiohttp.connector.Connection:
         """Judge an address that is written as numbers, of which a resolver is never asked; then connect."""
-        host, port = req.url.host or "", req.url.port or 0
+        host, port = req.url.raw_host or "", req.url.port or 0
         if _is_numeric(host):
             await self._judge.addresses(Origin(host, port))
         return await super().connect(req, traces, timeout)

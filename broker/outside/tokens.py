@@ -12,8 +12,10 @@ from typing import Final, NamedTuple
 
 from broker.auth.issuers import named_in, verify_id_token, verify_token
 from broker.auth.tokens import Principal
+from broker.domain.errors import Rejected
 from broker.domain.issuers import OutsideIssuer
 from broker.outside.keys import IssuerKeys, unknown_issuer
+from broker.wire.problems import ProblemCode
 
 REMEMBERED_S: Final = 300
 MAX_REMEMBERED: Final = 4_096
@@ -75,7 +77,9 @@ class OutsideTokens:
         """
         named, kid = self._origin(id_token)
         if named.issuer != issuer:
-            raise unknown_issuer()
+            raise Rejected(
+                ProblemCode.UNAUTHENTICATED, f"the ID token is not accepted: it is not of {issuer}, which was asked"
+            )
         return verify_id_token(id_token, named, await self._keys.keys(issuer, kid), self._now_s)
 
     def _origin(self, token: str) -> tuple[OutsideIssuer, str | None]:

@@ -1,6 +1,7 @@
 """The broker's own requests to addresses that others have a say in, with real servers on loopback."""
 
 import asyncio
+import gzip
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -48,6 +49,10 @@ async def _drip(request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(0.01)
 
 
+async def _packed(_: web.Request) -> web.Response:
+    return web.Response(body=gzip.compress(bytes(1_000_000)), headers={"Content-Encoding": "gzip"})
+
+
 async def _echo(request: web.Request) -> web.Response:
     return web.Response(body=await request.read(), headers={"X-Type": request.content_type})
 
@@ -67,6 +72,7 @@ def _app() -> web.Application:
     app.router.add_route("*", "/away", _away)
     app.router.add_get("/large", _large)
     app.router.add_get("/drip", _drip)
+    app.router.add_get("/packed", _packed)
     app.router.add_post("/echo", _echo)
     return app
 
@@ -295,6 +301,13 @@ async def test_an_answer_of_any_length_is_read_within_its_bounds(server: TestSer
             await client.get(url(server, "/large"), bounds=Bounds(size_bytes=5_000))
 
     assert SECRET not in str(refused.value)
+
+
+async def test_a_small_answer_does_not_unfold_to_a_large_one(server: TestServer) -> None:
+    async with trusting(server) as client:
+        answer = await client.get(url(server, "/packed"), bounds=Bounds(size_bytes=5_000))
+
+    assert gzip.decompress(answer.body) == bytes(1_000_000)
 
 
 async def test_an_answer_that_drips_is_read_within_its_time(server: TestServer) -> None:

@@ -199,6 +199,8 @@ def test_no_signature_but_the_issuers_counts() -> None:
         "another body": f"{head}.{part({**CLAIMS, 'sub': 'bob'})}.{signature}",
         "another algorithm": signed(CLAIMS, RSA_KEY, "PS256"),
         "a critical header": f"{part({'alg': 'ES256', 'kid': 'ec', 'crit': ['x'], 'x': 1})}.{body}.{signature}",
+        "nothing that is critical": f"{part({'alg': 'ES256', 'kid': 'ec', 'crit': None})}.{body}.{signature}",
+        "critical without a name": f"{part({'alg': 'ES256', 'kid': 'ec', 'crit': [None]})}.{body}.{signature}",
         "a header that is no object": f"{part(['ES256'])}.{body}.{signature}",
         "a list of algorithms": f"{part({'alg': ['ES256'], 'kid': 'ec'})}.{body}.{signature}",
         "a kid that is no text": f"{part({'alg': 'ES256', 'kid': {'x': 1}})}.{body}.{signature}",

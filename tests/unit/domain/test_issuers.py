@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,3 +76,8 @@ def test_what_is_left_permits_what_the_token_said_within_the_paths_and_nothing_e
     cut = issuer(*prefixes).cut(Scopes(scopes))
 
     assert cut.permit(authority, path) == (Scopes(scopes).permit(authority, path) and may_speak)
+
+
+def test_an_issuer_is_the_same_after_it_was_told_to_a_process() -> None:
+    told = msgspec.json.encode(issuer((), ("alice",)))
+    assert msgspec.json.decode(told, type=OutsideIssuer) == issuer((), ("alice",))
