@@ -157,7 +157,8 @@ class Tokens:
             raise _expired() from error
         except BadPath as error:
             raise refused(str(error)) from error
-        except (JoseError, ValueError) as error:
+        except (JoseError, TypeError, ValueError) as error:
+            # The library uses parts of a header before it looks at what they are.
             if self._keys.look_again():
                 return self._check(token)
             # A text that is no JWT at all fails in decoding base64 or JSON, before the library's own checks.

@@ -6,6 +6,7 @@ Source: RFC 8628; OpenID Connect Core 1.0, section 2; OpenID Connect Discovery 1
 """
 
 import asyncio
+import re
 import ssl
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ _MAX_ANSWER_BYTES = 262_144
 _TIMEOUT_S = 20.0
 _LONGEST_S = 1_800.0
 """However long the institution lets its code live, nobody is waited for longer."""
+_ERROR = re.compile(r"[a-z_]{1,64}")
+"""RFC 6749, section 5.2, and RFC 8628, section 3.5, have errors of this form."""
 _LEAST_INTERVAL_S, _INTERVAL_S, _SLOWER_S = 1.0, 5.0, 5.0
 
 
@@ -55,7 +58,6 @@ class _Tokens(msgspec.Struct, frozen=True):
 
 class _Refusal(msgspec.Struct, frozen=True):
     error: str = ""
-    error_description: str = ""
 
 
 class DeviceFlow:
@@ -135,8 +137,9 @@ class DeviceFlow:
     def _read(self, status: int, body: bytes, kind: type[T]) -> T:
         if status != 200:
             said = _refusal(body)
-            what = ", ".join(text for text in (said.error, said.error_description) if text) or f"status {status}"
-            raise LoginFailed(f"{self._issuer} refused: {what}")
+            # Its own words are not shown: they are a stranger's, and may act on a terminal.
+            known = said.error if _ERROR.fullmatch(said.error) else f"status {status}"
+            raise LoginFailed(f"{self._issuer} refused: {known}")
         try:
             return msgspec.json.decode(body, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

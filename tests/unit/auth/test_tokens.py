@@ -1,3 +1,4 @@
+import base64
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -86,6 +87,10 @@ def test_a_token_of_another_key_or_algorithm_is_refused(keys: BrokerKeys) -> Non
     forged = (
         jwt.encode({**header, "alg": "ES256"}, dict(claims), other, algorithms=["ES256"]),
         jwt.encode({**header, "alg": "HS256"}, dict(claims), shared, algorithms=["HS256"]),
+        *(
+            f"{unsigned(head)}.e30.AAAA"
+            for head in ({"alg": "ES256", "crit": None}, {"alg": "ES256", "crit": [None]}, [], "x")
+        ),
         "a.b.c",
         "",
         "é" * 10,
@@ -93,6 +98,10 @@ def test_a_token_of_another_key_or_algorithm_is_refused(keys: BrokerKeys) -> Non
     for token in forged:
         with pytest.raises(Rejected):
             Tokens(keys).verify(token)
+
+
+def unsigned(part: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
 
 
 def test_keys_are_made_once_private_and_kept(tmp_path: Path) -> None:
