@@ -22,12 +22,10 @@ def mask(content: bytes, secrets: Iterable[bytes]) -> bytes:
         return content
     # Most forms are not there: one look tells, and a search through all of the content for each would take seconds.
     begins = {content[at : at + LEAST_BYTES] for at in range(len(content) - LEAST_BYTES + 1)}
-    forms = {form for secret in secrets for form in forms_of(secret)}
+    first = content[:LEAST_BYTES]
+    forms = {form for secret in secrets for form in forms_of(secret) if form[:LEAST_BYTES] in begins or first in form}
     for form in sorted(forms, key=len, reverse=True):
-        if form[:LEAST_BYTES] in begins:
-            content = content.replace(form, MASK)
-    for form in forms:
-        content = _without_end_of(form, content)
+        content = _without_end_of(form, content.replace(form, MASK))
     return content
 
 

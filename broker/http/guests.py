@@ -10,12 +10,11 @@ from aiohttp import web
 from broker.auth import tickets
 from broker.domain import specs, targets
 from broker.domain.errors import Conflict, Rejected, Unavailable
-from broker.domain.masking import mask
 from broker.domain.paths import FILE_SCHEME, parse_file_url
 from broker.http.call import Call, bounded, bounded_facts, json_answer
 from broker.http.contract import operation
 from broker.http.doors import bearer
-from broker.http.handing_out import changed_secrets, masked_facts, masked_text, secrets_of_claim, shown_values
+from broker.http.handing_out import changed_secrets, masked, masked_facts, masked_text, secrets_of_claim, shown_values
 from broker.store import Claimed, Lease
 from broker.wire.items import OutputFile
 from broker.wire.leases import (
@@ -104,12 +103,12 @@ async def complete(call: Call) -> web.Response:
     _check_log(body.log)
     await _verify_outputs(call, lease, body.outputs)
     values = await _shown(call, lease) if body.log else []
-    facts = masked_facts(bounded_facts(body.facts), values)
+    facts = await masked_facts(bounded_facts(body.facts), values)
     kept = CompleteRequest(outputs=body.outputs, exit_code=body.exit_code, facts=facts)
     settled = await call.services.store.complete(lease, kept)
     # Accepted, it is the item's last word: no attempt comes after it.
     if body.log or lease.fence > FIRST:
-        await _keep_log(call, lease, mask(body.log, values))
+        await _keep_log(call, lease, await masked(body.log, values))
     return json_answer(settled)
 
 
@@ -122,13 +121,13 @@ async def fail(call: Call) -> web.Response:
     values = await _shown(call, lease)
     kept = FailRequest(
         code=body.code,
-        sentence=bounded(masked_text(body.sentence, values), 1_000),
+        sentence=bounded(await masked_text(body.sentence, values), 1_000),
         exit_code=body.exit_code,
-        facts=masked_facts(bounded_facts(body.facts), values),
+        facts=await masked_facts(bounded_facts(body.facts), values),
     )
     settled = await call.services.store.fail(lease, kept)
     if await _is_last(call, lease):
-        await _keep_log(call, lease, mask(body.log, values))
+        await _keep_log(call, lease, await masked(body.log, values))
     return json_answer(settled)
 
 

@@ -5,6 +5,7 @@ those to the same guest's later calls when it changed: over TLS, to a guest that
 launcher's token carried a label that the stream trusts when it was given the item. Each time is an event of the stream.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -111,14 +112,19 @@ async def shown_values(services: Services, refs: Sequence[OwnedName]) -> list[by
     return found
 
 
-def masked_text(text: str, values: Sequence[bytes]) -> str:
+async def masked(content: bytes, values: Sequence[bytes]) -> bytes:
+    """Return what a vm said without the values; in a thread, since there may be many forms of them to look for."""
+    return await asyncio.to_thread(mask, content, values) if values and content else content
+
+
+async def masked_text(text: str, values: Sequence[bytes]) -> str:
     """Return a text without the values."""
-    return mask(text.encode(), values).decode("utf-8", "replace") if values else text
+    return (await masked(text.encode(), values)).decode("utf-8", "replace") if values else text
 
 
-def masked_facts(facts: Mapping[str, str], values: Sequence[bytes]) -> dict[str, str]:
+async def masked_facts(facts: Mapping[str, str], values: Sequence[bytes]) -> dict[str, str]:
     """Return facts without the values."""
-    return {name: masked_text(text, values) for name, text in facts.items()}
+    return {name: await masked_text(text, values) for name, text in facts.items()}
 
 
 async def _why_not(services: Services, claimed: Claimed, *, takes_secrets: bool) -> tuple[str, str] | None:

@@ -17,11 +17,10 @@ from aiohttp import web
 from broker.auth.tickets import make_ticket
 from broker.domain import deadlines, specs, targets
 from broker.domain.errors import Rejected
-from broker.domain.masking import mask
 from broker.domain.paths import FILE_SCHEME, parse_file_url
 from broker.http.call import Call, bounded, bounded_facts, check_room, check_users, json_answer, speaker
 from broker.http.contract import JSON, NOTHING, Content, Form, operation
-from broker.http.handing_out import masked_facts, masked_text, shown_values
+from broker.http.handing_out import masked, masked_facts, masked_text, shown_values
 from broker.http.waiting import Offer
 from broker.store import Dispatched
 from broker.wire.dispatches import (
@@ -123,9 +122,9 @@ async def _masked(call: Call, dispatch: DispatchId, end: EndVm) -> EndVm:
         return end
     return msgspec.structs.replace(
         end,
-        sentence=masked_text(end.sentence, values),
-        facts=masked_facts(end.facts, values),
-        console=mask(end.console, values),
+        sentence=await masked_text(end.sentence, values),
+        facts=await masked_facts(bounded_facts(end.facts), values),
+        console=await masked(end.console, values),
     )
 
 

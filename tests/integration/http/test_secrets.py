@@ -18,6 +18,8 @@ from broker.auth.keys import load_keys
 from broker.auth.tokens import Tokens
 from broker.domain.scopes import OF_A_USER, Scopes, parse_scopes, scopes_of_launcher
 from broker.settings import load_settings
+from broker.store import Store
+from broker.wire.names import OwnedName, UserName
 from tests.support import certificates
 from tests.support.api import Answer, Api, add_machine, add_stream, offer, put_output
 from tests.support.grid import free_port
@@ -276,6 +278,26 @@ async def test_a_secret_that_is_gone_at_the_claim_holds_its_item_and_says_what_t
     await user.ok("POST", f"{stream}/items/1/release")
     again = await labelled("renci").ok("POST", "/v1/dispatch", json=offer())
     assert values((await claim(user, again["ticket"])).json["secrets"]) == {"proxy": PROXY}
+
+
+async def test_a_sealed_text_that_somebody_moved_in_the_store_opens_nothing(
+    user: Api, labelled: Labelled, tmp_path: Path
+) -> None:
+    await put(user)
+    await put(user, "other", LICENCE, "file")
+    stream, given = await needy_item(user, labelled("renci"))
+    store = await Store.connect(f"unix://{next((tmp_path / 'data/store').glob('*.sock'))}")
+    try:
+        keys = [store._keys.secret(OwnedName(UserName("alice"), name)) for name in ("proxy", "other")]
+        stolen = await store._server.command("HGET", keys[1], "sealed")
+        await store._server.command("HSET", keys[0], "sealed", stolen)
+    finally:
+        await store.close()
+    refused = await claim(user, given["ticket"])
+    assert refused.code == "secret_withheld"
+    assert "cannot be opened by the broker: add it anew" in refused.json["detail"]
+    item = await user.ok("GET", f"{stream}/items/1")
+    assert (item["state"], item["reason"]["code"]) == ("held", "secret_withheld")
 
 
 async def test_a_client_that_cannot_keep_secrets_is_given_none(user: Api, labelled: Labelled) -> None:

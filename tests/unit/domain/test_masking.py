@@ -3,6 +3,8 @@ import secrets
 from urllib.parse import quote, quote_plus
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.domain.masking import LEAST_BYTES, MASK, mask
 
@@ -58,3 +60,13 @@ def test_what_is_no_secret_stays_as_it_is() -> None:
     assert mask(said, [PEM, TOKEN]) == said
     assert mask(said, []) == said
     assert mask(b"short", [TOKEN]) == b"short"
+
+
+@given(
+    st.lists(st.binary(min_size=LEAST_BYTES, max_size=40), min_size=1, max_size=4),
+    st.lists(st.binary(max_size=20), min_size=5, max_size=5),
+)
+def test_of_any_secrets_in_any_words_none_is_left(hidden: list[bytes], between: list[bytes]) -> None:
+    said = between[0] + b"".join(secret + words for secret, words in zip(hidden, between[1:], strict=False))
+    masked = mask(said, hidden)
+    assert [secret for secret in hidden if secret in masked and secret not in MASK] == []
