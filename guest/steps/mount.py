@@ -6,11 +6,11 @@ where it has a modprobe; where udev is slow or missing, we call that.
 
 import ctypes
 import os
-import shutil
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from guest.steps.modules import load_module
 
 MS_NOSUID = 2
 MS_NODEV = 4
@@ -18,8 +18,6 @@ MS_NODEV = 4
 FILE_SYSTEMS = {"virtiofs": "", "9p": "trans=virtio,version=9p2000.L,msize=512000"}
 """With their options. Source: Linux Documentation/filesystems/virtiofs.rst, 9p.rst."""
 MODULES = ("virtiofs", "9pnet_virtio", "9p")
-MODPROBE_TIMEOUT_S = 30
-MODPROBE_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
 LOOK_INTERVAL_S = 0.2
 MOUNT_TIMEOUT_S = 10.0
 
@@ -48,7 +46,8 @@ def mount_share(tags: Sequence[str], folder: Path, timeout_s: float = MOUNT_TIME
                 return f"{tag} by {kind}"
         if not has_modules:
             has_modules = True
-            _load_modules()
+            for module in MODULES:
+                load_module(module)
         elif time.monotonic() >= deadline_s:
             raise CannotMount(f"the shared folder cannot be mounted: {'; '.join(faults)}")
         else:
@@ -61,15 +60,3 @@ def _mount(tag: str, folder: Path, kind: str) -> None:
     if libc.mount(*arguments, ctypes.c_ulong(MS_NOSUID | MS_NODEV), FILE_SYSTEMS[kind].encode()) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-
-
-def _load_modules() -> None:
-    """Load what is there as a module; that none is, or no modprobe, shows when it is mounted again."""
-    modprobe = shutil.which("modprobe", path=MODPROBE_PATH)
-    if modprobe is None:
-        return
-    for module in MODULES:
-        try:
-            subprocess.run([modprobe, "-q", module], check=False, timeout=MODPROBE_TIMEOUT_S)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            print(f"vmbroker: modprobe {module} failed: {error}", flush=True)
