@@ -1,23 +1,34 @@
-"""`vmbroker-guest`: the client inside a vm. It ends by switching the vm off, however it ended otherwise."""
+"""`vmbroker-guest`: the client inside a vm. It ends by switching the vm off, however it ended otherwise.
+
+Its launcher speaks to it by the port. Where the image shows none, the client works by what lies ready for it elsewhere;
+then nobody hears what it says but the console.
+"""
 
 import importlib
 import os
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from broker.wire.port import Welcome
 from guest.exits import MEANINGS, Exit
-from guest.steps.clock import feed_entropy, set_clock
+from guest.steps.clock import TOLERATED_DIFFERENCE_S, feed_entropy, set_clock
 from guest.steps.facts import client_name, has_network_device
+from guest.steps.handed import HandedOver, aged, handed_over
 from guest.steps.port import NoPort, NoWelcome, Port, find_port
 
+PORT_SOON_S = 5.0
+"""A port that takes longer is waited for only when nothing lies ready elsewhere."""
 PORT_TIMEOUT_S = 120.0
 WELCOME_TIMEOUT_S = 300.0
+HANDED_OVER_TOLERANCE_S = 60.0
+"""A time that was written down before the boot is right to a minute, which certificates do not mind."""
 RUN_FOLDER = Path("/run/vmbroker")
+Say = Callable[[str], None]
 AUTHORITIES_VARIABLE = "VMBROKER_AUTHORITIES"
 """Names a PEM file of certificate authorities that the guest disk brings, for images that have none."""
 
@@ -71,14 +82,46 @@ def main() -> NoReturn:
 
 def _run(options: Options) -> Exit:
     try:
-        port = Port.open(options.port or find_port(PORT_TIMEOUT_S))
+        found = _find(options)
     except NoPort as error:
         _print(str(error))
         return _told(Exit.NO_PORT, None)
+    if isinstance(found, HandedOver):
+        return _told(_run_handed_over(found, options), None)
     try:
-        return _told(_run_on(port, options), port)
+        return _told(_run_on(found, options), found)
     finally:
-        port.close()
+        found.close()
+
+
+def _find(options: Options) -> Port | HandedOver:
+    """Open the port, or find what lies ready where there is none. A port in other hands is one: that client works.
+
+    Raises:
+        NoPort: neither is there, or the port cannot be opened.
+    """
+    if options.port is not None:
+        return Port.open(options.port)
+    try:
+        path = find_port(PORT_SOON_S)
+    except NoPort:
+        found = handed_over()
+        if found is not None:
+            return found
+        path = find_port(PORT_TIMEOUT_S)
+    return Port.open(path)
+
+
+def _run_handed_over(found: HandedOver, options: Options) -> Exit:
+    _print(f"there is no port; the ticket came by {found.way}")
+    try:
+        welcome = aged(found.welcome)
+    except ValueError as error:
+        _print(f"the time that came with the ticket cannot be read: {error}")
+        return Exit.NO_WELCOME
+    if not options.stays:
+        _settle_in(welcome, HANDED_OVER_TOLERANCE_S)
+    return _work(welcome, options, _print, None)
 
 
 def _run_on(port: Port, options: Options) -> Exit:
@@ -98,7 +141,11 @@ def _run_on(port: Port, options: Options) -> Exit:
         say(str(error))
         return Exit.NO_WELCOME
     if not options.stays:
-        _settle_in(welcome)
+        _settle_in(welcome, TOLERATED_DIFFERENCE_S)
+    return _work(welcome, options, say, port)
+
+
+def _work(welcome: Welcome, options: Options, say: Say, port: Port | None) -> Exit:
     import asyncio  # noqa: PLC0415 # slow to import: the hello is out by now, and the welcome is read
 
     if welcome.share:
@@ -110,14 +157,14 @@ def _run_on(port: Port, options: Options) -> Exit:
     return asyncio.run(work(welcome, options.run_folder, _authorities(welcome), say, port))
 
 
-def _settle_in(welcome: Welcome) -> None:
+def _settle_in(welcome: Welcome, tolerated_s: float) -> None:
     """Set clock and random numbers right, before the first TLS handshake and the claim key need them."""
     try:
         feed_entropy(welcome.entropy)
     except OSError as error:
         _print(f"the random numbers could not be renewed: {error}")
     try:
-        moved_s = set_clock(welcome.now)
+        moved_s = set_clock(welcome.now, tolerated_s)
     except (OSError, ValueError) as error:
         _print(f"the clock could not be set: {error}")
     else:

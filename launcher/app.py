@@ -21,7 +21,7 @@ from broker.client.session import Session
 from broker.wire.states import Accelerator, Verdict
 from launcher.exchange.dial import judge_of_site
 from launcher.exchange.proxy import Proxy
-from launcher.guest_disk import ensure_guest_disk, ensure_seed_disk
+from launcher.guest_disk import ensure_guest_disk
 from launcher.hypervisor.accelerator import AcceleratorProbe, probe_accelerator
 from launcher.hypervisor.account import Account
 from launcher.hypervisor.errors import HypervisorError
@@ -147,7 +147,6 @@ async def _node(
         with _cache_named(settings.cache):
             probe = await _accelerator(settings, account, private)
             guest_disk = await ensure_guest_disk(private)
-            seed_disk = await ensure_seed_disk(private)
         await check_images_usable(account, guest_disk.path)
         scratch = stack.enter_context(scratch_folder(settings.scratch))
         session = await stack.enter_async_context(Session(login.url, token=login.token, ca_pem=ca_pem))
@@ -176,7 +175,6 @@ async def _node(
             proxy_port=libvirt.proxy_port,
             cache=cache,
             guest_disk=guest_disk,
-            seed_disk=seed_disk,
             scratch=scratch,
             slot=_slot(settings, facts, probe.accelerator, abilities),
             abilities=abilities,

@@ -63,6 +63,7 @@ def run(
 
     It ends by itself before the slot does, and where --idle-s or --items say so.
     """
+    from broker.client.errors import Untrusted
     from broker.client.login import NoLogin, find_launcher_login
     from broker.client.session import CallError
     from launcher.app import run as run_launcher
@@ -110,6 +111,8 @@ def run(
         _fail(str(error), _USAGE)
     try:
         asyncio.run(run_launcher(settings, login, ca_pem))
+    except Untrusted as error:
+        _fail(f"{error}; name the PEM file of the authority that signed it by --ca-file, or ask its operator", _FAILED)
     except (CallError, CannotBuildGuestDisk, HypervisorError, ImageError, NoRoom, ScratchError) as error:
         _fail(str(error), _FAILED)
     except OSError as error:

@@ -47,6 +47,13 @@ class Unreachable(CallError):
         self.is_lasting = is_lasting
 
 
+class Untrusted(Unreachable):
+    """The server's certificate is not vouched for by an authority that is trusted here, or is not this server's."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, is_lasting=True)
+
+
 def may_help_to_repeat(error: CallError) -> bool:
     """Tell whether the same request may succeed a little later."""
     match error:
@@ -68,7 +75,7 @@ def translated(error: aiohttp.ClientError, url: URL) -> CallError:
         case aiohttp.ClientProxyConnectionError():
             return Unreachable(f"the proxy on the way to {shown} cannot be reached: {_reason(error)}")
         case aiohttp.ClientConnectorCertificateError():
-            return Unreachable(f"the TLS certificate of {shown} is not accepted: {_tls_reason(error)}", is_lasting=True)
+            return Untrusted(f"the TLS certificate of {shown} is not accepted: {_tls_reason(error)}")
         case aiohttp.ClientSSLError():
             return Unreachable(
                 f"{shown} does not speak TLS as we do: {_tls_reason(error)}; is it an http:// address?", is_lasting=True

@@ -9,6 +9,14 @@ import msgspec
 PORT_NAME = "org.vmbroker.0"
 MAX_LINE_BYTES = 65_536
 
+CREDENTIAL_NAME = "vmbroker.ticket"
+"""Where there is no port, the same `Welcome` is read under this name: as a credential, in fw_cfg, on the seed disk."""
+FW_CFG_NAME = f"opt/io.systemd.credentials/{CREDENTIAL_NAME}"
+"""At most 55 characters. systemd makes a credential of what is there. Source: systemd.system-credentials(7)."""
+SEED_LABEL = "cidata"
+SEED_FILE = "TICKET.;1"
+"""The plain name on the seed disk, beside the credential's as a Rock Ridge and Joliet name. Source: ECMA-119, 7.5."""
+
 
 class Hello(msgspec.Struct, frozen=True, tag_field="type", tag="hello"):
     client: str

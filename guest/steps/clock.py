@@ -10,15 +10,15 @@ RNDRESEEDCRNG = 0x5207
 """Source: Linux include/uapi/linux/random.h."""
 
 
-def set_clock(now: str) -> float | None:
-    """Set the clock when it is off by more than a second; gives the seconds it was moved by, None when left alone.
+def set_clock(now: str, tolerated_s: float = TOLERATED_DIFFERENCE_S) -> float | None:
+    """Set the clock when it is off by more than that; gives the seconds it was moved by, None when left alone.
 
     Raises:
         ValueError: `now` is no RFC 3339 time.
         OSError: the account may not set it.
     """
     difference_s = datetime.fromisoformat(now).timestamp() - time.time()
-    if abs(difference_s) <= TOLERATED_DIFFERENCE_S:
+    if abs(difference_s) <= tolerated_s:
         return None
     time.clock_settime(time.CLOCK_REALTIME, time.time() + difference_s)
     return difference_s

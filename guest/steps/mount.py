@@ -6,11 +6,11 @@ where it has a modprobe; where udev is slow or missing, we call that.
 
 import ctypes
 import os
-import shutil
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from guest.steps.modules import load_module
 
 MS_NOSUID = 2
 MS_NODEV = 4
@@ -22,8 +22,6 @@ FILE_SYSTEMS = {"virtiofs": "", "9p": "trans=virtio,version=9p2000.L,msize=51200
 MEMORY = {"tmpfs": "mode=0700,size=4m,nr_inodes=1k,noswap", "ramfs": "mode=0700"}
 """What never leaves memory; a kernel before 6.4 does not know `noswap`. Source: Documentation/filesystems/tmpfs.rst."""
 MODULES = ("virtiofs", "9pnet_virtio", "9p")
-MODPROBE_TIMEOUT_S = 30
-MODPROBE_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
 LOOK_INTERVAL_S = 0.2
 MOUNT_TIMEOUT_S = 10.0
 
@@ -52,7 +50,8 @@ def mount_share(tags: Sequence[str], folder: Path, timeout_s: float = MOUNT_TIME
                 return f"{tag} by {kind}"
         if not has_modules:
             has_modules = True
-            _load_modules()
+            for module in MODULES:
+                load_module(module)
         elif time.monotonic() >= deadline_s:
             raise CannotMount(f"the shared folder cannot be mounted: {'; '.join(faults)}")
         else:
@@ -100,15 +99,3 @@ def _check(returned: int) -> None:
     if returned != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-
-
-def _load_modules() -> None:
-    """Load what is there as a module; that none is, or no modprobe, shows when it is mounted again."""
-    modprobe = shutil.which("modprobe", path=MODPROBE_PATH)
-    if modprobe is None:
-        return
-    for module in MODULES:
-        try:
-            subprocess.run([modprobe, "-q", module], check=False, timeout=MODPROBE_TIMEOUT_S)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            print(f"vmbroker: modprobe {module} failed: {error}", flush=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from broker.wire.states import Exchange
 from launcher.advertise.answer import CannotRun
-from launcher.guest_disk import CannotBuildGuestDisk, ensure_guest_disk, ensure_seed_disk
+from launcher.guest_disk import CannotBuildGuestDisk, ensure_guest_disk
 from launcher.hypervisor.account import Account
 from launcher.hypervisor.in_use import site_libvirt
 from launcher.hypervisor.isolation import isolation
@@ -37,7 +37,6 @@ async def try_node(
             account, why_no_share = site.account, await check_files(site, scratch)
     try:
         disk = await ensure_guest_disk(private)
-        await ensure_seed_disk(private)
     except CannotBuildGuestDisk as error:
         raise CannotRun(str(error)) from error
     await check_images_usable(account, disk.path)

@@ -5,7 +5,7 @@ from typing import Final
 
 from launcher.doctor.findings import Finding, fail, ok, skip, warn
 from launcher.doctor.node import Node
-from launcher.guest_disk import CannotBuildGuestDisk, ensure_guest_disk, ensure_seed_disk
+from launcher.guest_disk import CannotBuildGuestDisk, ensure_guest_disk
 from launcher.hypervisor.errors import HypervisorError
 from launcher.hypervisor.firmware import read_firmwares
 from launcher.hypervisor.hypervisor import Hypervisor
@@ -119,7 +119,6 @@ async def guest_disk(node: Node) -> Iterable[Finding]:
     """The disk that brings our client into a vm is there, or can be made."""
     try:
         disk = await ensure_guest_disk(node.own_cache)
-        await ensure_seed_disk(node.own_cache)
     except CannotBuildGuestDisk as error:
         return [fail(str(error), how_to_install(node.family, Part.E2FSPROGS))]
     return [ok(f"{disk.path.name}, with the client {disk.client_version}")]

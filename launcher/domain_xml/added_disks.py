@@ -36,7 +36,7 @@ def add_guest_disk(root: etree._Element, build: Build) -> None:
 
 
 def add_seed_disk(root: etree._Element, build: Build) -> None:
-    """Add the disk by which cloud-init finds the client, never on a bus without read-only: the node's vms share it."""
+    """Add the disk by which cloud-init finds the client, never on a bus that knows no read-only."""
     if build.vm.seed_disk is not None:
         place = _place(root)
         disk = _add(root, build.vm.seed_disk, _RAW, _Place("virtio") if place.bus in _WRITABLE_ONLY else place)

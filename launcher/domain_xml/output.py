@@ -32,7 +32,8 @@ class AllowedPaths:
     """The host's files that one vm's domain may name; all absolute and without symlinks, `.` or `..`.
 
     `run_folder` is the vm's own. `guest_disk`, `seed_disk`, and whatever lies in `cache_folder`, may be named
-    read-only. `data_disks` are the files of the run folder that are opened raw; any other disk there is an overlay.
+    read-only. The firmware configuration may show `ticket_file` and nothing else. `data_disks` are the files of the run
+    folder that are opened raw; any other disk there is an overlay.
     `loaders` are the node's firmwares. Without `has_network` there is no interface at all, and with it there is one.
     `dac_label` is QEMU's account, which the domain has to name then, and must not name otherwise.
     """
@@ -42,20 +43,21 @@ class AllowedPaths:
     guest_disk: str | None
     emulator: str
     seed_disk: str | None = None
+    ticket_file: str | None = None
     data_disks: Collection[str] = ()
     loaders: Collection[str] = ()
     has_network: bool = True
     dac_label: str | None = None
 
     def __post_init__(self) -> None:
-        named = (self.run_folder, self.cache_folder, self.guest_disk, self.emulator, self.seed_disk)
+        named = (self.run_folder, self.cache_folder, self.guest_disk, self.emulator, self.seed_disk, self.ticket_file)
         for path in (*named, *self.data_disks, *self.loaders):
             if path is not None and not _is_plain(path):
                 raise ValueError(f"{path!r} is no absolute path without '.', '..' or empty segments")
 
     @property
-    def shared_disks(self) -> set[str]:
-        """Return the raw disks that several vms read."""
+    def disks_of_ours(self) -> set[str]:
+        """Return the raw disks that vms only read."""
         return {disk for disk in (self.guest_disk, self.seed_disk) if disk is not None}
 
 
@@ -114,16 +116,23 @@ def _wrong_paths(root: etree._Element, allowed: AllowedPaths) -> Iterator[str]:
         yield f"devices/interface: {'it is missing' if allowed.has_network else 'this vm has no network'}"
     if (said := _label_of(root)) != allowed.dac_label:
         yield f"seclabel: QEMU's account is {said or 'left to libvirt'}, and not {allowed.dac_label or 'left to it'}"
-    for disk in root.findall("devices/disk"):
-        yield from _wrong_source(disk, allowed)
-    for filesystem in root.findall("devices/filesystem"):
-        if filesystem.find("driver[@type='virtiofs']") is None and filesystem.get("accessmode") != "mapped":
-            yield "devices/filesystem/@accessmode: the guest's owners and links would be the node's"
+    for file in (entry.get("file", "") for entry in root.findall("sysinfo/entry")):
+        if file != allowed.ticket_file:
+            yield f"sysinfo/entry/@file: {file!r} is not the vm's ticket"
+    yield from _wrong_devices(root, allowed)
     for path, file in _files_of_its_own(root):
         if not _is_inside(file, allowed.run_folder):
             yield f"{path}: {file!r} is not inside the vm's run folder"
         if path in _SOCKETS and len(file.encode()) > MAX_SOCKET_PATH_BYTES:
             yield f"{path}: a socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes, this has {len(file.encode())}"
+
+
+def _wrong_devices(root: etree._Element, allowed: AllowedPaths) -> Iterator[str]:
+    for disk in root.findall("devices/disk"):
+        yield from _wrong_source(disk, allowed)
+    for filesystem in root.findall("devices/filesystem"):
+        if filesystem.find("driver[@type='virtiofs']") is None and filesystem.get("accessmode") != "mapped":
+            yield "devices/filesystem/@accessmode: the guest's owners and links would be the node's"
 
 
 def _label_of(root: etree._Element) -> str | None:
@@ -137,11 +146,14 @@ def _label_of(root: etree._Element) -> str | None:
 def _wrong_source(disk: etree._Element, allowed: AllowedPaths) -> Iterator[str]:
     for source in disk.findall("source"):
         file = source.get("file", "")
-        is_shared = file in allowed.shared_disks
-        is_readable = is_shared or _is_inside(file, allowed.cache_folder)
-        if not _is_inside(file, allowed.run_folder) and not (is_readable and disk.find("readonly") is not None):
+        is_ours = file in allowed.disks_of_ours
+        is_readable = is_ours or _is_inside(file, allowed.cache_folder)
+        is_read_only = disk.find("readonly") is not None
+        if is_ours and not is_read_only:
+            yield f"devices/disk/readonly: {file!r} would be written to"
+        if not _is_inside(file, allowed.run_folder) and not (is_readable and is_read_only):
             yield f"devices/disk/source/@file: {file!r} is not inside the vm's run folder"
-        if disk.find(f"driver[@type='{'raw' if is_shared or file in allowed.data_disks else 'qcow2'}']") is None:
+        if disk.find(f"driver[@type='{'raw' if is_ours or file in allowed.data_disks else 'qcow2'}']") is None:
             yield f"devices/disk/driver/@type: {file!r} is not opened as what it is"
 
 

@@ -3,6 +3,9 @@
 Of the table it takes only which guest hardware is kept, and even of that no tag that can name a thing of the host.
 """
 
+import re
+
+from broker.wire.port import FW_CFG_NAME
 from launcher.domain_xml.consoles import CHANNEL_NAME
 from launcher.domain_xml.identity import NAMESPACE
 from launcher.domain_xml.judge import RULES
@@ -24,6 +27,11 @@ _OURS: dict[str, str] = {
     f"{_METADATA}/@launcher": r"[0-9]{1,20}:[0-9]{1,20}:/[^\x00-\x1f]{1,255}",
     "memory": "[1-9][0-9]{0,8}",
     "memory/@unit": "MiB",
+    "sysinfo": "",
+    "sysinfo/@type": "fwcfg",
+    "sysinfo/entry": "",
+    "sysinfo/entry/@name": re.escape(FW_CFG_NAME),
+    "sysinfo/entry/@file": _PATH,
     "memoryBacking": "",
     "memoryBacking/source": "",
     "memoryBacking/source/@type": "memfd",
@@ -130,11 +138,12 @@ MANY = {"os/boot", "cpu/feature", "clock/timer", "devices/disk", "devices/contro
 NEEDED = {
     ".": ("name", "uuid", "metadata", "memory", "vcpu", "cpu", "os", "on_poweroff", "on_reboot", "on_crash", "devices"),
     "devices": ("emulator", "disk", "serial", "channel", "rng", "memballoon", "panic"),
+    "sysinfo": ("entry",),
     "devices/disk": ("driver", "source", "target"),
     "devices/filesystem": ("source", "target"),
 }
 _HOST_PATHS = {path for path, values in _OURS.items() if values == _PATH} | {"devices/rng/backend"}
-MAY_HAVE_SLASH = _HOST_PATHS | {f"{_METADATA}/@item", f"{_METADATA}/@launcher"}
+MAY_HAVE_SLASH = _HOST_PATHS | {f"{_METADATA}/@item", f"{_METADATA}/@launcher", "sysinfo/entry/@name"}
 _NEVER = {
     *("hostdev", "shmem", "graphics", "redirdev", "smartcard", "tpm", "vsock", "lease", "kernel"),
     *("initrd", "sysinfo", "seclabel", "encryption", "backingStore"),

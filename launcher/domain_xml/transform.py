@@ -11,6 +11,7 @@ from launcher.domain_xml import judge
 from launcher.domain_xml.added_disks import add_data_disks, add_guest_disk, add_seed_disk
 from launcher.domain_xml.build import Build
 from launcher.domain_xml.consoles import add_channel, set_consoles
+from launcher.domain_xml.credential import add_ticket
 from launcher.domain_xml.disks import set_disks
 from launcher.domain_xml.examination import examine_tree
 from launcher.domain_xml.firmware import set_boot_order, set_firmware
@@ -43,6 +44,7 @@ _STEPS: tuple[Callable[[etree._Element, Build], None], ...] = (
     set_network,
     set_consoles,
     add_channel,
+    add_ticket,
     set_hardware,
     set_label,
 )

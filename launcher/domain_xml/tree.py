@@ -10,7 +10,20 @@ from collections.abc import Mapping
 from lxml import etree
 
 _DOMAIN_ORDER = (
-    *("name", "uuid", "genid", "metadata", "memory", "memoryBacking", "vcpu", "os", "features", "cpu", "clock"),
+    *(
+        "name",
+        "uuid",
+        "genid",
+        "metadata",
+        "memory",
+        "memoryBacking",
+        "vcpu",
+        "sysinfo",
+        "os",
+        "features",
+        "cpu",
+        "clock",
+    ),
     *("on_poweroff", "on_reboot", "on_crash", "pm", "devices"),
 )
 _DEVICES_ORDER = (

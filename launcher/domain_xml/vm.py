@@ -61,8 +61,9 @@ class Vm:
     """One vm. Paths are absolute and, but for `guest_disk`, inside the vm's run folder.
 
     `overlays` names for each disk target its qcow2 overlay, which declares its own backing file and format.
-    `guest_disk` is a raw image, opened read-only, shared by the vms of a node, and so is `seed_disk`, by which an image
-    with cloud-init finds the client; both are absent where no client is brought. `nvram` is made by libvirt for a UEFI
+    `guest_disk` is a raw image, opened read-only, shared by the vms of a node. `seed_disk`, read-only too, is how an
+    image with cloud-init finds the client, and `ticket_file` what QEMU shows in its firmware configuration to a guest
+    without the port; all three are absent where no client is brought. `nvram` is made by libvirt for a UEFI
     machine unless `nvram_bytes` says that the machine's own variables are there already. libvirt makes
     `channel_socket`, too, to which the launcher connects. `launcher` is a mark of the launcher's own, by which it is
     known whether the launcher of a domain is gone.
@@ -80,6 +81,7 @@ class Vm:
     nvram: str
     nvram_bytes: int | None = None
     seed_disk: str | None = None
+    ticket_file: str | None = None
     data_disks: tuple[DataDisk, ...] = ()
     shares: tuple[Share, ...] = ()
     has_network: bool = True

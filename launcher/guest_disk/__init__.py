@@ -6,6 +6,6 @@ is taken from the launcher's own environment, so the client's version is the lau
 
 from launcher.guest_disk.cache import GuestDisk, ensure_guest_disk
 from launcher.guest_disk.failure import CannotBuildGuestDisk
-from launcher.guest_disk.seed import ensure_seed_disk
+from launcher.guest_disk.seed import seed_disk
 
-__all__ = ["CannotBuildGuestDisk", "GuestDisk", "ensure_guest_disk", "ensure_seed_disk"]
+__all__ = ["CannotBuildGuestDisk", "GuestDisk", "ensure_guest_disk", "seed_disk"]

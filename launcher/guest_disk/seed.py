@@ -7,23 +7,21 @@ The disk is attached to every vm that gets a client, whatever its image, so clou
 what it does for a new instance: no accounts, no host keys, no host name, no packages, no file systems grown. What
 remains is that it configures the first network interface by DHCP, which is right on the network a vm has.
 
+The disk is the vm's own, because the ticket lies there for a client that finds it nowhere else. It is a file that
+cloud-init does not read: what cloud-init reads, it keeps in the image.
+
 Source: cloud-init documentation, "NoCloud", "Boot stages" and "Module reference: Bootcmd, Runcmd".
 """
 
-import asyncio
-import hashlib
 import io
 import textwrap
 from importlib import resources
-from pathlib import Path
 from string import Template
 
 import pycdlib
 
-from launcher.durable import rename_durably
-from launcher.guest_disk.cache import locked
+from broker.wire.port import CREDENTIAL_NAME, SEED_FILE, SEED_LABEL
 
-LABEL = "cidata"
 STUB_UNIT = "stub/vmbroker-guest.service"
 META_DATA = "instance-id: vmbroker\n"
 
@@ -55,17 +53,13 @@ fi
 """
 
 
-async def ensure_seed_disk(cache_folder: Path) -> Path:
-    """Return the seed, a read-only ISO 9660 image shared by vms, made now unless the folder has it. Safe beside others.
-
-    Raises:
-        CannotBuildGuestDisk: another launcher keeps the cache folder locked.
-    """
-    return await asyncio.to_thread(_ensure, cache_folder)
+def seed_disk(ticket: bytes) -> bytes:
+    """Return a vm's seed, an ISO 9660 image with what cloud-init reads and, under the credential's name, `ticket`."""
+    return _iso({name: text.encode() for name, text in seed_files().items()} | {CREDENTIAL_NAME: ticket})
 
 
 def seed_files() -> dict[str, str]:
-    """Return what is on the seed, by name."""
+    """Return what cloud-init finds on the seed, by name."""
     unit = resources.files("broker.wire").joinpath(STUB_UNIT).read_text()
     user_data = _USER_DATA.substitute(
         with_systemd=_indented(_WITH_SYSTEMD.substitute(unit=unit)), without_systemd=_indented(_WITHOUT_SYSTEMD)
@@ -73,27 +67,15 @@ def seed_files() -> dict[str, str]:
     return {"meta-data": META_DATA, "user-data": user_data}
 
 
-def _ensure(cache_folder: Path) -> Path:
-    files = seed_files()
-    digest = hashlib.sha256("\0".join(word for file in files.items() for word in file).encode()).hexdigest()
-    seed = cache_folder / f"seed-{digest[:32]}.iso"
-    cache_folder.mkdir(parents=True, exist_ok=True)
-    with locked(cache_folder / "guest-disk.lock"):
-        if not seed.exists():
-            draft = cache_folder / "seed.building"
-            draft.write_bytes(_iso(files))
-            draft.chmod(0o444)
-            rename_durably(draft, seed)
-    return seed
+def _iso(files: dict[str, bytes]) -> bytes:
+    """Write an image with Joliet and Rock Ridge names: the plain ones of ISO 9660 allow no hyphen.
 
-
-def _iso(files: dict[str, str]) -> bytes:
-    """Write an image with Joliet and Rock Ridge names: the plain ones of ISO 9660 allow no hyphen."""
+    The client reads the plain one of the credential.
+    """
     iso = pycdlib.PyCdlib()
-    iso.new(interchange_level=3, vol_ident=LABEL, joliet=3, rock_ridge="1.09")
-    for number, (name, text) in enumerate(files.items()):
-        content = text.encode()
-        plain_path = f"/FILE{number}.;1"
+    iso.new(interchange_level=3, vol_ident=SEED_LABEL, joliet=3, rock_ridge="1.09")
+    for number, (name, content) in enumerate(files.items()):
+        plain_path = f"/{SEED_FILE}" if name == CREDENTIAL_NAME else f"/FILE{number}.;1"
         iso.add_fp(io.BytesIO(content), len(content), plain_path, rr_name=name, joliet_path=f"/{name}")
     image = io.BytesIO()
     iso.write_fp(image)

@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 
 import structlog
 
-from broker.client.session import ApiError, CallError
+from broker.client.session import ApiError, CallError, Unreachable
 from broker.wire.dispatches import DispatchAnswer, DispatchRequest
 from broker.wire.states import HealthCode, Verdict
 from launcher.node.bounds import Bounds
@@ -33,6 +33,8 @@ _LAST_ANSWER_S = 20.0
 """How much longer than the last offer waits its answer is waited for: as long as a broker may take for any."""
 _LASTING = frozenset({400, 401, 403, 404, 422})
 """Statuses of an offer that asking again does not change, when they are the broker's own and not a proxy's."""
+_UNTRUSTED_S = 900.0
+"""How long a broker that was trusted once may show a certificate that is not: its operator may yet put it right."""
 
 
 class Agent:
@@ -51,24 +53,26 @@ class Agent:
         self._about = about
         self._bounds = bounds or Bounds()
         self._taken = 0
+        self._trusted_until_s = -math.inf
 
-    async def run(self, drain: Drain) -> ApiError | None:
+    async def run(self, drain: Drain) -> CallError | None:
         """Work until the drain is ordered, or a bound is met.
 
         On a drain every vm is asked to stop and then destroyed, and its item given back; a bound lets the vms finish.
 
         Returns:
-            The broker's refusal of this launcher, when that ended the work: asking again does not help.
+            The broker's refusal of this launcher, or why it is not to be trusted, when that ended the work: asking
+            again does not help.
         """
-        refusal: ApiError | None = None
+        refusal: CallError | None = None
         async with asyncio.TaskGroup() as vms:
             while not drain.is_ordered and not self._ends_by_itself():
                 try:
                     answer = await unless_drained(drain, self._next_in_time())
-                except ApiError as error:
+                except CallError as error:
                     # The vms that run go on to their ends; what they deliver is the guests' own business.
                     refusal = error
-                    sentence = f"the broker refuses this launcher: {error}"
+                    sentence = f"the broker {_what_is_wrong(error)}: {error}"
                     self._standing.drained(Ending(Verdict.DRAINED, sentence, HealthCode.TOLD_TO_DRAIN))
                     break
                 if answer is not None:
@@ -123,15 +127,27 @@ class Agent:
             users=self._about.users,
         )
         try:
-            return await self._node.dispatches.dispatch(request)
+            answer = await self._node.dispatches.dispatch(request)
         except CallError as error:
-            if isinstance(error, ApiError) and error.is_brokers and error.status in _LASTING:
+            if self._is_final(error):
                 raise
             log.warning("offer_not_answered", reason=str(error))
             await asyncio.sleep(_PAUSE_AFTER_ERROR_S)
             return None
+        self._trusted_until_s = asyncio.get_running_loop().time() + _UNTRUSTED_S
+        return answer
+
+    def _is_final(self, error: CallError) -> bool:
+        if isinstance(error, ApiError):
+            return error.is_brokers and error.status in _LASTING
+        is_lasting = isinstance(error, Unreachable) and error.is_lasting
+        return is_lasting and asyncio.get_running_loop().time() >= self._trusted_until_s
 
     async def _run_vm(self, answer: DispatchAnswer, share: ExitStack, note_phase: NotePhase, drain: Drain) -> None:
         with share:
             outcome = await VmRun(self._node, answer, note_phase).run(drain)
             self._standing.ended(answer.dispatch, outcome)
+
+
+def _what_is_wrong(error: CallError) -> str:
+    return "refuses this launcher" if isinstance(error, ApiError) else "cannot be trusted"

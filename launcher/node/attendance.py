@@ -13,6 +13,7 @@ from broker.wire.dispatches import DispatchAnswer, DispatchExtend, DispatchExten
 from broker.wire.states import Instruction, ItemState, Phase, Verdict
 from launcher.exchange.reach import Reach
 from launcher.node.node import Node
+from launcher.node.trust import why_untrusted
 from launcher.node.verdicts import TOLD, Ending, network_cut
 from launcher.node.vms import NotePhase, ignore_phase
 
@@ -83,7 +84,7 @@ class Attendance:
             if told.state == ItemState.RUNNING:
                 self.claimed()
             if self._is_boot_over():
-                return self._never_claimed()
+                return await self._distrust() or self._never_claimed()
 
     def told(self, instruction: Instruction) -> Ending:
         """Return what the broker's word means, that the vm is to end: it may be no more than that it was not heard."""
@@ -94,6 +95,8 @@ class Attendance:
 
     async def cut_off(self) -> Ending | None:
         """Return how a vm ended that stopped by itself, where it did so because no way led to the broker."""
+        if not self.was_claimed and (distrust := await self._distrust()):
+            return distrust
         if not self._cut_s():
             return None
         if not self.was_claimed:
@@ -115,6 +118,10 @@ class Attendance:
     async def _is_running(self) -> bool:
         told = await self._ask()
         return told is None or told.state == ItemState.RUNNING
+
+    async def _distrust(self) -> Ending | None:
+        why = await why_untrusted(self._node)
+        return network_cut(f"the guest could not claim the item: {why}") if why else None
 
     def _never_claimed(self) -> Ending:
         seconds = self._answer.limits.boot_ms // 1000

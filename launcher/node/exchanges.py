@@ -22,6 +22,7 @@ from launcher.exchange.port import GuestPort
 from launcher.hypervisor.errors import HypervisorError
 from launcher.hypervisor.vm import StopReason
 from launcher.node.attendance import Attendance
+from launcher.node.handing_over import HandedOver, hand_over
 from launcher.node.node import Node
 from launcher.node.verdicts import Ending
 
@@ -33,9 +34,13 @@ _ENTROPY_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachments:
-    """What a vm gets beside its own disks; `has_client` for the disks by which our client comes."""
+    """What a vm gets beside its own disks; `has_client` for the disk by which our client comes.
+
+    `handed_over` is what that is told where there is no port.
+    """
 
     has_client: bool = False
+    handed_over: HandedOver | None = None
     has_network: bool = False
     data_disks: tuple[DataDisk, ...] = ()
     shares: tuple[Share, ...] = ()
@@ -91,26 +96,31 @@ class Exchange(Protocol):
 
 
 class NetworkExchange:
-    """The guest's client does everything, through the launcher's proxy; it is told where by the port."""
+    """The guest's client does everything, through the launcher's proxy; it is told where by the port.
+
+    A guest without a driver for the port finds the same in its firmware configuration, or on its seed disk.
+    """
 
     def __init__(self, node: Node, answer: DispatchAnswer, folder: Path, grant: Grant, attendance: Attendance) -> None:
         self._node = node
         self._answer = answer
         self._grant = grant
         self._attendance = attendance
+        self._folder = folder
         self._port = ServedPort(folder, answer)
+        self._handed_over: HandedOver | None = None
 
     async def stage(self) -> None:
-        pass
+        self._handed_over = await asyncio.to_thread(hand_over, self._folder, self._welcome(), self._node.account)
 
     async def attach(self, overlays: Mapping[str, str]) -> Attachments:  # noqa: ARG002 - of no use here
-        return Attachments(has_client=True, has_network=True)
+        return Attachments(has_client=True, handed_over=self._handed_over, has_network=True)
 
     async def refuse(self, fault: ItemFault) -> Ending:
         raise AssertionError("the network's items are prepared by their guests") from fault
 
     async def watch(self) -> Ending | None:
-        await self._port.serve(self._welcome)
+        await self._port.serve(self._greet)
 
     async def ask_to_stop(self, ending: Ending, in_ms: int) -> None:
         # A client that does not listen to its port hears it from the broker, with its next heartbeat.
@@ -119,8 +129,11 @@ class NetworkExchange:
     async def collect(self, reason: StopReason | None) -> Ending | None:  # noqa: ARG002 - the guest has delivered
         return None
 
-    def _welcome(self) -> Welcome:
+    def _greet(self) -> Welcome:
         self._attendance.greeted.set()
+        return self._welcome()
+
+    def _welcome(self) -> Welcome:
         return Welcome(
             ticket=self._answer.ticket,
             broker=self._node.broker,

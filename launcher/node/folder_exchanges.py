@@ -13,6 +13,7 @@ from pathlib import Path
 
 from broker.wire.dispatches import DispatchAnswer, StagedItem
 from broker.wire.exchange import RESULT_FILE, STARTED_FILE
+from broker.wire.port import Welcome
 from broker.wire.states import Exchange as Kind
 from broker.wire.states import Verdict
 from launcher.domain_xml import DataDisk, Share, first_to_boot
@@ -26,6 +27,7 @@ from launcher.hypervisor.vm import StopReason
 from launcher.node.attendance import Attendance
 from launcher.node.draining import first_of
 from launcher.node.exchanges import Attachments, ServedPort, press_power_button, share_welcome
+from launcher.node.handing_over import HandedOver, hand_over
 from launcher.node.node import Node
 from launcher.node.stand_in import StandIn, has_succeeded
 from launcher.node.verdicts import Ending
@@ -170,10 +172,10 @@ class SharedExchange(FolderExchange):
         self._stack = stack
         self._share = folder / "share"
         self._port = ServedPort(folder, answer)
+        self._handed_over: HandedOver | None = None
 
     async def watch(self) -> Ending | None:
-        tags = [VIRTIOFS_TAG] * self._node.abilities.has_virtiofs + [P9_TAG] * self._node.abilities.has_9p
-        serving = self._port.serve(lambda: share_welcome(self._node, tags))
+        serving = self._port.serve(self._welcome)
         return await first_of(self._too_much(), super().watch(), serving)
 
     async def ask_to_stop(self, ending: Ending, in_ms: int) -> None:
@@ -189,6 +191,11 @@ class SharedExchange(FolderExchange):
         (self._share / "out").mkdir()
         for folder in (self._share / "out", self._share):
             self._node.account.take(folder)
+        self._handed_over = await asyncio.to_thread(hand_over, self._folder, self._welcome(), self._node.account)
+
+    def _welcome(self) -> Welcome:
+        tags = [VIRTIOFS_TAG] * self._node.abilities.has_virtiofs + [P9_TAG] * self._node.abilities.has_9p
+        return share_welcome(self._node, tags)
 
     @property
     def _in_folder(self) -> Path:
@@ -231,7 +238,7 @@ class SharedExchange(FolderExchange):
             shares.append(Share(kind="virtiofs", folder=share, tag=VIRTIOFS_TAG, socket=str(socket)))
         if self._node.abilities.has_9p:
             shares.append(Share(kind="9p", folder=share, tag=P9_TAG))
-        return Attachments(has_client=True, shares=tuple(shares))
+        return Attachments(has_client=True, handed_over=self._handed_over, shares=tuple(shares))
 
     async def _harvest(self) -> Harvest:
         return await asyncio.to_thread(harvest_folder, self._share / "out", self._staged)

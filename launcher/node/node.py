@@ -45,7 +45,6 @@ class Node:
     proxy_port: int
     cache: ImageCache
     guest_disk: GuestDisk
-    seed_disk: Path
     scratch: Path
     slot: Slot
     budgets: Budgets

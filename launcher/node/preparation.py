@@ -63,7 +63,8 @@ def _domain_xml(
     node: Node, answer: DispatchAnswer, folder: Path, overlays: dict[str, str], attachments: Attachments
 ) -> str:
     guest_disk = str(node.guest_disk.path) if attachments.has_client else None
-    seed_disk = str(node.seed_disk) if attachments.has_client else None
+    handed = attachments.handed_over
+    seed_disk, ticket_file = (str(handed.seed), str(handed.ticket)) if handed else (None, None)
     vm = Vm(
         dispatch_id=answer.dispatch,
         item=answer.item,
@@ -73,6 +74,7 @@ def _domain_xml(
         overlays=overlays,
         guest_disk=guest_disk,
         seed_disk=seed_disk,
+        ticket_file=ticket_file,
         data_disks=attachments.data_disks,
         shares=attachments.shares,
         has_network=attachments.has_network,
@@ -97,6 +99,7 @@ def _domain_xml(
         cache_folder=str(node.cache.folder),
         guest_disk=guest_disk,
         seed_disk=seed_disk,
+        ticket_file=ticket_file,
         data_disks=[disk.path for disk in attachments.data_disks],
         has_network=attachments.has_network,
         emulator=node.capabilities.emulator,

@@ -65,6 +65,7 @@ async def staged(
             "outside": session,
             "client": "1.0",
             "account": Account.choose(),
+            "broker": session.base_url,
             "abilities": able,
             "hypervisor": buttons,
         }
@@ -208,7 +209,9 @@ async def test_an_item_that_is_claimed_when_its_vm_is_gone_already_is_known_to_b
     answer = await dispatched(user, launcher, "shared")
     out = tmp_path / "share" / "out"
     phases: list[Phase] = []
-    attendance = Attendance(cast("Node", SimpleNamespace(name="l1")), answer, phases.append)
+    attendance = Attendance(
+        cast("Node", SimpleNamespace(name="l1", broker="http://127.0.0.1:9")), answer, phases.append
+    )
     async with staged(user, answer, tmp_path, attendance=attendance) as exchange:
         (out / "output").mkdir()
         (out / "result.json").write_text('{"exit_code": 0}')
@@ -225,12 +228,13 @@ async def test_nothing_is_given_away_before_it_is_whole(
     taken: dict[str, list[str]] = {}
 
     def take(_: Account, path: Path) -> None:
-        taken[path.relative_to(tmp_path).as_posix()] = sorted(found.name for found in path.iterdir())
+        found = path.iterdir() if path.is_dir() else iter([path])
+        taken[path.relative_to(tmp_path).as_posix()] = sorted(each.name for each in found)
 
     monkeypatch.setattr(Account, "take", take)
     answer = await dispatched(user, launcher, "shared")
     async with staged(user, answer, tmp_path):
         pass
 
-    assert list(taken) == ["share/in", "share/out", "share"]
+    assert list(taken) == ["share/in", "share/out", "share", "ticket", "seed.iso"]
     assert taken["share/in"] == ["item.env", "item.json", "program"]

@@ -15,13 +15,15 @@ from launcher.domain_xml import AllowedPaths, Firmware, Node, Vm, transform
 
 DATA = Path(__file__).parent / "data"
 RUN_FOLDER = "/scratch/slot1/vms/0f8fad5b"
+TICKET_FILE = f"{RUN_FOLDER}/ticket"
 ALLOWED = AllowedPaths(
     run_folder=RUN_FOLDER,
     cache_folder="/scratch/slot1/images",
     guest_disk="/scratch/slot1/guest/client-1.img",
     emulator="/usr/bin/qemu-system-x86_64",
+    ticket_file=TICKET_FILE,
 )
-SEED_DISK = "/scratch/slot1/guest/seed-1.img"
+SEED_DISK = f"{RUN_FOLDER}/seed.iso"
 FIRMWARE = Firmware(
     loader="/usr/share/OVMF/OVMF_CODE_4M.fd", variables_bytes=540_672, machines=("pc-i440fx-*", "pc-q35-*")
 )
@@ -75,6 +77,7 @@ def allowed_for(vm: Vm) -> AllowedPaths:
         ALLOWED,
         guest_disk=vm.guest_disk,
         seed_disk=vm.seed_disk,
+        ticket_file=vm.ticket_file,
         data_disks=[disk.path for disk in vm.data_disks],
         loaders=[FIRMWARE.loader],
         has_network=vm.has_network,
@@ -93,4 +96,5 @@ def vm_with(disks: Iterable[str]) -> Vm:
         console_log=f"{RUN_FOLDER}/console.log",
         channel_socket=f"{RUN_FOLDER}/port.sock",
         nvram=f"{RUN_FOLDER}/nvram.fd",
+        ticket_file=TICKET_FILE,
     )

@@ -18,6 +18,7 @@ from tests.unit.domain_xml.cases import (
     FIRMWARE,
     RUN_FOLDER,
     SEED_DISK,
+    TICKET_FILE,
     allowed_for,
     node_with,
     vm_with,
@@ -133,6 +134,7 @@ def vms(draw: st.DrawFn, disks: tuple[str, ...]) -> Vm:
     return dataclasses.replace(
         vm_with(disks),
         guest_disk=draw(st.sampled_from([None, ALLOWED.guest_disk])),
+        ticket_file=draw(st.sampled_from([None, TICKET_FILE])),
         seed_disk=draw(st.sampled_from([None, SEED_DISK])),
         data_disks=draw(st.sampled_from([(), data_disks])),
         shares=draw(st.sampled_from([(), shares])),

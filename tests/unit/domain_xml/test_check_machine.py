@@ -66,8 +66,8 @@ def test_the_diff_shows_our_change_and_nothing_else() -> None:
 
 def test_the_diff_shows_the_client_and_the_seed() -> None:
     lines = check("--diff", str(DATA / "minimal.in.xml"))[1]
-    for name in ("client", "seed"):
-        assert f'+      <source file="/RUN-FOLDER/{name}.img"/>' in lines
+    for name in ("client.img", "seed.iso"):
+        assert f'+      <source file="/RUN-FOLDER/{name}"/>' in lines
 
 
 def test_the_diff_shows_the_firmware_that_fits_the_machines_variables(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tests.unit.domain_xml.cases import (
     FIRMWARE,
     RUN_FOLDER,
     SEED_DISK,
+    TICKET_FILE,
     allowed_for,
     node_with,
     vm_with,
@@ -58,6 +59,14 @@ def test_without_a_client_there_is_no_client_disk() -> None:
 def test_without_a_network_there_is_no_interface_whatever_the_xml_says() -> None:
     xml = machine("<interface type='network'/><interface type='bridge'/>")
     assert made(vm_like(has_network=False), xml).find("devices/interface") is None
+
+
+def test_a_ticket_is_named_by_its_file_and_stands_alone_whatever_the_xml_says() -> None:
+    xml = machine().replace("<os>", "<sysinfo type='smbios'><bios/></sysinfo><os>")
+    (sysinfo,) = made(vm_like(), xml).findall("sysinfo")
+    (entry,) = sysinfo
+    assert (sysinfo.get("type"), entry.get("file"), entry.text) == ("fwcfg", TICKET_FILE, None)
+    assert made(vm_like(ticket_file=None), xml).find("sysinfo") is None
 
 
 def test_the_seed_is_read_only_and_behind_the_machines_disks() -> None:
@@ -147,6 +156,11 @@ TAMPERED = {
         f'<source file="{SEED_DISK}"/>\n      <target dev="vdd" bus="virtio"/>\n      <readonly/>',
         f'<source file="{SEED_DISK}"/><target dev="vdd"/>',
     ),
+    "ticket-elsewhere": (f'file="{TICKET_FILE}"', 'file="/etc/shadow"'),
+    "ticket-of-another-vm": (f'file="{TICKET_FILE}"', 'file="/scratch/slot1/vms/aaaa/ticket"'),
+    "ticket-in-the-domain": (f'file="{TICKET_FILE}"/>', ">vt1.0.secret</entry>"),
+    "ticket-by-another-name": ("opt/io.systemd.credentials/vmbroker.ticket", "opt/ovmf/PcdCode"),
+    "ticket-as-smbios": ('<sysinfo type="fwcfg">', '<sysinfo type="smbios">'),
     "share-elsewhere": (f'dir="{NINE_P.folder}"', 'dir="/etc"'),
     "share-of-all-vms": (f'dir="{NINE_P.folder}"', 'dir="/scratch/slot1/vms"'),
     "share-passes-owners-through": ('accessmode="mapped"', 'accessmode="passthrough"'),

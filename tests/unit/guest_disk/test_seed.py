@@ -1,6 +1,5 @@
 """The seed as cloud-init will read it."""
 
-import asyncio
 import io
 import subprocess
 from pathlib import Path
@@ -8,16 +7,22 @@ from pathlib import Path
 import pycdlib
 import pytest
 
-from launcher.guest_disk import ensure_seed_disk
+from broker.wire.port import CREDENTIAL_NAME
+from launcher.guest_disk import seed_disk
 from launcher.guest_disk.seed import seed_files
 from tests.support.grid import REPOSITORY
 
 LIMIT_S = 30
 
 
+TICKET = b'{"ticket":"vt1.x"}'
+
+
 @pytest.fixture
 def seed(tmp_path: Path) -> Path:
-    return asyncio.run(ensure_seed_disk(tmp_path))
+    path = tmp_path / "seed.iso"
+    path.write_bytes(seed_disk(TICKET))
+    return path
 
 
 def test_has_the_label_and_the_names_that_cloud_init_looks_for(seed: Path) -> None:
@@ -26,7 +31,7 @@ def test_has_the_label_and_the_names_that_cloud_init_looks_for(seed: Path) -> No
     assert tags == ["cidata", "iso9660"]
     iso = pycdlib.PyCdlib()
     iso.open(str(seed))
-    for name, text in seed_files().items():
+    for name, text in {**seed_files(), CREDENTIAL_NAME: TICKET.decode()}.items():
         for place in ({"rr_path": f"/{name}"}, {"joliet_path": f"/{name}"}):
             content = io.BytesIO()
             iso.get_file_from_iso_fp(content, **place)
@@ -34,12 +39,9 @@ def test_has_the_label_and_the_names_that_cloud_init_looks_for(seed: Path) -> No
     iso.close()
 
 
-def test_is_read_only_and_made_once_for_all_vms(seed: Path, tmp_path: Path) -> None:
-    assert seed.stat().st_mode & 0o777 == 0o444
-    made = seed.stat()
-    assert asyncio.run(ensure_seed_disk(tmp_path)) == seed
-    assert seed.stat().st_ino == made.st_ino
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".iso", ".lock"]
+def test_the_ticket_is_in_no_file_that_cloud_init_reads() -> None:
+    assert CREDENTIAL_NAME not in {"meta-data", "user-data", "vendor-data", "network-config"}
+    assert seed_disk(TICKET).count(TICKET) == 1
 
 
 def test_installs_the_stubs_own_unit_so_that_an_image_with_both_runs_one_client() -> None:

@@ -33,7 +33,9 @@ def attendance_after(cut_s: float, open_s: float) -> Attendance:
     guests.worked()
     clock.now_s += open_s
     answer = cast("DispatchAnswer", SimpleNamespace(dispatch="d", limits=LIMITS))
-    return Attendance(cast("Node", SimpleNamespace(name="l1")), answer, guests_reach=guests)
+    return Attendance(
+        cast("Node", SimpleNamespace(name="l1", broker="http://127.0.0.1:9")), answer, guests_reach=guests
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ class Broker:
 def attendance_at(broker: Broker) -> Attendance:
     limits = DispatchLimits(boot_ms=round(BOOT_S * 1000), run_ms=1_000, first_deadline_ms=1_000, heartbeat_ms=20)
     answer = cast("DispatchAnswer", SimpleNamespace(dispatch="d", limits=limits))
-    return Attendance(cast("Node", SimpleNamespace(name="l1", dispatches=broker)), answer)
+    return Attendance(cast("Node", SimpleNamespace(name="l1", broker="http://127.0.0.1:9", dispatches=broker)), answer)
 
 
 STILL_DISPATCHED = DispatchExtended(instruction=Instruction.CONTINUE, state="dispatched", deadline_in_ms=250_000)
