@@ -15,6 +15,14 @@ class Limit(NamedTuple):
 
 LIMITS: dict[str, Limit] = {
     "request_bytes": Limit(4_194_304, "bytes", ProblemCode.TOO_LARGE, "body of any request but a file or an image"),
+    "claim_bytes": Limit(65_536, "bytes", ProblemCode.TOO_LARGE, "body of a claim, which anybody may send"),
+    "user_bodies": Limit(
+        64,
+        "requests",
+        ProblemCode.TOO_MANY_BODIES,
+        "bodies of more than 256 KiB, and files, images and NDJSON of any size, that are read for one user at once in "
+        "one broker process",
+    ),
     "domain_xml_bytes": Limit(524_288, "bytes", ProblemCode.TOO_LARGE, "a machine's domain XML"),
     "file_bytes": Limit(68_719_476_736, "bytes", ProblemCode.TOO_LARGE, "one file of the file service"),
     "image_bytes": Limit(274_877_906_944, "bytes", ProblemCode.TOO_LARGE, "one image"),

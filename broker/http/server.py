@@ -19,6 +19,7 @@ from broker.files.uploads import Uploads
 from broker.files.user_files import UserFiles
 from broker.http import uploads
 from broker.http.bells import Bells
+from broker.http.bodies import Bodies
 from broker.http.call import SERVICES, Services
 from broker.http.problems import answer_problems, mark_answer
 from broker.http.roll_call import RollCall
@@ -62,6 +63,7 @@ def make_services(
         ),
         tails=Tails(folder),
         bells=Bells(store),
+        bodies=Bodies(),
         waiting=waiting,
         roll_call=RollCall(store, waiting),
         deadlines=deadlines,
