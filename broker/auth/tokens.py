@@ -91,7 +91,7 @@ class Tokens:
         Raises:
             Rejected: `unauthenticated`; its sentence says what to do.
         """
-        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         known = self._verified.get(digest)
         if known is not None:
             if known.expires_at_s <= self._now_s():
@@ -117,8 +117,8 @@ class Tokens:
             raise _expired() from error
         except BadPath as error:
             raise _refused(str(error)) from error
-        except (JoseError, ValueError) as error:
-            # A text that is no JWT at all fails in decoding base64 or JSON, before the library's own checks.
+        except (JoseError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            # What is no JWT fails before the library's own checks: in base64, in JSON, in a header like {"crit": null}.
             raise _refused("this broker did not issue it, or it was changed") from error
         labels = frozenset(claims.get("vmbroker_labels", ()))
         return Principal(claims["sub"], scopes, claims["jti"], int(claims["exp"]), labels)
