@@ -30,7 +30,7 @@ _NAMES = {
     "user": "alice",
 }
 """What the broker makes of names that it checked; nothing else may stand there."""
-_KEYS = {"counts": tuple(ItemState), "refused": ("line", "path", "reason", "remedy")}
+_KEYS = {"counts": tuple(ItemState)}
 """Of a mapping whose keys are the broker's."""
 
 
@@ -44,11 +44,12 @@ def planted(kind: Any, name: str = "") -> Any:
     if origin is Literal:
         return arguments[0]
     if origin is tuple:
-        return (planted(arguments[0], name),)
+        # Bad lines that nobody asked to skip.
+        return () if name == "refused" else (planted(arguments[0], name),)
     if origin is list:
         return [planted(arguments[0], name)]
     if origin is dict and name in _KEYS:
-        return {key: "1" if key == "line" else planted(arguments[1]) for key in _KEYS[name]}
+        return {key: planted(arguments[1]) for key in _KEYS[name]}
     if origin is dict:
         return {planted(arguments[0]): planted(arguments[1], "time" if name == "phases" else "")}
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import shlex
-import socket
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,6 @@ from hypothesis import strategies as st
 from broker.wire.dispatches import StagedItem
 from broker.wire.exchange import ITEM_FILE, ExchangeItem
 from broker.wire.port import MAX_LINE_BYTES, Hello, Log, Welcome
-from guest.steps import port as guest_port
 from guest.steps.port import Port
 from guest.steps.share import Share, ShareUnreadable
 from launcher.batch import pbs, slurm
@@ -87,12 +85,11 @@ async def test_a_guest_that_never_ends_its_line_or_its_log_costs_a_line_and_a_me
 @example([b"[" * 30_000])
 @example([b'{"type":"welcome","ticket":"\xff"}'])
 def test_a_guest_passes_over_whatever_is_no_word_of_its_launchers(said: list[bytes]) -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs, patch.object(guest_port, "LISTEN_S", 0.0):
-        ours.setblocking(False)
-        theirs.sendall(b"".join(line + b"\n" for line in said) + msgspec.json.encode(WELCOME) + b"\n")
-        theirs.shutdown(socket.SHUT_WR)
-        port = Port(ours.fileno())
+    descriptor = os.memfd_create("port")
+    with os.fdopen(descriptor, "w+b", buffering=0) as device:
+        device.write(b"".join(line + b"\n" for line in said) + msgspec.json.encode(WELCOME) + b"\n")
+        device.seek(0)
+        port = Port(descriptor)
         heard = []
         for _ in range(64):
             heard += port._read_messages(0.0)
