@@ -50,6 +50,8 @@ LIMITS: dict[str, Limit] = {
         "URLs, names, parameters of one user's items that are kept",
     ),
     "user_streams": Limit(1_000, "streams", ProblemCode.QUOTA_EXCEEDED, "streams of one user"),
+    "user_machines": Limit(1_000, "machines", ProblemCode.QUOTA_EXCEEDED, "machines of one user"),
+    "machine_revisions": Limit(1_000, "revisions", ProblemCode.QUOTA_EXCEEDED, "revisions of one machine"),
     "user_weight": Limit(1_000, "times", ProblemCode.BAD_REQUEST, "highest weight of a user in fair shares"),
     "bulk_rate": Limit(100_000, "items/s", ProblemCode.BAD_REQUEST, "highest rate of a bulk act"),
     "reason_chars": Limit(500, "characters", ProblemCode.BAD_REQUEST, "the reason of a hold, pause or bulk act"),
