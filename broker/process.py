@@ -26,6 +26,7 @@ from broker.domain.turns import Turns
 from broker.files.free_space import FreeSpace
 from broker.files.tails import Tails
 from broker.http.call import Services
+from broker.http.connections import Runner
 from broker.http.server import loops_of, make_app, make_services
 from broker.listening import tls_context
 from broker.outside.keys import IssuerKeys
@@ -92,9 +93,7 @@ async def answering(duties: Duties, listener: socket.socket) -> AsyncIterator[No
     async with AsyncExitStack() as stack:
         services = await _services(duties, stack)
         # The runner waits this long twice: for handlers to end by themselves, and again after it told them to.
-        runner = web.AppRunner(
-            make_app(services), access_log=None, shutdown_timeout=SHUTDOWN_S / 2, keepalive_timeout=_KEEPALIVE_S
-        )
+        runner = Runner(make_app(services), shutdown_timeout=SHUTDOWN_S / 2, keepalive_timeout=_KEEPALIVE_S)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         files = [Path(file) if file is not None else None for file in (duties.tls_cert, duties.tls_key)]

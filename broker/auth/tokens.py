@@ -135,7 +135,7 @@ class Tokens:
         Raises:
             Rejected: `unauthenticated`; its sentence says what to do.
         """
-        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         principal = self._verified.get(digest)
         if principal is None:
             principal = self._check(token)
@@ -157,11 +157,10 @@ class Tokens:
             raise _expired() from error
         except BadPath as error:
             raise refused(str(error)) from error
-        except (JoseError, TypeError, ValueError) as error:
-            # The library uses parts of a header before it looks at what they are.
+        except (JoseError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             if self._keys.look_again():
                 return self._check(token)
-            # A text that is no JWT at all fails in decoding base64 or JSON, before the library's own checks.
+            # What is no JWT fails before the library's own checks: in base64, in JSON, in a header like {"crit": null}.
             raise refused("this broker did not issue it, or it was changed") from error
 
     def _decoded(self, token: str) -> Principal:

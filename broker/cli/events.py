@@ -4,7 +4,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 
@@ -71,6 +70,6 @@ def _told(event: Event) -> str:
 def _print_json(console: Console, said: Said) -> None:
 
     line = TruncatedLine(truncated=said) if isinstance(said, Truncated) else said
-    console.file.write(msgspec.json.encode(line).decode() + "\n")
+    console.file.write(showing.json_of(line) + "\n")
     # Whoever reads a pipe is to see each event when it happens.
     console.file.flush()

@@ -4,6 +4,8 @@ from enum import IntEnum
 
 import typer
 
+from broker.cli.showing import visible
+
 
 class Exit(IntEnum):
     """Exit statuses of the `broker` command."""
@@ -32,6 +34,6 @@ def fail(sentence: str, status: Exit) -> Exit:
 
 def tell(sentence: str, *more: str) -> None:
     """Write to stderr what a person has to know."""
-    typer.echo(f"broker: {sentence}", err=True)
+    typer.echo(f"broker: {visible(sentence)}", err=True)
     for line in more:
-        typer.echo(f"  {line}", err=True)
+        typer.echo(f"  {visible(line)}", err=True)

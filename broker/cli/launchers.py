@@ -3,7 +3,6 @@
 from enum import StrEnum
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -52,7 +51,7 @@ async def _launchers(acting: Acting, state: ListedState | None, output: OutputFo
             if state is None:
                 print_jobs(console, await acting.researcher.launcher_jobs())
         case OutputFormat.JSON:
-            console.file.write(msgspec.json.encode([in_full(view) for view in views]).decode() + "\n")
+            console.file.write(showing.json_of([in_full(view) for view in views]) + "\n")
 
 
 def print_launchers(console: Console, views: list[LauncherView], state: ListedState | None = None) -> None:

@@ -143,7 +143,7 @@ async def _show(acting: Acting, name: str, only_xml: bool) -> None:
     view = await acting.researcher.machine(ref)
     if only_xml:
         # It may be read by another program: nothing is made visible that was not.
-        typer.echo(view.domain_xml)
+        typer.echo(showing.xml_of(view.domain_xml))
         return
     table = showing.pairs()
     table.add_row("machine", view.machine)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
-import msgspec
 import typer
 from rich.console import Console
 
@@ -91,7 +90,7 @@ def _exit_code(line: ResultLine) -> str:
 
 def _print_json(console: Console, value: object) -> None:
 
-    console.file.write(msgspec.json.encode(value).decode() + "\n")
+    console.file.write(showing.json_of(value) + "\n")
 
 
 async def download_all(acting: Acting, lines: list[ResultLine], folder: Path, force: bool) -> int:

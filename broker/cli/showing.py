@@ -1,9 +1,14 @@
 """What is written on a terminal: plain where it is piped, a little colour where a person looks."""
 
+import json
+import re
 import unicodedata
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
+import msgspec
 from rich.console import Console
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +26,18 @@ STATE_STYLES = {
 _DIGEST_CHARS = 12
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _VISIBLE_CONTROLS = frozenset("\n\t")
+_LINE_ENDS = frozenset("\u2028\u2029")
+"""Line ends to some terminals, and to Python."""
+_NOT_PLAIN = re.compile(r"[^\n\t -~]")
+
+
+class _Shown(Console):
+    """A console on which no text acts, whoever wrote it and forgot to say `plain`."""
+
+    def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+        return super()._render_buffer(
+            segment if segment.control else segment._replace(text=visible(segment.text)) for segment in buffer
+        )
 
 
 def stdout() -> Console:
@@ -28,14 +45,37 @@ def stdout() -> Console:
 
     Text is shown as it is: `[/x]` and `:fire:` are what somebody wrote, not an order to Rich.
     """
-    console = Console(markup=False, emoji=False, highlight=False)
+    console = _Shown(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
-        console = Console(markup=False, emoji=False, highlight=False, width=10_000, soft_wrap=True)
+        console = _Shown(markup=False, emoji=False, highlight=False, width=10_000, soft_wrap=True)
     return console
 
 
 def stderr() -> Console:
-    return Console(stderr=True, markup=False, emoji=False, highlight=False)
+    return _Shown(stderr=True, markup=False, emoji=False, highlight=False)
+
+
+def json_of(value: object, *, indent: int | None = None) -> str:
+    """Return a value as JSON, on one line unless indented; what could act on a terminal is escaped."""
+    encoded = msgspec.json.encode(value)
+    if indent is not None:
+        encoded = msgspec.json.format(encoded, indent=indent)
+    return _escaped(encoded.decode(), _in_json)
+
+
+def xml_of(text: str) -> str:
+    """Return XML to show; what could act on a terminal is written as a reference to the character."""
+    return _escaped(text, lambda char: f"&#x{ord(char):x};")
+
+
+def _escaped(text: str, escape: Callable[[str], str]) -> str:
+    if _NOT_PLAIN.search(text) is None:
+        return text
+    return "".join(char if is_visible(char) else escape(char) for char in text)
+
+
+def _in_json(char: str) -> str:
+    return json.dumps(char)[1:-1]
 
 
 def table(*headings: str, right: tuple[str, ...] = ()) -> Table:
@@ -106,12 +146,14 @@ def visible(text: str) -> str:
 
     Raw console bytes could move the cursor, rewrite what was shown, or answer in the reader's name.
     """
+    if _NOT_PLAIN.search(text) is None:
+        return text
     return "".join(_shown(char) for char in text.replace("\r\n", "\n"))
 
 
 def is_visible(char: str) -> bool:
     """Tell whether a character is shown as it is."""
-    return char in _VISIBLE_CONTROLS or not unicodedata.category(char).startswith("C")
+    return char in _VISIBLE_CONTROLS or not (unicodedata.category(char).startswith("C") or char in _LINE_ENDS)
 
 
 def _shown(char: str) -> str:

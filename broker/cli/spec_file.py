@@ -49,7 +49,7 @@ def parse_document(content: bytes, name: str) -> Document:
         return tomllib.loads(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise BadUsage(f"{name} is no UTF-8 text: save it as such") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is no TOMLDecodeError
         raise BadUsage(f"{name} is no TOML: {error}") from error
 
 

@@ -181,8 +181,7 @@ async def _show(acting: Acting, name: str, revision: int | None, output: OutputF
             # Written past Rich, which would cut a line that is longer than the terminal.
             console.file.write(write_spec(view.spec, f"{view.stream}, revision {view.revision}"))
         case OutputFormat.JSON:
-            text = msgspec.json.format(msgspec.json.encode(msgspec.to_builtins(view)), indent=2).decode()
-            console.file.write(showing.visible(text) + "\n")
+            console.file.write(showing.json_of(msgspec.to_builtins(view), indent=2) + "\n")
 
 
 def _show_table(view: StreamView) -> None:

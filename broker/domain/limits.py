@@ -15,6 +15,14 @@ class Limit(NamedTuple):
 
 LIMITS: dict[str, Limit] = {
     "request_bytes": Limit(4_194_304, "bytes", ProblemCode.TOO_LARGE, "body of any request but a file or an image"),
+    "claim_bytes": Limit(65_536, "bytes", ProblemCode.TOO_LARGE, "body of a claim or a login, which anybody may send"),
+    "user_bodies": Limit(
+        64,
+        "requests",
+        ProblemCode.TOO_MANY_BODIES,
+        "bodies of more than 256 KiB, and files, images and NDJSON of any size, that are read for one user at once in "
+        "one broker process",
+    ),
     "domain_xml_bytes": Limit(524_288, "bytes", ProblemCode.TOO_LARGE, "a machine's domain XML"),
     "file_bytes": Limit(68_719_476_736, "bytes", ProblemCode.TOO_LARGE, "one file of the file service"),
     "image_bytes": Limit(274_877_906_944, "bytes", ProblemCode.TOO_LARGE, "one image"),
@@ -44,6 +52,8 @@ LIMITS: dict[str, Limit] = {
     "user_streams": Limit(1_000, "streams", ProblemCode.QUOTA_EXCEEDED, "streams of one user"),
     "user_secrets": Limit(100, "secrets", ProblemCode.QUOTA_EXCEEDED, "secrets of one user"),
     "secret_bytes": Limit(65_536, "bytes", ProblemCode.TOO_LARGE, "one secret"),
+    "user_machines": Limit(1_000, "machines", ProblemCode.QUOTA_EXCEEDED, "machines of one user"),
+    "machine_revisions": Limit(1_000, "revisions", ProblemCode.QUOTA_EXCEEDED, "revisions of one machine"),
     "user_weight": Limit(1_000, "times", ProblemCode.BAD_REQUEST, "highest weight of a user in fair shares"),
     "bulk_rate": Limit(100_000, "items/s", ProblemCode.BAD_REQUEST, "highest rate of a bulk act"),
     "reason_chars": Limit(500, "characters", ProblemCode.BAD_REQUEST, "the reason of a hold, pause or bulk act"),

@@ -54,6 +54,8 @@ def check_template(template: str, stream: StreamRef) -> None:
     if len(template.encode()) > MAX_TEMPLATE_BYTES:
         raise BadTarget(f"a target's template is at most {MAX_TEMPLATE_BYTES} bytes long")
     origin, path, query = _parts(template)
+    if origin and not (template.isascii() and template.isprintable() and " " not in template):
+        raise BadTarget(f"{template!r} holds characters that must be percent-encoded")
     if "{" in origin or "}" in origin:
         raise BadTarget(f"{template!r}: placeholders may stand in the path only, the host is literal")
     for name in _PLACEHOLDER.findall(path + query):
@@ -129,11 +131,10 @@ def target_url(template: str, of: TargetOf) -> str:
 
 def input_name(url: str) -> str:
     """Return the file name that an input has in the guest: the last part of its path, or `input`."""
-    path = url.removeprefix(FILE_SCHEME) if url.startswith(FILE_SCHEME) else unquote(urlsplit(url).path)
-    name = path.rpartition("/")[2]
     try:
-        return split_path(name)[0]
-    except BadPath:
+        path = url.removeprefix(FILE_SCHEME) if url.startswith(FILE_SCHEME) else unquote(_path_of(url))
+        return split_path(path.rpartition("/")[2])[0]
+    except (BadPath, BadTarget):
         return "input"
 
 
@@ -201,4 +202,11 @@ def _input_path(url: str | None) -> str:
         return ""
     if url.startswith(FILE_SCHEME):
         return url.partition("/")[2]
-    return unquote(urlsplit(url).path).removeprefix("/")
+    return unquote(_path_of(url)).removeprefix("/")
+
+
+def _path_of(url: str) -> str:
+    try:
+        return urlsplit(url).path
+    except ValueError as error:
+        raise BadTarget(f"{url[:200]!r} is no address: {error}") from error

@@ -1,6 +1,7 @@
 """One request on its way through a handler: who asks, what is asked, and the parts that answer."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,7 +20,9 @@ from broker.files.images import Images
 from broker.files.tails import Tails
 from broker.files.uploads import Uploads
 from broker.files.user_files import UserFiles
+from broker.http import bodies
 from broker.http.bells import Bells
+from broker.http.bodies import Bodies
 from broker.http.contract import JSON, Operation, Undeclared
 from broker.http.revocations import Revocations
 from broker.http.roll_call import RollCall
@@ -44,7 +47,6 @@ from broker.wire.states import Exchange
 
 T = TypeVar("T")
 
-CHUNK_BYTES = 1_048_576
 MAX_EXCHANGES = len(Exchange)
 
 
@@ -63,6 +65,7 @@ class Services:
     uploads: Uploads
     tails: Tails
     bells: Bells
+    bodies: Bodies
     waiting: WaitingRoom
     roll_call: RollCall
     deadlines: Deadlines
@@ -125,15 +128,24 @@ class Call:
                 raise Rejected(ProblemCode.BAD_REQUEST, f"this address knows no query parameter {name!r}: {knows}")
         return self.request.query
 
-    async def body(self, kind: type[T]) -> T:
-        """Read a JSON body.
+    async def body(self, kind: type[T], most: str = "request_bytes") -> T:
+        """Read a JSON body; `most` names the limit of its size.
 
         Raises:
-            Rejected: `bad_request`: it is no JSON, or not of this kind.
+            Rejected: `bad_request`: it is no JSON, or not of this kind; else as `whole_body`.
+            Unavailable: as `whole_body`.
         """
         if kind != self.operation.body:
             raise Undeclared(f"read of the body: {kind}; declared: {self.operation.body}")
-        return decode(await self.request.read(), kind)
+        return decode(await self.whole_body(most), kind)
+
+    async def whole_body(self, most: str = "request_bytes") -> bytes:
+        """Read a body to its end; `most` names the limit of its size.
+
+        Raises:
+            Rejected, Unavailable: as `bodies.whole`.
+        """
+        return await bodies.whole(self.request, self.services.bodies, self._whose, limit(most))
 
     async def optional_body(self, kind: type[T]) -> T:
         """Read a JSON body, which may be left out where there is nothing to say.
@@ -145,9 +157,21 @@ class Call:
             return await self.body(kind)
         return kind()
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Return a body of any size, bit by bit."""
-        return self.request.content.iter_chunked(CHUNK_BYTES)
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield a body of any size, bit by bit.
+
+        Raises:
+            Rejected, Unavailable: as `bodies.chunks_of`; a user has so many places.
+        """
+        with ExitStack() as placed:
+            if self.principal is not None:
+                placed.enter_context(self.services.bodies.place(self._whose))
+            async for chunk in bodies.chunks_of(self.request):
+                yield chunk
+
+    @property
+    def _whose(self) -> str:
+        return "" if self.principal is None else self.principal.subject
 
 
 def file_of(request: web.Request) -> FilePath:

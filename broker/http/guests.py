@@ -56,7 +56,7 @@ log = structlog.get_logger(__name__)
 )
 async def claim(call: Call) -> web.Response:
     """Exchange the ticket for the item and a lease; the same claim key gets the same answer."""
-    request = await call.body(ClaimRequest)
+    request = await call.body(ClaimRequest, "claim_bytes")
     ticket = tickets.verify_ticket(call.services.keys.mac, request.ticket)
     claim_key_hash = tickets.hash_claim_key(request.claim_key)
     nonce = tickets.make_nonce(call.services.keys.mac, ticket, claim_key_hash)

@@ -49,7 +49,7 @@ async def get_methods(call: Call) -> web.Response:
 )
 async def log_in(call: Call) -> web.Response:
     """Spend a one-time code, or an institution's word, on a login; the same again with the same `login_key`."""
-    body = await call.body(LogIn)
+    body = await call.body(LogIn, "claim_bytes")
     login_key, name = hash_login_key(body.login_key), bounded(body.name, MAX_NAME_CHARS)
     proved = await _proved(call, body)
     try:

@@ -17,7 +17,11 @@ from broker.wire.problems import ProblemCode
 from launcher.domain_xml import Examination, examine
 
 
-@operation(takes=MachineDefinition, answers=MachineView, problems=(ProblemCode.XML_REFUSED, ProblemCode.IMAGE_MISSING))
+@operation(
+    takes=MachineDefinition,
+    answers=MachineView,
+    problems=(ProblemCode.XML_REFUSED, ProblemCode.IMAGE_MISSING, ProblemCode.QUOTA_EXCEEDED),
+)
 async def put_machine(call: Call) -> web.Response:
     """Judge the XML, check the images, and make a revision of the machine."""
     definition = await call.body(MachineDefinition)

@@ -25,18 +25,24 @@ class Part:
 
 async def parts_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[Part]:
     """Cut lines into parts: always the same for the same lines, however they come."""
-    first_line, number, rest = 1, 0, b""
+    most, most_lines = limit("push_bytes"), limit("push_items")
+    first_line, number, rest, lines = 1, 0, bytearray(), 0
     async for chunk in chunks:
         rest += chunk
-        while (end := _end_of_part(rest)) is not None:
-            part = Part(rest[:end], first_line, number)
-            first_line, number, rest = first_line + part.body.count(b"\n"), number + 1, rest[end:]
+        lines += chunk.count(b"\n")
+        # Counted, so that a part that comes in pieces is not looked through for each of them.
+        while lines >= most_lines or len(rest) > most:
+            end = _end_of_part(rest)
+            part = Part(bytes(rest[:end]), first_line, number)
+            of_part = part.body.count(b"\n")
+            first_line, number, lines = first_line + of_part, number + 1, lines - of_part
+            del rest[:end]
             yield part
-    yield Part(rest, first_line, number, is_last=True)
+    yield Part(bytes(rest), first_line, number, is_last=True)
 
 
-def _end_of_part(body: bytes) -> int | None:
-    """Return where the first part ends; None while more may belong to it.
+def _end_of_part(body: bytearray) -> int:
+    """Return where the first part ends, of what has more lines or bytes than one.
 
     Raises:
         Rejected: TOO_LARGE: one line is longer than any item.
@@ -46,8 +52,6 @@ def _end_of_part(body: bytes) -> int | None:
     *lines, rest = body.split(b"\n", most_lines)
     if len(lines) == most_lines and len(body) - len(rest) <= most:
         return len(body) - len(rest)
-    if len(body) <= most:
-        return None
     end = body.rfind(b"\n", 0, most) + 1
     if not end:
         raise Rejected(ProblemCode.TOO_LARGE, f"one line has more than {most} bytes: no item is that long")

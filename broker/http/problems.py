@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 
 def problem_answer(
-    request: web.Request,
+    request: web.BaseRequest,
     code: ProblemCode,
     detail: str,
     *,
@@ -102,6 +102,14 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
     return answer
 
 
+def unread_answer(request: web.BaseRequest, detail: str) -> web.Response:
+    """Refuse what never came as far as a handler."""
+    request[REQUEST_ID] = _new_id()
+    answer = problem_answer(request, ProblemCode.BAD_REQUEST, detail)
+    _mark(answer, request[REQUEST_ID])
+    return answer
+
+
 def _new_id() -> str:
     # It opens nothing, so it need not be unguessable: it is made for every request.
     return f"{random.getrandbits(128):032x}"
@@ -110,7 +118,11 @@ def _new_id() -> str:
 async def mark_answer(request: web.Request, answer: web.StreamResponse) -> None:
     """Put on every answer what every answer carries. A signal of the application: it runs before the headers go out."""
     request[_BEGUN] = answer
-    answer.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
+    _mark(answer, request[REQUEST_ID])
+
+
+def _mark(answer: web.StreamResponse, request_id: str) -> None:
+    answer.headers["X-Request-Id"] = request_id
     answer.headers["X-Content-Type-Options"] = "nosniff"
 
 

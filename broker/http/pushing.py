@@ -104,7 +104,7 @@ async def push(call: Call) -> web.Response:
     revision, spec = seen or await _latest(call)
     going = _Push(call, spec, revision, seen is None, _key(call), skip_bad == "1", first_part)
     if call.request.content_type != NDJSON:
-        await _push_array(going, await call.request.read())
+        await _push_array(going, await call.whole_body())
     else:
         await _push_parts(going, parts_of(call.chunks()))
     if not going.answers and not going.refused:

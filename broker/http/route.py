@@ -26,6 +26,12 @@ _BY_PROOF: dict[Proof, tuple[ProblemCode, ...]] = {
     Proof.LOGIN: (ProblemCode.UNAUTHENTICATED,),
     Proof.TOKEN_OR_LOGIN: (ProblemCode.UNAUTHENTICATED,),
 }
+_OF_A_BODY = {
+    ProblemCode.TOO_LARGE,
+    ProblemCode.TOO_SLOW,
+    ProblemCode.TOO_MANY_BODIES,
+    ProblemCode.MEDIA_TYPE_REFUSED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,7 @@ class Route:
         if self.parameters or takes_body:
             found.add(ProblemCode.BAD_REQUEST)
         if takes_body:
-            found.add(ProblemCode.TOO_LARGE)
+            found |= _OF_A_BODY
         if self.authority is not None:
             found.update(NOT_SEEN)
         if self.proof is not Proof.NOTHING:

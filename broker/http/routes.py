@@ -30,6 +30,7 @@ from broker.http import (
     why,
 )
 from broker.http.call import SERVICES, Call
+from broker.http.connections import answer_expectation
 from broker.http.doors import OWN, Proof, check_login, check_signature, check_token, check_token_or_login
 from broker.http.route import Handler, Route
 
@@ -183,7 +184,7 @@ def add_routes(app: web.Application) -> None:
     """Put the whole table into an application, and the document that is made of it."""
     app[openapi.DOCUMENT] = msgspec.json.encode(openapi.document(ROUTES))
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, _guarded(route))
+        app.router.add_route(route.method, route.path, _guarded(route), expect_handler=answer_expectation)
 
 
 def _guarded(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

@@ -20,6 +20,7 @@ from broker.files.uploads import Uploads
 from broker.files.user_files import UserFiles
 from broker.http import uploads
 from broker.http.bells import Bells
+from broker.http.bodies import Bodies
 from broker.http.call import SERVICES, Services
 from broker.http.key_watch import keep_keys
 from broker.http.problems import answer_problems, mark_answer
@@ -76,6 +77,7 @@ def make_services(
         ),
         tails=Tails(folder),
         bells=Bells(store),
+        bodies=Bodies(),
         waiting=waiting,
         roll_call=RollCall(store, waiting),
         deadlines=deadlines,

@@ -4,7 +4,6 @@ Source: tus.io, "Resumable upload protocol 1.0.x".
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -95,5 +94,5 @@ def checksum(field: str | None) -> Checksum | None:
 def _decoded(text: str, name: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # what is not even ASCII is no binascii.Error
         raise Rejected(ProblemCode.BAD_REQUEST, f"{name} cannot be read: its value is no Base64") from error

@@ -17,7 +17,7 @@ from broker.domain.errors import Conflict, Rejected
 from broker.files.appending import CHECKSUMS
 from broker.files.upload import Upload
 from broker.files.uploads import Standing
-from broker.http import tus
+from broker.http import bodies, tus
 from broker.http.call import Call, json_answer, limit
 from broker.http.contract import NOTHING, octets, operation
 from broker.http.images import become_image
@@ -26,9 +26,6 @@ from broker.wire.names import UserName
 from broker.wire.problems import ProblemCode
 
 PATH = "/v1/uploads"
-PIECE_BYTES = 262_144
-PATIENCE_S = 60.0
-"""A sender that needs longer for one piece is cut off, so that it cannot keep the upload for ever."""
 _OFFSET_TYPE = "application/offset+octet-stream"
 
 _PATCH_REFUSALS = (
@@ -37,9 +34,6 @@ _PATCH_REFUSALS = (
     ProblemCode.OFFSET_DIFFERS,
     ProblemCode.CHECKSUM_MISMATCH,
     ProblemCode.DIGEST_MISMATCH,
-    ProblemCode.MEDIA_TYPE_REFUSED,
-    ProblemCode.TOO_LARGE,
-    ProblemCode.TOO_SLOW,
 )
 
 
@@ -118,6 +112,7 @@ async def patch(call: Call) -> web.Response:
     request = call.request
     if request.content_type != _OFFSET_TYPE:
         raise Rejected(ProblemCode.MEDIA_TYPE_REFUSED, f"send the bytes with Content-Type: {_OFFSET_TYPE}")
+    bodies.check_encoding(request)
     offset_bytes = tus.number(request.headers, "Upload-Offset")
     checksum = tus.checksum(request.headers.get("Upload-Checksum"))
     standing = await _standing(call)
@@ -193,11 +188,11 @@ async def _pieces(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
     while broken is None:
         piece = bytearray()
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                while len(piece) < PIECE_BYTES and (chunk := await content.readany()):
+            async with asyncio.timeout(bodies.PATIENCE_S):
+                while len(piece) < bodies.PIECE_BYTES and (chunk := await content.readany()):
                     piece += chunk
         except TimeoutError:
-            broken = _too_slow()
+            broken = bodies.too_slow("what came is kept: go on from there")
         except (ConnectionError, aiohttp.ClientPayloadError, web.RequestPayloadError) as error:
             broken = error
         if piece:
@@ -240,10 +235,3 @@ def _check_place(request: web.Request, offset_bytes: int, stands_at_bytes: int, 
         )
     if offset_bytes + (request.content_length or 0) > size_bytes:
         raise Rejected(ProblemCode.TOO_LARGE, f"the body reaches beyond the {size_bytes} bytes that were announced")
-
-
-def _too_slow() -> Rejected:
-    return Rejected(
-        ProblemCode.TOO_SLOW,
-        f"fewer than {PIECE_BYTES} bytes came within {PATIENCE_S:.0f} s; what came is kept: go on from there",
-    )

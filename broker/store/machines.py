@@ -13,6 +13,7 @@ from broker.domain.limits import default
 from broker.store.answers import MachineFacts
 from broker.store.arguments import DeleteMachine, PutMachine, ShareMachine
 from broker.store.images import ImageGrants
+from broker.store.items import quota_exceeded
 from broker.store.keys import StreamKeys
 from broker.store.reading import TRIES, kept_changing
 from broker.store.records import encode_json
@@ -36,7 +37,8 @@ class Machines(ImageGrants):
         while, for its vms.
 
         Raises:
-            Rejected: `image_missing`: an image that the broker should hold is not granted to the user.
+            Rejected: `image_missing`: an image that the broker should hold is not granted to the user; or
+                `quota_exceeded`.
         """
         view = MachineView(
             machine=str(ref),
@@ -51,7 +53,14 @@ class Machines(ImageGrants):
         )
         held = [disk.digest for disk in (*view.disks.values(), view.nvram) if disk is not None and disk.url is None]
         reply = await self._server.act(
-            PutMachine(user=ref.user, name=ref.name, definition=encode_json(view), rest=tuple(dict.fromkeys(held))),
+            PutMachine(
+                user=ref.user,
+                name=ref.name,
+                definition=encode_json(view),
+                most=default("user_machines"),
+                revisions=default("machine_revisions"),
+                rest=tuple(dict.fromkeys(held)),
+            ),
             machine=self._keys.machine(ref),
             machines=self._keys.machines(ref.user),
             images=self._keys.images(ref.user),
@@ -59,6 +68,8 @@ class Machines(ImageGrants):
         )
         if reply.word == Word.MISSING:
             raise image_missing(f"the machine names the image {reply.values[0]}", ref.user)
+        if reply.word == Word.FULL:
+            raise _full(ref, reply.values[0])
         return msgspec.structs.replace(view, revision=int(reply.values[0]))
 
     async def get_machine(self, ref: MachineRef, revision: int | None = None) -> MachineView | None:
@@ -179,6 +190,12 @@ class Machines(ImageGrants):
                 return [entry for entries in found for entry in entries]
             revisions = now
         raise kept_changing()
+
+
+def _full(ref: MachineRef, of: str) -> Rejected:
+    if of == "revisions":
+        return quota_exceeded(f"{ref} has {default('machine_revisions')} revisions: add the machine under another name")
+    return quota_exceeded(f"{ref.user} has {default('user_machines')} machines, as many as may be: remove one first")
 
 
 def no_machine(ref: MachineRef) -> Rejected:

@@ -25,6 +25,7 @@ class ProblemCode(StrEnum):
     TOO_MANY_UPLOADS = "too_many_uploads"
     TOO_MANY_LAUNCHERS = "too_many_launchers"
     TOO_MANY_FOLLOWERS = "too_many_followers"
+    TOO_MANY_BODIES = "too_many_bodies"
     SETTLED = "settled"
     GIVEN_OUT = "given_out"
     BULK_BUSY = "bulk_busy"
@@ -100,6 +101,7 @@ PROBLEMS: dict[ProblemCode, ProblemKind] = {
     # No status of HTTP's own: the tus protocol names it.
     ProblemCode.CHECKSUM_MISMATCH: ProblemKind(460, "The bytes do not match the checksum"),
     ProblemCode.TOO_MANY_FOLLOWERS: ProblemKind(429, "Too many follow events already"),
+    ProblemCode.TOO_MANY_BODIES: ProblemKind(429, "Too many large bodies are being read for this user"),
     ProblemCode.INTERNAL: ProblemKind(500, "The broker failed"),
     ProblemCode.STORE_UNAVAILABLE: ProblemKind(503, "The store is away for the moment"),
     ProblemCode.ISSUER_UNAVAILABLE: ProblemKind(503, "The token's issuer is away for the moment"),

@@ -125,7 +125,7 @@ class Port:
         for line in self._read_lines(timeout_s):
             try:
                 messages.append(_decoder.decode(line))
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
         return messages
 

@@ -65,7 +65,7 @@ class Share:
                 given = msgspec.json.decode(file.read(MAX_ITEM_BYTES), type=ExchangeItem)
             script = self._in / SCRIPT_FILE
             text = script.read_text(encoding="utf-8") if script.exists() else ""
-        except (OSError, ValueError, msgspec.DecodeError) as error:
+        except (OSError, ValueError, RecursionError, msgspec.DecodeError) as error:
             raise ShareUnreadable(f"the shared folder's item cannot be read: {error}") from error
         if given.version != LAYOUT_VERSION:
             raise ShareUnreadable(f"the shared folder has layout {given.version}, this client knows {LAYOUT_VERSION}")

@@ -25,6 +25,8 @@ from launcher.batch.submission import TAG, Submission, Submissions
 _CALL_S: Final = 30.0
 _AT_ONCE: Final = 100
 _NUMBER: Final = re.compile(r"\s*(\d+(?:\[\d*\])?(?:\.[A-Za-z0-9._-]+)?)\s*")
+_SECONDS: Final = re.compile(r"[0-9]{1,15}")
+_STATUS: Final = re.compile(r"-?[0-9]{1,9}")
 _STATES: Final = {
     "Q": JobState.QUEUED,
     "W": JobState.QUEUED,
@@ -169,18 +171,18 @@ def _job(number: str, name: str, told: Mapping[str, str]) -> Job:
         started_s=_seconds(told.get("start_time") or told.get("stime", "")) if state is JobState.RUNNING else None,
         where=told.get("exec_host", "") if state is JobState.RUNNING else "",
         reason=told.get("comment", "") if state in {JobState.QUEUED, JobState.HELD} else "",
-        exit_status=int(status) if state is JobState.ENDED and status.lstrip("-").isdigit() else None,
+        exit_status=int(status) if state is JobState.ENDED and _STATUS.fullmatch(status) else None,
     )
 
 
 def _seconds(text: str) -> int | None:
     """Read `Sat Nov 28 07:05:27 2026`, this machine's time, or seconds."""
-    if text.isdigit():
+    if _SECONDS.fullmatch(text):
         return int(text)
     try:
         # Without a zone in it, it is local time.
         return int(datetime.strptime(text, "%a %b %d %H:%M:%S %Y").astimezone(UTC).timestamp())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

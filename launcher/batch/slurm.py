@@ -6,6 +6,7 @@ and shows, names the file. Before the time limit Slurm signals the script alone,
 Source: sbatch(1), squeue(1), scancel(1), slurm.conf(5).
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -18,6 +19,7 @@ from launcher.batch.programs import directives, said
 from launcher.batch.script import job_script
 from launcher.batch.submission import TAG, Submission, Submissions
 
+_NUMBER: Final = re.compile(r"[0-9]{1,15}")
 _SUBMIT_S: Final = 60.0
 _CALL_S: Final = 30.0
 _AT_ONCE: Final = 200
@@ -234,7 +236,7 @@ def _exit_status(state: str) -> int | None:
 
 
 def _seconds(text: str) -> int | None:
-    return int(text) if text.isdigit() else None
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def _is_away(complaint: str) -> bool:

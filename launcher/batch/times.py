@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 
-_SPAN = re.compile(r"(\d{1,9})([smhd]?)")
+_SPAN = re.compile(r"([0-9]{1,9})([smhd]?)")
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 

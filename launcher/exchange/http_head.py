@@ -69,6 +69,9 @@ def parse_request(head: bytes) -> Request:
     credentials = _credentials(headers)
     if method == b"CONNECT":
         return Request(_authority(target), credentials, None, None)
+    if method.upper() == b"CONNECT":
+        # Methods are told apart by case, but not by everybody.
+        raise Refused(400, "the request line is malformed")
     origin, host, path = _absolute(target)
     kept = [(name, value) for name, value in end_to_end(headers) if name.lower() != b"host"]
     start = method + b" " + path.encode("ascii") + b" HTTP/1." + minor
@@ -157,7 +160,7 @@ def _credentials(headers: Headers) -> tuple[str, str] | None:
 
 def _body_bytes(headers: Headers) -> int | None:
     """Frame the request's body; whatever two servers could read differently is refused: RFC 9112 section 6.3."""
-    lengths = {value for name, value in headers if name.lower() == b"content-length"}
+    lengths = [value for name, value in headers if name.lower() == b"content-length"]
     codings = [value.lower() for name, value in headers if name.lower() == b"transfer-encoding"]
     if codings:
         if lengths or codings != [b"chunked"]:
@@ -165,4 +168,4 @@ def _body_bytes(headers: Headers) -> int | None:
         return None
     if len(lengths) > 1 or not all(LENGTH.fullmatch(length) for length in lengths):
         raise Refused(400, "the length of the body is malformed")
-    return int(lengths.pop()) if lengths else 0
+    return int(lengths[0]) if lengths else 0

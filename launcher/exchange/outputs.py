@@ -157,7 +157,7 @@ def parse_result(content: bytes) -> ExchangeResult:
         raise refused(f"the guest's {RESULT_FILE} has more than {MAX_RESULT_BYTES} bytes")
     try:
         return msgspec.json.decode(content, type=ExchangeResult)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise refused(f"the guest's {RESULT_FILE} cannot be read: {error}") from error
 
 

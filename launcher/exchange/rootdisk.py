@@ -107,7 +107,8 @@ def harvest_tar(tar: Path, into: Path, staged: StagedItem) -> Harvest:
                     log = _end_of(archive, member)
                 elif name.startswith(f"{OUTPUT_FOLDER}/"):
                     outputs += _output(archive, member, name.removeprefix(f"{OUTPUT_FOLDER}/"), into, selection)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
+        # Numbers in extended headers are read as they are.
         raise refused(f"what the guest left in its folder cannot be read: {error}") from error
     tar.unlink()
     finished = tuple(sorted(outputs, key=lambda output: output.name)) if result is not None else ()

@@ -128,7 +128,12 @@ async def _ask_qemu_img(run: RunAsQemu, path: Path, image: Image, *, is_zstd: bo
         )
     if ran.status != 0:
         raise BadImage(f"image {image.digest} is no {image.format} disk image: {_last_line(ran.err)}")
-    info = msgspec.json.decode(ran.out, type=_Info)
+    try:
+        info = msgspec.json.decode(ran.out, type=_Info)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadImage(f"image {image.digest} has a header that qemu-img cannot tell of: {error}") from error
+    if info.virtual_size < 0:
+        raise BadImage(f"image {image.digest} claims {info.virtual_size} bytes: make it anew with qemu-img convert")
     if info.backing_filename is not None or info.encrypted:
         raise BadImage(f"image {image.digest} needs another file or a key; flatten it with qemu-img convert")
     return info.virtual_size

@@ -23,6 +23,8 @@ class PutMachine(NamedTuple):
     user: str
     name: str
     definition: str
+    most: int
+    revisions: int
     rest: tuple[str, ...]
 
 

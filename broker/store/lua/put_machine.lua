@@ -5,16 +5,21 @@
 -- ARGV     user        text
 --          name        text
 --          definition  json
+--          most        int
+--          revisions   int
 --          rest        text...
--- RETURN   done repeated missing
+-- RETURN   done repeated missing full
 -- MOVES    none
 -- EMITS    none
 -- COST     O(its images * log unnamed images)
--- Answers  done or repeated, the revision that holds now; missing and the image of `rest` that is not the user's.
+-- Answers  done or repeated, the revision that holds now; missing and the image of `rest` that is not the user's;
+--          full and `machines`, or `revisions`, of which there are as many as may be.
 --          `images` of the machine lists those of the latest revision. Those that only the one before had count as
 --          unnamed from now on: a vm of it may still need them for a while.
 local is = redis.call('HMGET', machine, 'latest', 'last', 'images')
 if is[1] and redis.call('HGET', machine, is[1]) == definition then return {'repeated', tonumber(is[1])} end
+if not is[1] and redis.call('SCARD', machines) >= most then return {'full', 'machines'} end
+if redis.call('HLEN', machine) >= revisions + 3 then return {'full', 'revisions'} end
 for index = rest, #ARGV do
   if redis.call('HEXISTS', images, ARGV[index]) == 0 then return {'missing', ARGV[index]} end
 end

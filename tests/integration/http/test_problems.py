@@ -29,7 +29,8 @@ from tests.support.api import Api, add_machine, add_stream
         ("GET", f"/v1/streams/alice/render/items?cursor=0-{'9' * 5_000}", None, "bad_request"),
         ("GET", f"/v1/streams/alice/render/items?state=done&cursor={'9' * 5_000}-1", None, "bad_request"),
         ("GET", f"/v1/streams/alice/render/events?after={'9' * 30}-1", None, "bad_request"),
-        ("POST", "/v1/claim", b'{"x":' + b"[" * 100_000, "bad_request"),
+        ("POST", "/v1/claim", b'{"x":' + b"[" * 60_000, "bad_request"),
+        ("POST", "/v1/claim", b'{"x":' + b"[" * 100_000, "too_large"),
         (
             "PUT",
             "/v1/streams/alice/render",

@@ -15,7 +15,7 @@ from tusclient.client import TusClient
 from yarl import URL
 
 from broker.domain.errors import Unavailable
-from broker.http import uploads
+from broker.http import bodies
 from broker.store import Store
 from broker.wire.problems import ProblemCode
 from tests.support.api import Answer, Api, add_machine, digest_of
@@ -177,10 +177,10 @@ async def test_of_bytes_with_a_wrong_checksum_nothing_is_kept(user: Api, algorit
 
 async def test_bytes_before_a_cut_count_and_meanwhile_nobody_else_adds_any(user: Api) -> None:
     upload = await begin(user, CONTENT)
-    sent = CONTENT[: 3 * uploads.PIECE_BYTES]
+    sent = CONTENT[: 3 * bodies.PIECE_BYTES]
 
     async def is_written() -> bool:
-        return await offset(user, upload) >= uploads.PIECE_BYTES
+        return await offset(user, upload) >= bodies.PIECE_BYTES
 
     async with cut_patch(user, upload, sent, len(CONTENT)):
         await until(is_written, "some bytes are written")
@@ -196,7 +196,7 @@ async def test_bytes_before_a_cut_count_and_meanwhile_nobody_else_adds_any(user:
 
 
 async def test_a_sender_that_stops_is_cut_off_and_what_came_is_kept(user: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(bodies, "PATIENCE_S", 0.2)
     upload = await begin(user)
 
     async with cut_patch(user, upload, SMALL[:10], len(SMALL)) as reader:

@@ -43,10 +43,10 @@ async def test_a_token_that_is_good_for_a_while_is_used(tmp_path: Path) -> None:
     assert calls.asked == []
 
 
-@pytest.mark.parametrize("ends_at", [in_time(timedelta(minutes=1)), in_time(-timedelta(days=1)), "", "never"])
-async def test_a_token_is_renewed_before_it_ends_and_kept_privately(tmp_path: Path, ends_at: str) -> None:
+@pytest.mark.parametrize("ends_at", [timedelta(minutes=1), -timedelta(days=1), "", "never"])
+async def test_a_token_is_renewed_before_it_ends_and_kept_privately(tmp_path: Path, ends_at: timedelta | str) -> None:
     calls = Calls()
-    renewal = Renewal(kept(tmp_path, ends_at), calls)
+    renewal = Renewal(kept(tmp_path, ends_at if isinstance(ends_at, str) else in_time(ends_at)), calls)
 
     assert await renewal.token() == "new-1"
     assert await renewal.token() == "new-1"

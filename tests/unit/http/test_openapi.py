@@ -153,10 +153,12 @@ def _read_by(handler: Callable[..., Any]) -> tuple[list[Any], list[tuple[str, ..
     bodies, queries, is_raw = [], [], False
     for node in ast.walk(tree):
         match node:
-            case ast.Call(func=ast.Attribute(value=ast.Name(id="call"), attr="body" | "optional_body"), args=[kind]):
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id="call"), attr="body" | "optional_body"), args=[kind, *_]
+            ):
                 bodies.append(eval(ast.unparse(kind), handler.__globals__))
             case ast.Call(func=ast.Attribute(value=ast.Name(id="call"), attr="query"), args=names):
                 queries.append(tuple(ast.literal_eval(name) for name in names))
-            case ast.Attribute(value=ast.Attribute(value=ast.Name(id="call"), attr="request"), attr="read"):
+            case ast.Attribute(value=ast.Name(id="call"), attr="whole_body"):
                 is_raw = True
     return bodies, queries, is_raw

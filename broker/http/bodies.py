@@ -1,0 +1,123 @@
+"""Bodies: how large, how slow and how many at once. Nothing that was compressed is read.
+
+Whoever may send a body could send it a byte a minute, or a thousand at once, and each would stand in this process's
+memory. So a sender has to come at some pace, and of those bodies that are not small only so many are read for one user
+at once. A ticket and a lease token prove themselves when the body was read: those bodies share the places of nobody.
+What comes through a signed address needs no place: there are as many as there are vms, and the bytes go to the disk.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+
+from aiohttp import web
+
+from broker.domain import limits
+from broker.domain.errors import Rejected, Unavailable
+from broker.wire.problems import ProblemCode
+
+PIECE_BYTES = 262_144
+PATIENCE_S = 60.0
+"""A sender that needs longer for one piece is cut off, so that it cannot keep its place for ever."""
+SMALL_BYTES = 262_144
+"""A body up to this size needs no place: whatever guests and launchers send by themselves is."""
+_CHUNK_BYTES = 1_048_576
+
+
+class Bodies:
+    """The places of this process for bodies that are not small."""
+
+    def __init__(self) -> None:
+        self._read_for: Counter[str] = Counter()
+
+    @contextmanager
+    def place(self, user: str) -> Iterator[None]:
+        """Have one of the user's places for the block.
+
+        Raises:
+            Unavailable: `too_many_bodies`.
+        """
+        most = limits.default("user_bodies")
+        if self._read_for[user] >= most:
+            raise Unavailable(
+                ProblemCode.TOO_MANY_BODIES,
+                f"{most} large bodies are being read for this user already: send this one when they are through",
+                retry_after_s=1,
+            )
+        self._read_for[user] += 1
+        try:
+            yield
+        finally:
+            self._read_for[user] -= 1
+            if not self._read_for[user]:
+                del self._read_for[user]
+
+
+async def chunks_of(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    """Yield a body of any size as it comes. The time that the reader takes between two chunks is not the sender's.
+
+    Raises:
+        Rejected: `too_slow`; `media_type_refused`.
+    """
+    check_encoding(request)
+    clock = asyncio.get_running_loop().time
+    left_s, came_bytes = PATIENCE_S, 0
+    while True:
+        began_s = clock()
+        try:
+            async with asyncio.timeout(left_s):
+                chunk = await request.content.read(_CHUNK_BYTES)
+        except TimeoutError as error:
+            raise too_slow("send it again") from error
+        if not chunk:
+            return
+        left_s, came_bytes = left_s - (clock() - began_s), came_bytes + len(chunk)
+        if came_bytes >= PIECE_BYTES:
+            left_s, came_bytes = PATIENCE_S, 0
+        yield chunk
+
+
+async def whole(request: web.BaseRequest, bodies: Bodies, user: str, most_bytes: int) -> bytes:
+    """Read a body to its end.
+
+    Raises:
+        Rejected: `too_large`, before more than that was read; else as `chunks_of`.
+        Unavailable: as `Bodies.place`.
+    """
+    if (request.content_length or 0) > most_bytes:
+        raise _too_large(most_bytes)
+    body = bytearray()
+    with ExitStack() as placed:
+        has_place = False
+        async for chunk in chunks_of(request):
+            body += chunk
+            if len(body) > most_bytes:
+                raise _too_large(most_bytes)
+            if len(body) > SMALL_BYTES and not has_place:
+                placed.enter_context(bodies.place(user))
+                has_place = True
+    return bytes(body)
+
+
+def check_encoding(request: web.BaseRequest) -> None:
+    """Refuse what is compressed: some bytes of it could become gigabytes here.
+
+    Raises:
+        Rejected: `media_type_refused`.
+    """
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise Rejected(
+            ProblemCode.MEDIA_TYPE_REFUSED, "a compressed body is not read here: send it without Content-Encoding"
+        )
+
+
+def too_slow(what_to_do: str) -> Rejected:
+    """Return the refusal of a sender that keeps no pace."""
+    return Rejected(
+        ProblemCode.TOO_SLOW, f"fewer than {PIECE_BYTES} bytes came within {PATIENCE_S:.0f} s; {what_to_do}"
+    )
+
+
+def _too_large(most_bytes: int) -> Rejected:
+    return Rejected(ProblemCode.TOO_LARGE, f"the body is larger than the {most_bytes} bytes that this address takes")
