@@ -88,7 +88,10 @@ LIMITS: dict[str, Limit] = {
     ),
     "report_bytes": Limit(16_384, "bytes", ProblemCode.TOO_LARGE, "what a launcher tells of itself, as it is kept"),
     "waiting_dispatches": Limit(
-        10_000, "requests", ProblemCode.STORE_UNAVAILABLE, "launchers parked in one broker process"
+        10_000,
+        "requests",
+        ProblemCode.STORE_UNAVAILABLE,
+        "launchers parked in one broker process; of one token half of that",
     ),
 }
 
