@@ -102,7 +102,10 @@ LIMITS: dict[str, Limit] = {
         100_000, "tokens", ProblemCode.QUOTA_EXCEEDED, "logins and tokens that are revoked and did not end yet"
     ),
     "waiting_dispatches": Limit(
-        10_000, "requests", ProblemCode.STORE_UNAVAILABLE, "launchers parked in one broker process"
+        10_000,
+        "requests",
+        ProblemCode.STORE_UNAVAILABLE,
+        "launchers parked in one broker process; of one token half of that",
     ),
 }
 

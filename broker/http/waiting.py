@@ -18,6 +18,7 @@ import asyncio
 import heapq
 import itertools
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -67,6 +68,11 @@ class Offer(NamedTuple):
         """Tell whether the token covers the user and the site serves them."""
         users = self.request.users
         return (not users or user in users) and self.scopes.permit(Authority.DISPATCH, (user,))
+
+    @property
+    def token(self) -> str:
+        """Whose token it came with: the name of a launcher begins with it."""
+        return self.request.launcher.partition("/")[0]
 
     def as_of(self, now_s: float) -> "Offer":
         """Return the offer as it would have to be made now: of its time, some has passed."""
@@ -174,6 +180,7 @@ class WaitingRoom:
         self._capacity = capacity
         self._waiters: dict[_Waiter, None] = {}
         self._kinds: dict[Kind, dict[_Waiter, None]] = {}
+        self._parked_of: Counter[str] = Counter()
         self._came = 0
         self._largest: dict[str, Offer] = {}
         self._rung = asyncio.Event()
@@ -214,11 +221,13 @@ class WaitingRoom:
             return found
         if is_asking and self._rings == rings_before:
             self._told_nothing.remember(kind, ends_ms)
-        if self.parked >= self._capacity:
+        # Half of the room, at most, is any one token's.
+        if self.parked >= self._capacity or self._parked_of[offer.token] >= max(1, self._capacity // 2):
             raise Unavailable(ProblemCode.STORE_UNAVAILABLE, "too many launchers wait here: try again", retry_after_s=5)
         self._came += 1
         waiter = _Waiter(offer, kind, ends_ms, self._came, is_connected)
         self._waiters[waiter] = None
+        self._parked_of[offer.token] += 1
         self._kinds.setdefault(waiter.kind, {})[waiter] = None
         if not is_asking:
             self._unheard[waiter] = None
@@ -376,6 +385,7 @@ class WaitingRoom:
         if waiter not in self._waiters:
             return
         del self._waiters[waiter]
+        self._parked_of -= Counter([waiter.offer.token])
         members = self._kinds[waiter.kind]
         del members[waiter]
         if not members:

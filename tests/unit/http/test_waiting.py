@@ -209,6 +209,18 @@ async def test_a_full_room_and_an_absent_store_are_told() -> None:
     assert await asyncio.gather(*tasks) == [[]]
 
 
+async def test_launchers_of_one_token_leave_half_of_the_room_to_others() -> None:
+    shelf = Shelf()
+    room = WaitingRoom(shelf.take, shelf.hear, capacity=4)
+    tasks = await parked(room, offer("mallory/1"), offer("mallory/2"))
+    with pytest.raises(Unavailable, match="too many"):
+        await room.offer(offer("mallory/3"), lambda: True, 1)
+    tasks += await parked(room, offer("alice/1"))
+
+    room.close()
+    assert await asyncio.gather(*tasks) == [[]] * 3
+
+
 async def test_what_became_ready_between_asking_and_parking_is_found() -> None:
     shelf = Shelf()
     room = WaitingRoom(shelf.take, shelf.hear, capacity=10)
