@@ -57,7 +57,7 @@ async def check_uses(call: Call, spec: StreamSpec) -> None:
 
 
 async def secrets_of_claim(call: Call, claimed: Claimed, *, takes_secrets: bool) -> list[GivenSecret]:
-    """Return the secrets of a claimed item. Where one cannot be handed out, none is: the item is held, its stream paused.
+    """Return the secrets of a claimed item. Where one cannot be handed out none is: it is held, its stream paused.
 
     Raises:
         Conflict: SECRET_WITHHELD, with what is to be done.
@@ -135,8 +135,8 @@ async def _why_not(services: Services, claimed: Claimed, *, takes_secrets: bool)
         )
     if not takes_secrets:
         return WITHHELD, (
-            "its stream needs secrets, and the client in its vm is too old to keep them: prepare the image anew, with a "
-            "client of this release"
+            "its stream needs secrets, and the client in its vm is too old to keep them: prepare the image anew, with "
+            "a client of this release"
         )
     if await services.store.trusted_as(claimed.dispatch) not in claimed.spec.trust:
         return WITHHELD, "its stream needs secrets, and its launcher was not trusted with them: look at its trust"
