@@ -61,7 +61,7 @@ def list_secrets(
 
 @app.command()
 def rm(name: Name) -> None:
-    """Remove a secret: no vm is given it any more. Items that need it are held when a vm claims them."""
+    """Remove a secret: no vm is given it any more. A stream that needs it is paused when a vm claims an item."""
 
     async def work(acting: Acting) -> None:
         ref = _ref(acting, name)

@@ -27,7 +27,7 @@ from broker.wire.streams import StreamSpec
 
 MISSING = "secret_missing"
 WITHHELD = "secret_withheld"
-"""Codes of the reason for which an item is held whose secrets are not handed out."""
+"""Codes of the reason for which an item is held, and its stream paused, when secrets are not handed out."""
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ async def check_uses(call: Call, spec: StreamSpec) -> None:
 
 
 async def secrets_of_claim(call: Call, claimed: Claimed, *, takes_secrets: bool) -> list[GivenSecret]:
-    """Return the secrets of a claimed item. Where one cannot be handed out the item is held, and nothing is.
+    """Return the secrets of a claimed item. Where one cannot be handed out none is: it is held, its stream paused.
 
     Raises:
         Conflict: SECRET_WITHHELD, with what is to be done.
@@ -76,7 +76,7 @@ async def secrets_of_claim(call: Call, claimed: Claimed, *, takes_secrets: bool)
             given = _unsealed(call.services.keys, claimed, list(known.values()))
         except CannotUnseal as error:
             log.warning("secret_not_unsealed", item=str(claimed.item.ref), reason=str(error))
-            reason = (WITHHELD, "a secret of its stream cannot be opened by the broker: add it anew, then release it")
+            reason = (WITHHELD, "a secret of its stream cannot be opened by the broker: add it anew")
             continue
         if await _note(call.services, claimed, list(known.values())):
             return given
@@ -130,22 +130,27 @@ async def masked_facts(facts: Mapping[str, str], values: Sequence[bytes]) -> dic
 async def _why_not(services: Services, claimed: Claimed, *, takes_secrets: bool) -> tuple[str, str] | None:
     """Return the code and the sentence for which the vm gets no secret; None when it may."""
     if not _is_private(services):
-        return WITHHELD, "its stream needs secrets, and the broker is reached without TLS by now: it hands none out"
+        return (
+            WITHHELD,
+            "its stream needs secrets, and the broker is reached without TLS by now: who runs it must give --tls-cert",
+        )
     if not takes_secrets:
         return WITHHELD, (
-            "its stream needs secrets, and the client in its vm is too old to keep them: prepare the image anew with a "
-            "client of this release, then release it"
+            "its stream needs secrets, and the client in its vm is too old to keep them: prepare the image anew, with "
+            "a client of this release"
         )
     if await services.store.trusted_as(claimed.dispatch) not in claimed.spec.trust:
-        return WITHHELD, "its stream needs secrets, and its launcher was not trusted with them"
+        return WITHHELD, "its stream needs secrets, and its launcher was not trusted with them: look at its trust"
     return None
 
 
 def _missing(claimed: Claimed, names: Sequence[str]) -> tuple[str, str]:
     stream = claimed.item.ref.stream
     secrets = " and ".join(f"{stream.user}/{name}" for name in names)
-    remedy = f"`broker secret add {names[0]}`, then `broker release {claimed.item.ref}`"
-    return MISSING, f"its stream needs the secret {secrets}, which is not there any more: {remedy}"
+    return (
+        MISSING,
+        f"its stream needs the secret {secrets}, which is not there any more: `broker secret add {names[0]}`",
+    )
 
 
 async def _withhold(services: Services, claimed: Claimed, code: str, sentence: str) -> None:

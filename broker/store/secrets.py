@@ -148,23 +148,30 @@ class Secrets(Reading):
         return reply.word == Word.DONE
 
     async def withhold(self, ref: ItemRef, dispatch: DispatchId, code: str, sentence: str) -> None:
-        """Hold a claimed item whose secrets are not handed out; nothing when it is no longer this vm's."""
+        """Pause the stream and hold a claimed item whose secrets are not handed out.
+
+        Without the pause each item of the stream would take a boot to be held. Nothing happens to an item that is no
+        longer this vm's.
+        """
+        keys, stream = self._keys.of_stream(ref.stream), ref.stream
+        await self._server.act(arguments.Pause(stream.user, stream.name, code, sentence), keys)
+        said = f"{sentence}; then `broker release {ref}` and `broker resume {stream}`"
         for _ in range(TRIES):
             item = await self._item(ref)
             if item.get("dispatch") != dispatch or item.get("state") != ItemState.RUNNING:
                 return
             spec = await self._spec(ref.stream, int(item["revision"]))
-            outcome = Outcome(ItemState.HELD, code, sentence)
+            outcome = Outcome(ItemState.HELD, code, said)
             reply = await self._server.act(
                 arguments.Fail(
-                    user=ref.stream.user,
-                    job=ref.stream.name,
+                    user=stream.user,
+                    job=stream.name,
                     number=str(ref.number),
                     dispatch=dispatch,
                     rest=(),
-                    **decided(item, "attempts", outcome, Cause(code, sentence), spec.keep_ms)._asdict(),
+                    **decided(item, "attempts", outcome, Cause(code, said), spec.keep_ms)._asdict(),
                 ),
-                self._keys.of_stream(ref.stream),
+                keys,
             )
             if reply.word == Word.DONE:
                 return

@@ -268,14 +268,16 @@ async def test_a_secret_that_is_gone_at_the_claim_holds_its_item_and_says_what_t
     assert (refused.status, refused.code) == (409, "secret_withheld")
     item = await user.ok("GET", f"{stream}/items/1")
     assert (item["state"], item["reason"]["code"]) == ("held", "secret_missing")
-    assert item["reason"]["sentence"] == refused.json["detail"]
+    missing = "its stream needs the secret alice/proxy, which is not there any more: `broker secret add proxy`"
+    assert refused.json["detail"] == missing
     assert item["reason"]["sentence"] == (
-        "its stream needs the secret alice/proxy, which is not there any more: `broker secret add proxy`, then "
-        "`broker release alice/render/1`"
+        f"{missing}; then `broker release alice/render/1` and `broker resume alice/render`"
     )
+    assert (await user.ok("GET", f"{stream}/why"))["sentence"].startswith(f"alice/render gives nothing out: {missing}")
     assert (await claim(user, given["ticket"])).code == "ticket_spent"
     await put(user)
     await user.ok("POST", f"{stream}/items/1/release")
+    await user.ok("POST", f"{stream}/resume")
     again = await labelled("renci").ok("POST", "/v1/dispatch", json=offer())
     assert values((await claim(user, again["ticket"])).json["secrets"]) == {"proxy": PROXY}
 

@@ -203,14 +203,24 @@ async def test_no_more_than_so_many_old_values_are_kept(scene: Scene) -> None:
     assert sorted(map(int, masks)) == list(range(3, MASKS + 3))
 
 
-async def test_an_item_whose_secrets_are_withheld_is_held_and_its_vm_failed(scene: Scene) -> None:
+async def test_an_item_whose_secrets_are_withheld_is_held_and_its_stream_paused(scene: Scene) -> None:
     vm = await claimed(scene)
+    await scene.push(1)
     for _ in range(2):
         await scene.store.withhold(vm.item.ref, vm.dispatch, "secret_missing", "it is not there")
     item = await scene.item()
     assert item.reason is not None
-    assert (item.state, item.reason.code, item.reason.sentence) == (ItemState.HELD, "secret_missing", "it is not there")
-    assert (await scene.events()).count("item.held") == 1
+    assert (item.state, item.reason.code, item.reason.sentence) == (
+        ItemState.HELD,
+        "secret_missing",
+        "it is not there; then `broker release alice/render/1` and `broker resume alice/render`",
+    )
+    assert [(await scene.events()).count(kind) for kind in ("item.held", "stream.paused")] == [1, 1]
+    stream = await scene.store.get_stream(RENDER)
+    assert stream is not None
+    assert stream.paused is not None
+    assert (stream.paused.code, stream.paused.sentence) == ("secret_missing", "it is not there")
+    assert await scene.offer() is None
     end = EndVm(launcher=scene.launcher, verdict=Verdict.STOPPED_EARLY, sentence="")
     ended = await scene.store.end(vm.dispatch, scene.launcher, end, has_console=False)
     assert (ended.verdict, ended.state) == (Verdict.ITEM_FAILED, "held")
