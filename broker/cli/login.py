@@ -15,10 +15,12 @@ from broker.cli import showing
 from broker.cli.acting import calling, run_to_end
 from broker.cli.exits import BadUsage, Failed, tell
 from broker.client.device_flow import DeviceFlow, LoginFailed, Prompt
+from broker.client.errors import ApiError
 from broker.client.login import KeptLogin, LoginFile, kept_login, login_file
 from broker.client.logins import Logins
 from broker.client.session import Session
 from broker.wire.logins import MAX_NAME_CHARS, LoggedIn, LogIn, LoginMethods
+from broker.wire.problems import ProblemCode
 
 _CA_BYTES = 1_048_576
 _CODE_CHARS = 200
@@ -112,11 +114,20 @@ async def _logout() -> None:
     content = kept.content
     async with calling(content.url, content.token, content.ca_pem or None) as session:
         if content.login:
-            await Logins(session).log_out(content.login)
+            await _end(session, content.login)
     kept.file.unlink(missing_ok=True)
     tell_done(f"logged out of {content.url}")
     if not content.login:
         tell("the token was the broker's own for its machine, which it writes anew at its next start")
+
+
+async def _end(session: Session, login: str) -> None:
+    """Revoke a login; one that is over already needs no end."""
+    try:
+        await Logins(session).log_out(login)
+    except ApiError as error:
+        if error.code is not ProblemCode.UNAUTHENTICATED:
+            raise
 
 
 def _keep(session: Session, given: LoggedIn, ca_pem: str) -> None:

@@ -43,6 +43,8 @@ def test_who_was_let_in_logs_in_works_and_logs_out(home: Home, broker: Broker, d
     refused = desk.run("broker", "whoami")
     assert refused.status == 4
     assert "log in again" in refused.err
+    desk.ok("broker", "logout")
+    assert not file.exists()
 
 
 def test_a_token_that_ended_is_renewed_without_a_word(home: Home, broker: Broker, desk: Home) -> None:
