@@ -25,7 +25,7 @@ def list_all(data: Data = None) -> None:
     """List the keys by their ids; no key is shown."""
 
     def work(folder: Path) -> None:
-        table = showing.table("ID", "KIND", "USE")
+        table = showing.table("id", "kind", "use")
         now_s = int(time.time())
         for key in list_keys(folder, now_s=now_s):
             use = "makes and verifies" if key.is_current else "verifies"

@@ -184,5 +184,5 @@ def _own_name() -> str:
 
 
 def tell_done(sentence: str) -> None:
-    """Tell on stderr what was done: stdout is for what can be piped on."""
-    typer.echo(sentence, err=True)
+    """Tell on stderr what was done: stdout is for what can be piped on. Nothing of it acts on the terminal."""
+    typer.echo(showing.plain(sentence), err=True)

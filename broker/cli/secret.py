@@ -78,7 +78,8 @@ def _ref(acting: Acting, name: str) -> OwnedName:
 def _value(file: Path | None, kind: SecretKind) -> bytes:
     """Read the value; of a bearer token without the line's end."""
     if file is not None:
-        value = _bounded(file.open("rb").read(default("secret_bytes") + 1), str(file))
+        with file.open("rb") as opened:
+            value = _bounded(opened.read(default("secret_bytes") + 1), str(file))
     elif sys.stdin.isatty():
         value = _asked()
     else:

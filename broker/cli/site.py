@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from broker.cli import showing
 from broker.cli.acting import Acting, act
 from broker.cli.amounts import parse_life_s
 from broker.cli.exits import BadUsage
@@ -59,7 +60,7 @@ def add(
         content = LoginFile(url=acting.session.base_url, token=given.token, ends_at=given.ends_at, ca_pem=ca_pem)
         text = msgspec.json.format(msgspec.json.encode(content)).decode()
         if out is None:
-            typer.echo(text)
+            typer.echo(showing.visible(text))
         else:
             write_private(out, text + "\n")
         tell_done(f"token {given.id} of {site}, until {given.ends_at}: put this on its nodes as launcher.json, 0600")

@@ -40,7 +40,7 @@ def create(
         by = kept.content.login if kept is not None and kept.content.url == acting.session.base_url else None
         given = await Logins(acting.session).make_token(new, by or None)
         tell_done(f"token {given.id}, until {given.ends_at}: {' '.join(given.scopes)}")
-        typer.echo(given.token)
+        typer.echo(showing.plain(given.token))
 
     act(work)
 
@@ -73,7 +73,7 @@ def revoke(
 
 def show_tokens(views: list[TokenView]) -> None:
     """Show a list of logins and tokens."""
-    table = showing.table("ID", "KIND", "OF", "NAME", "UNTIL", "MAY")
+    table = showing.table("id", "kind", "of", "name", "until", "may")
     for view in views:
         allowed = [*view.scopes, *(f"label {label}" for label in view.labels)]
         if view.launcher is not None:

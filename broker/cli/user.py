@@ -33,7 +33,7 @@ def add(
     async def work(acting: Acting) -> None:
         new = NewCode(is_operator=operator, life_s=parse_life_s(life))
         given = await Logins(acting.session).make_code(name, new)
-        typer.echo(given.code)
+        typer.echo(showing.plain(given.code))
         tell_done(
             f"for {given.user}, once, until {given.ends_at}: `broker login {acting.session.base_url}` asks for it"
         )

@@ -319,5 +319,11 @@ def _most_memory_bytes(pid: int) -> int:
 def _address(route: Route) -> str:
     """Return an address of the route that names something, or could."""
     parts = {"user": "alice", "job": "render", "name": "m", "number": "1", "reader": "bob", "path": "x"}
-    parts |= {"digest": digest_of(b""), "upload": "0" * 32, "dispatch": "0b0f8f4e-6d5a-4c8e-9b1e-2f6a7d3c9e10"}
+    parts |= {
+        "site": "renci",
+        "token": "x",
+        "digest": digest_of(b""),
+        "upload": "0" * 32,
+        "dispatch": "0b0f8f4e-6d5a-4c8e-9b1e-2f6a7d3c9e10",
+    }
     return route.address.format_map(parts)

@@ -99,7 +99,13 @@ async def _settle_in(tenant: Tenant) -> None:
 def _addresses(victim: Tenant) -> Iterator[tuple[str, str]]:
     """Yield every address of the API, as the victim's."""
     parts = {"user": victim.name, "job": "render", "name": "m", "number": "1", "reader": "mallory"}
-    parts |= {"path": "kept.txt", "digest": digest_of(victim.image), "upload": "0" * 32}
+    parts |= {
+        "site": "renci",
+        "token": "0b0f8f4e-6d5a-4c8e-9b1e-2f6a7d3c9e11",
+        "path": "kept.txt",
+        "digest": digest_of(victim.image),
+        "upload": "0" * 32,
+    }
     for route in ROUTES:
         # Nobody's dispatch: those of launchers are asked with a launcher's token, elsewhere.
         yield route.method, route.address.format_map({**parts, "dispatch": "0b0f8f4e-6d5a-4c8e-9b1e-2f6a7d3c9e10"})

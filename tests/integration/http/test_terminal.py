@@ -48,6 +48,18 @@ SHOWN = [
     "stream add other --machine m --run x",
     "user show",
     "user set bob --weight 2",
+    "user add bob",
+    "user logout bob",
+    "login {url}",
+    "token create --name x",
+    "token list",
+    "token revoke x",
+    "site add renci --users *",
+    "site list",
+    "site rm renci",
+    "secret add x --file {file}",
+    "secret list",
+    "secret rm x",
     "whoami",
     "cancel render/1",
     "cancel render --all --no-wait",
@@ -69,6 +81,12 @@ OF_ONES_OWN = {
     "stream add other --machine m --run x",
     "user show",
     "user set bob --weight 2",
+    "user logout bob",
+    "login {url}",
+    "token revoke x",
+    "site rm renci",
+    "secret add x --file {file}",
+    "secret rm x",
     "cancel render/1",
     "cancel render --all --no-wait",
     "release render/1",
@@ -78,7 +96,7 @@ OF_ONES_OWN = {
     "file get x {folder}/there",
 }
 """When nothing is refused, what these say is made of what was asked, and of names that were checked."""
-NOT_SHOWING = {"serve", "check-config"}
+NOT_SHOWING = {"serve", "check-config", "key", "logout"}
 """They show nothing of anybody else's."""
 FOLLOWING = {"watch", "try"}
 """They go on until an item ends; what they print is printed by the same functions, and by the same console."""
@@ -94,10 +112,10 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_no_command_lets_a_strangers_text_act_on_the_terminal(url: str, command: str, tmp_path: Path) -> None:
     file = tmp_path / "f"
     file.write_bytes(b"x")
-    words = command.format(file=file, folder=tmp_path).split()
+    words = command.format(file=file, folder=tmp_path, url=url).split()
     environment = {"VMBROKER_URL": url, "BEARER_TOKEN": "t", "XDG_CONFIG_HOME": str(tmp_path), "COLUMNS": "100"}
 
-    ended = CliRunner().invoke(app, words, env={**environment, "NO_COLOR": "1"})
+    ended = CliRunner().invoke(app, words, env={**environment, "NO_COLOR": "1"}, input="22222-22222-22222-22222-22222")
 
     assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exc_info
     for text in (ended.stdout, ended.stderr):
