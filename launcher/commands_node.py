@@ -67,7 +67,7 @@ def run(
     from broker.client.login import NoLogin, find_launcher_login
     from broker.client.session import CallError
     from launcher.app import run as run_launcher
-    from launcher.authority import NoAuthority, read_authority
+    from launcher.authority import NoAuthority, authority_of
     from launcher.guest_disk import CannotBuildGuestDisk
     from launcher.hypervisor.errors import HypervisorError
     from launcher.images import ImageError
@@ -106,7 +106,7 @@ def run(
     set_up_logs()
     try:
         login = find_launcher_login(settings.broker, settings.token_file)
-        ca_pem = read_authority(settings.ca_file) or login.ca_pem
+        ca_pem = authority_of(settings.ca_file, login)
     except (NoLogin, NoAuthority) as error:
         _fail(str(error), _USAGE)
     try:

@@ -7,7 +7,7 @@ import typer
 
 from broker.client.login import NoLogin, find_launcher_login
 from broker.wire.jobs import BatchKind
-from launcher.authority import NoAuthority, read_authority
+from launcher.authority import NoAuthority, authority_of
 from launcher.batch.errors import Refused
 from launcher.batch.submission import Submissions, default_root
 from launcher.batch.submitting import Credential
@@ -91,7 +91,7 @@ def credential_of(broker: str | None, token_file: Path | None, ca_file: Path | N
     try:
         settings = read_settings(broker=broker, token_file=token_file, ca_file=ca_file)
         login = find_launcher_login(settings.broker, settings.token_file)
-        return Credential(login, read_authority(settings.ca_file))
+        return Credential(login, authority_of(settings.ca_file, login))
     except (SettingsError, NoLogin, NoAuthority) as error:
         raise Refused(str(error)) from error
 

@@ -10,7 +10,7 @@ import msgspec
 from broker.client.login import Login, NoLogin, find_launcher_login
 from broker.client.session import ApiError, CallError, Patience, Reply, Session
 from broker.wire.accounts import WhoAmI
-from launcher.authority import NoAuthority, read_authority
+from launcher.authority import NoAuthority, authority_of
 from launcher.doctor.findings import Finding, fail, ok, warn
 from launcher.doctor.node import CannotTell, Node
 
@@ -43,10 +43,12 @@ async def authority(node: Node) -> Iterable[Finding]:
     """The authority of the site's own that signed the broker's certificate."""
     file = node.settings.ca_file
     try:
-        read_authority(file)
+        found = authority_of(file, _login(node))
     except NoAuthority as error:
         return [fail(str(error), "name the PEM file of the authority that signed the broker's certificate: --ca-file")]
-    return [ok("none of the site's own: the node's are asked" if file is None else f"{file} is one")]
+    if found is None:
+        return [ok("none of the site's own: the node's are asked")]
+    return [ok(f"{file} is one" if file is not None else "one is kept with the login")]
 
 
 async def broker(node: Node) -> Iterable[Finding]:
@@ -88,7 +90,7 @@ def _login(node: Node) -> Login:
 
 def _authority(node: Node) -> str | None:
     try:
-        return read_authority(node.settings.ca_file)
+        return authority_of(node.settings.ca_file, _login(node))
     except NoAuthority as error:
         raise CannotTell("the authority", "authority") from error
 
