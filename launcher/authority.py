@@ -13,13 +13,13 @@ class NoAuthority(Exception):
     """The file cannot be used; the text says why."""
 
 
-def authority_of(file: Path | None, login: Login) -> str | None:
-    """Return the PEM text of the broker's authority, checked: the file's, else the one kept with the login, if any.
+def authority_of(file: Path | None, login: Login | None) -> str | None:
+    """Return the PEM text of the broker's authority, checked: the file's, else the one kept with a login, if any.
 
     Raises:
         NoAuthority: it cannot be read, or is no PEM text of an authority.
     """
-    if file is None and login.ca_pem is not None:
+    if file is None and login is not None and login.ca_pem is not None:
         return _checked(login.ca_pem, "the authority (ca_pem) in launcher.json")
     return read_authority(file)
 

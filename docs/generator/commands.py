@@ -32,8 +32,8 @@ def broker_command() -> str:
     return page(
         "The `broker` command",
         "Where the broker is and who you are: `VMBROKER_URL`, `BEARER_TOKEN`, `BEARER_TOKEN_FILE`, then "
-        "`$XDG_CONFIG_HOME/vmbroker/login.json`, which `broker login` writes, then `bt_u$UID` in `$XDG_RUNTIME_DIR` and "
-        "in `/tmp`. A missing USER in a name is your own.",
+        "`$XDG_CONFIG_HOME/vmbroker/login.json`, which `broker login` writes, then `bt_u$UID` in `$XDG_RUNTIME_DIR` "
+        "and in `/tmp`. A missing USER in a name is your own.",
         "## Exit statuses",
         table(("status", "meaning"), exits),
         *(section for name in COMMANDS for section in _sections(f"broker {name}", load(name))),
@@ -46,8 +46,8 @@ def launcher_command() -> str:
     return page(
         "The `launcher` command",
         "Where the broker is, and the launcher's token: `--broker` and `--token-file`, `VMBROKER_URL` and "
-        "`VMBROKER_LAUNCHER_TOKEN_FILE`, then `$XDG_CONFIG_HOME/vmbroker/launcher.json`, which `broker site add` makes, "
-        "and `broker serve` for its own machine. What a flag does not say, [the settings](launcher-settings.md) say. "
+        "`VMBROKER_LAUNCHER_TOKEN_FILE`, then `$XDG_CONFIG_HOME/vmbroker/launcher.json`, which `broker site add` "
+        "makes, and `broker serve` for its own machine. What a flag does not say, [the settings](launcher-settings.md) say. "
         "[How to run a launcher](../how-to/run-a-launcher.md).",
         "## Exit statuses",
         table(("status", "meaning"), exits),

@@ -43,7 +43,7 @@ async def authority(node: Node) -> Iterable[Finding]:
     """The authority of the site's own that signed the broker's certificate."""
     file = node.settings.ca_file
     try:
-        found = authority_of(file, _login(node))
+        found = authority_of(file, _kept_login(node))
     except NoAuthority as error:
         return [fail(str(error), "name the PEM file of the authority that signed the broker's certificate: --ca-file")]
     if found is None:
@@ -79,6 +79,13 @@ def _scope(reply: Reply, url: str) -> Finding:
         mend = "bring the broker's launcher.json to this node, or name a launcher's token with --token-file"
         return fail(f"{url} takes the token, which is {who.user}'s and no launcher's: it lacks {_SCOPE}", mend)
     return ok(f"{url} answers and takes the launcher's token")
+
+
+def _kept_login(node: Node) -> Login | None:
+    try:
+        return _login(node)
+    except CannotTell:
+        return None  # which is a point of its own
 
 
 def _login(node: Node) -> Login:
