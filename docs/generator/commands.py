@@ -47,8 +47,8 @@ def launcher_command() -> str:
         "The `launcher` command",
         "Where the broker is, and the launcher's token: `--broker` and `--token-file`, `VMBROKER_URL` and "
         "`VMBROKER_LAUNCHER_TOKEN_FILE`, then `$XDG_CONFIG_HOME/vmbroker/launcher.json`, which `broker site add` "
-        "makes, and `broker serve` for its own machine. What a flag does not say, [the settings](launcher-settings.md) say. "
-        "[How to run a launcher](../how-to/run-a-launcher.md).",
+        "makes, and `broker serve` for its own machine. What a flag does not say, [the settings](launcher-settings.md) "
+        "say. [How to run a launcher](../how-to/run-a-launcher.md).",
         "## Exit statuses",
         table(("status", "meaning"), exits),
         *_sections("launcher", typer.main.get_command(launcher_app)),
