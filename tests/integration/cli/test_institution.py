@@ -74,9 +74,9 @@ class _Login:
 @asynccontextmanager
 async def _logging_in(desk: Home, broker: Broker, *more: str) -> AsyncIterator[_Login]:
     words = ("login", broker.url, "--institution", "--ca", str(desk.folder / "ca.pem"), *more)
-    pipe = asyncio.subprocess.PIPE
+    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     command = await asyncio.create_subprocess_exec(
-        desk.program("broker"), *words, env=desk.environment(), stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe
+        desk.program("broker"), *words, env=desk.environment(), stdin=nothing, stdout=pipe, stderr=pipe
     )
     assert command.stderr is not None
     try:
