@@ -171,7 +171,7 @@ class DeviceFlow:
             return await self._post(http, url, form)
         except aiohttp.ClientSSLError:
             raise
-        except (aiohttp.ClientConnectionError, TimeoutError):
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError):
             return HTTPStatus.SERVICE_UNAVAILABLE, b""
 
     def _named(self, tokens: _Tokens) -> str:

@@ -92,16 +92,8 @@ def _digest() -> str:
 
 
 def _install(folder: Path, downloads: Path) -> None:
-    words = [
-        str(node()),
-        str(node_folder() / _NPM),
-        "ci",
-        "--ignore-scripts",
-        "--no-audit",
-        "--no-fund",
-        "--cache",
-        str(downloads),
-    ]
+    quiet = ("--no-audit", "--no-fund", "--no-update-notifier")
+    words = [str(node()), str(node_folder() / _NPM), "ci", "--ignore-scripts", *quiet, "--cache", str(downloads)]
     ended = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=_INSTALL_S, check=False)
     assert ended.returncode == 0, f"npm could not install the OpenID provider:\n{ended.stdout}{ended.stderr}"
 
