@@ -85,17 +85,18 @@ async def _word_of(methods: LoginMethods, issuer: str | None, ca_pem: str) -> _W
         BadUsage: the broker takes no such institution's word; Failed: they did not log in there.
     """
     known = {each.issuer: each for each in methods.issuers}
+    names = showing.plain(", ".join(sorted(known)))
     if not known:
         raise BadUsage("this broker takes no institution's word: ask who runs it for a one-time code")
     if issuer is None and len(known) > 1:
-        raise BadUsage(f"this broker takes the word of several: add --issuer, one of {', '.join(sorted(known))}")
+        raise BadUsage(f"this broker takes the word of several: add --issuer, one of {names}")
     chosen = known.get(issuer if issuer is not None else next(iter(known)))
     if chosen is None:
-        raise BadUsage(f"this broker does not take the word of {issuer}, but of {', '.join(sorted(known))}")
+        raise BadUsage(f"this broker does not take the word of {issuer}, but of {names}")
     try:
         return _Word(chosen.issuer, await DeviceFlow(chosen.issuer, chosen.client_id, ca_pem or None).id_token(_ask))
     except LoginFailed as error:
-        raise Failed(str(error)) from error
+        raise Failed(showing.plain(str(error))) from error  # with what an institution wrote in it
 
 
 def _ask(prompt: Prompt) -> None:

