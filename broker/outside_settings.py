@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Iterable
+from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from broker.client.origins import Origin
 from broker.domain.issuers import OutsideIssuer
@@ -49,6 +50,12 @@ class IssuerSettings(BaseModel):
         for path in value:
             _prefix(path)
         return value
+
+    @model_validator(mode="after")
+    def _logins_are_private(self) -> Self:
+        if self.client_id is not None and self.is_plain:
+            raise ValueError(f"{self.issuer} has no TLS, so nobody can log in by it: write https://, or no client_id")
+        return self
 
     @property
     def is_plain(self) -> bool:

@@ -67,6 +67,10 @@ def test_without_a_public_address_the_audience_is_the_one_it_listens_at(config: 
         (IAM + 'path = "/carol"\n', "issuers.0.path: there is no such setting"),
         (IAM + IAM, "https://iam.example is there twice"),
         ('[[issuers]]\nissuer = "http://iam.example:80"\npaths = ["/"]\n', "without TLS"),
+        (
+            'outgoing_trusted = ["i:80"]\n[[issuers]]\nissuer = "http://i"\npaths = ["/"]\nclient_id = "x"\n',
+            "nobody can log in by it",
+        ),
         ('issuers = "https://iam.example"\n', "better write [[issuers]] in TOML"),
         ('outgoing_trusted = ["iam.example"]\n', "names no host and port"),
         ('outgoing_ca = "/nowhere/ca.pem"\n', "/nowhere/ca.pem holds no certificates"),
