@@ -82,15 +82,14 @@ async def test_images_take_no_more_room_than_their_user_may_have(store: Store, m
 
 async def test_a_streams_spec_has_so_many_revisions(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     lower(monkeypatch, stream_revisions=3)
-    for number in (2, 3):
-        view = await scene.store.put_stream(RENDER, msgspec.structs.replace(SPEC, run=f"run-{number}"))
-        assert view.revision == number
+    specs = [msgspec.structs.replace(SPEC, run=f"run-{number}") for number in (2, 3, 4)]
+    assert [(await scene.store.put_stream(RENDER, spec)).revision for spec in specs[:2]] == [2, 3]
 
     with pytest.raises(Rejected, match="alice/render has 3 revisions of its spec, as many as may be") as refused:
-        await scene.store.put_stream(RENDER, msgspec.structs.replace(SPEC, run="run-4"))
+        await scene.store.put_stream(RENDER, specs[2])
     assert refused.value.code is ProblemCode.QUOTA_EXCEEDED
 
-    assert (await scene.store.put_stream(RENDER, view.spec)).revision == 3, "the same again is no revision"
+    assert (await scene.store.put_stream(RENDER, specs[1])).revision == 3, "the same again is no revision"
     await scene.store.put_stream(RENDER._replace(name="another"), SPEC)
 
 
