@@ -68,9 +68,18 @@ def set_user(
     most_items: Annotated[int | None, typer.Option(min=0, help="Items that are kept at once.")] = None,
     most_bytes: Annotated[int | None, typer.Option(min=0, help="Bytes of their URLs, names and parameters.")] = None,
     most_streams: Annotated[int | None, typer.Option(min=0, help="Streams.")] = None,
+    most_file_bytes: Annotated[int | None, typer.Option(min=0, help="Bytes of their files.")] = None,
+    most_image_bytes: Annotated[int | None, typer.Option(min=0, help="Bytes of their images.")] = None,
 ) -> None:
     """Set a user's weight and bounds; what is left out is as it is for everybody. For who runs the broker."""
-    settings = UserSettings(weight=weight, most_items=most_items, most_bytes=most_bytes, most_streams=most_streams)
+    settings = UserSettings(
+        weight=weight,
+        most_items=most_items,
+        most_bytes=most_bytes,
+        most_streams=most_streams,
+        most_file_bytes=most_file_bytes,
+        most_image_bytes=most_image_bytes,
+    )
 
     async def work(acting: Acting) -> None:
         _show(await acting.researcher.put_user(name, settings))
@@ -85,4 +94,6 @@ def _show(view: UserView) -> None:
     table.add_row("items", f"{view.items} of {view.most_items}")
     table.add_row("their URLs, names and parameters", f"{showing.size(view.bytes)} of {showing.size(view.most_bytes)}")
     table.add_row("streams", f"{view.streams} of {view.most_streams}")
+    table.add_row("files", f"{showing.size(view.file_bytes)} of {showing.size(view.most_file_bytes)}")
+    table.add_row("images", f"{showing.size(view.image_bytes)} of {showing.size(view.most_image_bytes)}")
     showing.stdout().print(table)

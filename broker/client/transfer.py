@@ -22,12 +22,15 @@ from broker.client.errors import ApiError, CallError, Unreachable
 from broker.client.repetition import is_passing
 from broker.client.session import Session
 from broker.wire.leases import SignedUrl
+from broker.wire.problems import ProblemCode
 
 CHUNK_BYTES = 262_144
 BLOCK_BYTES = 1_048_576
 """What is read at once to be sent: a thread's turn for each block costs an emulated processor milliseconds."""
 MAX_REFRESHES = 3
 """How often a 403 is taken for an address that grew old."""
+MAX_FULL = 5
+"""How often room for a file is waited for, a minute each time: somebody may be making it."""
 
 
 class ContentDiffers(CallError):
@@ -48,15 +51,19 @@ class Upload(NamedTuple):
 
 
 class RepeatJudge:
-    """Tells of one transfer whether to try it again; a 403 only a few times."""
+    """Tells of one transfer whether to try it again; a 403 or a full room only a few times."""
 
     def __init__(self) -> None:
         self._refreshes = 0
+        self._full = 0
 
     def __call__(self, error: CallError) -> bool:
         if isinstance(error, ApiError) and error.status == HTTPStatus.FORBIDDEN:
             self._refreshes += 1
             return self._refreshes <= MAX_REFRESHES
+        if isinstance(error, ApiError) and error.is_brokers and error.code is ProblemCode.QUOTA_EXCEEDED:
+            self._full += 1
+            return self._full <= MAX_FULL
         return isinstance(error, ContentDiffers) or is_passing(error)
 
 

@@ -50,9 +50,25 @@ LIMITS: dict[str, Limit] = {
         "URLs, names, parameters of one user's items that are kept",
     ),
     "user_streams": Limit(1_000, "streams", ProblemCode.QUOTA_EXCEEDED, "streams of one user"),
+    "stream_revisions": Limit(1_000, "revisions", ProblemCode.QUOTA_EXCEEDED, "revisions of one stream's spec"),
+    "user_file_bytes": Limit(
+        1_099_511_627_776,
+        "bytes",
+        ProblemCode.QUOTA_EXCEEDED,
+        "files of one user, each with 4 KiB for its record; those that are arriving count, too",
+    ),
+    "user_image_bytes": Limit(
+        1_099_511_627_776, "bytes", ProblemCode.QUOTA_EXCEEDED, "images of one user; those that are arriving count, too"
+    ),
+    "user_images": Limit(10_000, "images", ProblemCode.QUOTA_EXCEEDED, "images of one user"),
     "user_secrets": Limit(100, "secrets", ProblemCode.QUOTA_EXCEEDED, "secrets of one user"),
     "secret_bytes": Limit(65_536, "bytes", ProblemCode.TOO_LARGE, "one secret"),
-    "user_machines": Limit(1_000, "machines", ProblemCode.QUOTA_EXCEEDED, "machines of one user"),
+    "user_machines": Limit(
+        1_000,
+        "machines",
+        ProblemCode.QUOTA_EXCEEDED,
+        "machines of one user; of so many removed ones the definitions are kept, too",
+    ),
     "machine_revisions": Limit(1_000, "revisions", ProblemCode.QUOTA_EXCEEDED, "revisions of one machine"),
     "user_weight": Limit(1_000, "times", ProblemCode.BAD_REQUEST, "highest weight of a user in fair shares"),
     "bulk_rate": Limit(100_000, "items/s", ProblemCode.BAD_REQUEST, "highest rate of a bulk act"),

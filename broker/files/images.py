@@ -1,18 +1,35 @@
 """Images by digest. A file under a digest's name exists only after its bytes were proved to have that digest."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from pathlib import Path
 
 from broker.files.folders import make_private
 from broker.files.free_space import FreeSpace
 from broker.files.incoming import Received, clear_abandoned, receive, sync_folder
 from broker.files.locks import locked
-from broker.wire.names import Digest
+from broker.files.room import Admit
+from broker.wire.names import Digest, UserName
 
 _SETTLE_S = 30.0
 """What is done while images settle takes milliseconds, and as long as one call of the store at most."""
+
+
+class Arriving:
+    """What one image that arrives takes of its user's room."""
+
+    def __init__(self, of: Counter[UserName], user: UserName) -> None:
+        self._of = of
+        self._user = user
+        self._size_bytes = 0
+
+    def grow_to(self, size_bytes: int) -> None:
+        self._of[self._user] += size_bytes - self._size_bytes
+        self._size_bytes = size_bytes
+        if not self._of[self._user]:
+            del self._of[self._user]
 
 
 class Images:
@@ -27,21 +44,39 @@ class Images:
         self._incoming = folder / "incoming"
         self._limit_bytes = limit_bytes
         self._space = space
+        self._arriving: Counter[UserName] = Counter()
         for part in (self._folder, self._incoming):
             make_private(part)
         clear_abandoned(self._incoming)
 
-    def received(self, digest: Digest, chunks: AsyncIterator[bytes]) -> AbstractAsyncContextManager[Received]:
+    def received(
+        self, digest: Digest, chunks: AsyncIterator[bytes], admit: Admit
+    ) -> AbstractAsyncContextManager[Received]:
         """Take an image's bytes in for the block, and prove their digest; who wants them `keep`s them.
 
         One that is there already is read to the end all the same: sending the bytes is what proves that the sender
-        has them.
+        has them. `admit` is told of bytes before they are written.
 
         Raises:
             Rejected: `digest_mismatch` or `too_large`; nothing is kept.
             Unavailable: `store_disk_full`.
         """
-        return receive(self._incoming, chunks, limit_bytes=self._limit_bytes, expected=digest, space=self._space)
+        return receive(
+            self._incoming, chunks, limit_bytes=self._limit_bytes, expected=digest, space=self._space, admit=admit
+        )
+
+    @contextmanager
+    def arriving(self, user: UserName) -> Iterator["Arriving"]:
+        """Have the bytes of one image that arrives counted among all that do for the user, in this process."""
+        arriving = Arriving(self._arriving, user)
+        try:
+            yield arriving
+        finally:
+            arriving.grow_to(0)
+
+    def arriving_bytes(self, user: UserName) -> int:
+        """Return how many bytes of the user's images arrive just now, other than by uploads in parts."""
+        return self._arriving[user]
 
     def settling(self) -> AbstractAsyncContextManager[None]:
         """Return the lock under which images are kept and granted, or removed.

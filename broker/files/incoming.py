@@ -13,6 +13,7 @@ from typing import IO, NamedTuple
 
 from broker.domain.errors import Rejected
 from broker.files.free_space import FreeSpace, disk_full
+from broker.files.room import Admit
 from broker.wire.names import Digest
 from broker.wire.problems import ProblemCode
 
@@ -31,9 +32,17 @@ class Received(NamedTuple):
 
 @asynccontextmanager
 async def receive(
-    folder: Path, chunks: AsyncIterator[bytes], *, limit_bytes: int, expected: Digest | None, space: FreeSpace
+    folder: Path,
+    chunks: AsyncIterator[bytes],
+    *,
+    limit_bytes: int,
+    expected: Digest | None,
+    space: FreeSpace,
+    admit: Admit,
 ) -> AsyncIterator[Received]:
     """Take a body in; give it a name inside of the context, or it is gone at its end.
+
+    `admit` is told of bytes before they are written; what it raises ends this, and nothing is kept.
 
     Raises:
         Rejected: `too_large`, or `digest_mismatch` with what was `expected`; nothing is kept.
@@ -41,7 +50,7 @@ async def receive(
     """
     path = folder / secrets.token_hex(16)
     try:
-        received = await _write(path, chunks, limit_bytes, space)
+        received = await _write(path, chunks, limit_bytes, space, admit)
         if expected is not None and received.digest != expected:
             raise Rejected(
                 ProblemCode.DIGEST_MISMATCH,
@@ -74,7 +83,13 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-async def _write(path: Path, chunks: AsyncIterator[bytes], limit_bytes: int, space: FreeSpace) -> Received:
+def too_large(limit_bytes: int) -> Rejected:
+    return Rejected(ProblemCode.TOO_LARGE, f"the body is larger than {limit_bytes} bytes: nothing was kept")
+
+
+async def _write(
+    path: Path, chunks: AsyncIterator[bytes], limit_bytes: int, space: FreeSpace, admit: Admit
+) -> Received:
     size_bytes = 0
     space.check()
     hasher = hashlib.sha256()
@@ -83,8 +98,9 @@ async def _write(path: Path, chunks: AsyncIterator[bytes], limit_bytes: int, spa
         async for block in _blocks(chunks):
             size_bytes += len(block)
             if size_bytes > limit_bytes:
-                raise Rejected(ProblemCode.TOO_LARGE, f"the body is larger than {limit_bytes} bytes: nothing was kept")
+                raise too_large(limit_bytes)
             space.check()
+            await admit(size_bytes)
             await asyncio.to_thread(_append, file, hasher, block)
         await asyncio.to_thread(os.fsync, file.fileno())
     finally:

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from secrets import token_hex
@@ -56,8 +56,18 @@ class Uploads:
         self._hashed: dict[Path, Hashed] = {}
         make_private(self._folder)
 
-    async def begin(self, user: UserName, digest: Digest, size_bytes: int, *, resume: bool) -> Standing:
+    async def begin(
+        self,
+        user: UserName,
+        digest: Digest,
+        size_bytes: int,
+        *,
+        resume: bool,
+        check_room: Callable[[int], None] = lambda _: None,
+    ) -> Standing:
         """Begin an upload; with `resume`, or return the user's that was begun so with the same digest and size.
+
+        `check_room` is told what all unfinished uploads of the user will have with this one; what it raises is raised.
 
         Raises:
             Rejected: `too_large`.
@@ -67,7 +77,8 @@ class Uploads:
         if size_bytes > self._limit_bytes:
             raise Rejected(ProblemCode.TOO_LARGE, f"an image has at most {self._limit_bytes} bytes")
         record = Record(user, digest, size_bytes, begun=token_hex(8))
-        return await asyncio.to_thread(self._begin, user, record, _lasting_id(record) if resume else token_hex(16))
+        upload = _lasting_id(record) if resume else token_hex(16)
+        return await asyncio.to_thread(self._begin, user, record, upload, check_room)
 
     async def find(self, user: UserName, upload: str) -> Standing:
         """Return how far an upload came.
@@ -133,14 +144,16 @@ class Uploads:
                 continue  # somebody goes on with it, or removed it, just now
         return removed
 
-    def _begin(self, user: UserName, record: Record, upload: str) -> Standing:
+    def _begin(self, user: UserName, record: Record, upload: str, check_room: Callable[[int], None]) -> Standing:
         """Begin it when there is room for it, beside all that was announced before and did not come yet."""
         with held(self._folder):
             known = self._standing(user, upload)
             if known is not None:
                 return known
-            if len(list(self._unfinished(user))) >= self._most_open:
+            unfinished = list(self._unfinished(user))
+            if len(unfinished) >= self._most_open:
                 raise _too_many(user, self._most_open)
+            check_room(record.size_bytes + sum(each.size_bytes for each in unfinished))
             self._space.check(record.size_bytes + self._announced_bytes())
             make_private(self._folder / user)
             os.close(os.open(self._part(user, upload), os.O_WRONLY | os.O_CREAT, 0o600))

@@ -22,7 +22,7 @@ _SHA_256 = re.compile(r"(?:^|,)[ \t]*sha-256=:([A-Za-z0-9+/]*={0,2}):[ \t]*(?=,|
 @operation(
     takes=BYTES,
     answers={200: FileView, 201: FileView},
-    problems=(ProblemCode.ALREADY_EXISTS, ProblemCode.DIGEST_MISMATCH),
+    problems=(ProblemCode.ALREADY_EXISTS, ProblemCode.DIGEST_MISMATCH, ProblemCode.QUOTA_EXCEEDED),
     parameters=(CREATE_ONLY, REPR_DIGEST, CONTENT_DIGEST),
     sends=(REPR_DIGEST,),
 )
@@ -36,6 +36,7 @@ async def put_file(call: Call) -> web.Response:
         call.chunks(),
         expected=announced_digest(call.request),
         create_only=condition == "*" or call.principal is None,
+        announced_bytes=call.request.content_length,
     )
     headers = {"Repr-Digest": repr_digest(stored.digest)}
     return json_answer(_view(call, stored), status=201 if is_new else 200, headers=headers)

@@ -1,11 +1,14 @@
 """Images: taken in whole, handed out to those they were granted to, removed when they are nobody's."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
 from broker.domain.errors import Rejected
-from broker.http.call import Call, Services, json_answer
+from broker.domain.quotas import images_full, too_many_images
+from broker.files.images import Images
+from broker.http.call import Call, Services, json_answer, limit
 from broker.http.contract import BYTES, NOTHING, PARTS, operation
 from broker.http.parameters import IF_NONE_MATCH, RANGE, REPR_DIGEST
 from broker.http.sending import send_file
@@ -14,12 +17,26 @@ from broker.wire.names import Digest, UserName
 from broker.wire.problems import ProblemCode
 
 
-@operation(takes=BYTES, answers={201: ImageView}, problems=(ProblemCode.DIGEST_MISMATCH,))
+@operation(
+    takes=BYTES,
+    answers={201: ImageView},
+    problems=(ProblemCode.DIGEST_MISMATCH, ProblemCode.TOO_LARGE, ProblemCode.QUOTA_EXCEEDED),
+)
 async def put_image(call: Call) -> web.Response:
     """Take an image in, prove its digest, and let its sender use it."""
-    digest, user = call.digest, UserName(call.who.subject)
-    async with call.services.images.received(digest, call.chunks()) as received:
-        await become_image(call.services, user, digest, received.path, received.size_bytes)
+    digest, user, services = call.digest, UserName(call.who.subject), call.services
+    left = await room_left(services, user, digest)
+    open_bytes = sum(each.size_bytes for each in await services.uploads.unfinished(user))
+    announced_bytes = call.request.content_length or 0
+    with services.images.arriving(user) as arriving:
+
+        async def admit(size_bytes: int) -> None:
+            arriving.grow_to(max(size_bytes, announced_bytes))
+            left.check(open_bytes)
+
+        await admit(0)
+        async with services.images.received(digest, call.chunks(), admit) as received:
+            await become_image(services, user, digest, received.path, received.size_bytes)
     return json_answer(ImageView(digest=digest, size_bytes=received.size_bytes), status=201)
 
 
@@ -53,6 +70,37 @@ async def get_image(call: Call) -> web.StreamResponse:
     return send_file(call.request, location, name=digest.removeprefix("sha256:"), digest=digest)
 
 
+@dataclass(frozen=True, slots=True)
+class RoomLeft:
+    """What a user's images may take beside those that they have; one more of them is on its way."""
+
+    images: Images
+    user: UserName
+    taken_bytes: int
+    most_bytes: int
+
+    def check(self, open_bytes: int) -> None:
+        """Return when there is room for all that arrives, and for what uploads in parts will have.
+
+        Raises:
+            Rejected: `quota_exceeded`.
+        """
+        if self.taken_bytes + open_bytes + self.images.arriving_bytes(self.user) > self.most_bytes:
+            raise images_full(self.user, self.most_bytes)
+
+
+async def room_left(services: Services, user: UserName, digest: Digest) -> RoomLeft:
+    """Look at what room a user has for an image, which is not counted twice when it is theirs already.
+
+    Raises:
+        Rejected: `quota_exceeded`: they have as many images as they may.
+    """
+    room, granted_bytes = await services.store.image_room(user), await services.store.image_size(user, digest)
+    if granted_bytes is None and room.images >= limit("user_images"):
+        raise too_many_images(user, limit("user_images"))
+    return RoomLeft(services.images, user, room.bytes - (granted_bytes or 0), room.most_bytes)
+
+
 async def is_granted(call: Call, user: UserName, digest: Digest) -> bool:
     return await call.services.store.image_size(user, digest) is not None
 
@@ -61,11 +109,18 @@ async def become_image(services: Services, user: UserName, digest: Digest, prove
     """Keep a file, whose bytes were proved, as an image of the user's.
 
     It may fail at any point: repeating it goes on, and bytes that were kept and not granted are found by the sweep.
+
+    Raises:
+        Rejected: `quota_exceeded`; nothing of it is kept.
     """
     async with services.images.settling():
         await services.store.expect_image(digest)
         await services.images.keep(digest, proved)
-        await services.store.grant_image(user, digest, size_bytes)
+        try:
+            await services.store.grant_image(user, digest, size_bytes)
+        except Rejected:
+            await _remove_if_ungranted(services, digest)
+            raise
         await services.images.seal(digest)
 
 
@@ -83,6 +138,11 @@ async def remove_ungranted(services: Services) -> None:
     """Remove the bytes of images that nobody is granted any more."""
     for digest in await services.store.ungranted_images():
         async with services.images.settling():
-            if await services.store.is_ungranted(digest):
-                await services.images.remove(digest)
-                await services.store.forget_image(digest)
+            await _remove_if_ungranted(services, digest)
+
+
+async def _remove_if_ungranted(services: Services, digest: Digest) -> None:
+    """Remove the bytes of an image that is nobody's, while images settle."""
+    if await services.store.is_ungranted(digest):
+        await services.images.remove(digest)
+        await services.store.forget_image(digest)

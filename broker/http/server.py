@@ -67,7 +67,7 @@ def make_services(
         revocations=revocations,
         keys=keys,
         urls=SignedUrls(keys.mac, public_url),
-        files=UserFiles(folder / "users", limit_bytes=limits.default("file_bytes"), space=space),
+        files=UserFiles(folder / "users", limit_bytes=limits.default("file_bytes"), space=space, counting=store),
         images=Images(folder, limit_bytes=limits.default("image_bytes"), space=space),
         uploads=Uploads(
             folder,

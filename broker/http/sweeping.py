@@ -1,4 +1,4 @@
-"""What nobody waits for: abandoned uploads, images that no machine names, and bytes that are nobody's."""
+"""What nobody waits for: abandoned uploads, images that no machine names, bytes that are nobody's, and counting."""
 
 import asyncio
 
@@ -26,12 +26,28 @@ async def keep_swept(services: Services, turns: Turns) -> None:
         await sweep_once(services)
 
 
+async def recount_files(services: Services) -> None:
+    """Set right what each user's files are counted to take, where it moved since it was compared with the disk.
+
+    Only a broker that died, or was cut from its store, leaves it wrong. Files from before there was a count are counted
+    now, too.
+    """
+    for user in await services.files.users():
+        moves = await services.store.file_moves(user)
+        if moves is None:
+            continue
+        size_bytes = await services.files.counted(user)
+        if size_bytes is not None:
+            await services.store.recount_files(user, moves, size_bytes)
+
+
 async def sweep_once(services: Services) -> None:
     """Remove what may go; what cannot be removed now is left for the next time."""
     try:
         removed = await services.uploads.clear_abandoned()
         await release_unnamed(services, keep_ms=UNNAMED_MS)
         await remove_ungranted(services)
+        await recount_files(services)
     except (Unavailable, OSError) as error:
         log.warning("sweep_missed", reason=str(error))
         return

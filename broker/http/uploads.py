@@ -20,7 +20,7 @@ from broker.files.uploads import Standing
 from broker.http import bodies, tus
 from broker.http.call import Call, json_answer, limit
 from broker.http.contract import NOTHING, octets, operation
-from broker.http.images import become_image
+from broker.http.images import become_image, room_left
 from broker.wire.machines import UploadView
 from broker.wire.names import UserName
 from broker.wire.problems import ProblemCode
@@ -34,6 +34,7 @@ _PATCH_REFUSALS = (
     ProblemCode.OFFSET_DIFFERS,
     ProblemCode.CHECKSUM_MISMATCH,
     ProblemCode.DIGEST_MISMATCH,
+    ProblemCode.QUOTA_EXCEEDED,
 )
 
 
@@ -51,7 +52,12 @@ async def discover(_: Call) -> web.Response:
 
 @operation(
     answers={201: NOTHING},
-    problems=(ProblemCode.TUS_VERSION, ProblemCode.TOO_MANY_UPLOADS, ProblemCode.TOO_LARGE),
+    problems=(
+        ProblemCode.TUS_VERSION,
+        ProblemCode.TOO_MANY_UPLOADS,
+        ProblemCode.TOO_LARGE,
+        ProblemCode.QUOTA_EXCEEDED,
+    ),
     parameters=(tus.RESUMABLE, tus.LENGTH, tus.METADATA),
     sends=(tus.LOCATION, tus.STANDS_AT),
 )
@@ -62,11 +68,12 @@ async def create(call: Call) -> web.Response:
     metadata = tus.metadata(call.request.headers.get("Upload-Metadata", ""))
     digest, resume = tus.announced(metadata), "resume" in metadata
     user, uploads = _user(call), call.services.uploads
-    standing = await uploads.begin(user, digest, size_bytes, resume=resume)
+    left = await room_left(call.services, user, digest)
+    standing = await uploads.begin(user, digest, size_bytes, resume=resume, check_room=left.check)
     if standing.is_finished and await call.services.store.image_size(user, digest) is None:
         # It was finished, and removed with the machine that named it.
         await uploads.discard(user, standing.upload)
-        standing = await uploads.begin(user, digest, size_bytes, resume=resume)
+        standing = await uploads.begin(user, digest, size_bytes, resume=resume, check_room=left.check)
     return _empty({"Location": f"{PATH}/{standing.upload}", **_offset(standing.offset_bytes)}, status=201)
 
 
@@ -171,10 +178,10 @@ async def _become_image(call: Call, upload: Upload, name: str) -> None:
     services, user = call.services, _user(call)
     try:
         await upload.prove()
+        await become_image(services, user, upload.digest, upload.path, upload.size_bytes)
     except Rejected:
         await services.uploads.discard(user, name)
         raise
-    await become_image(services, user, upload.digest, upload.path, upload.size_bytes)
     await services.uploads.finish(user, name)
 
 

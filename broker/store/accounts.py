@@ -6,15 +6,25 @@ from broker.store.reading import Reading
 from broker.wire.accounts import UserSettings, UserView
 from broker.wire.names import UserName
 
-_BOUNDED = {"items": "user_items", "bytes": "user_bytes", "streams": "user_streams"}
+_BOUNDED = {
+    "items": "user_items",
+    "bytes": "user_bytes",
+    "streams": "user_streams",
+    "file_bytes": "user_file_bytes",
+    "image_bytes": "user_image_bytes",
+}
 """What is bounded for each user, and the limit that holds for everybody."""
 
 
 class Accounts(Reading):
     async def get_user(self, user: UserName) -> UserView:
         """Return a user's share, what they have and may have; one that was never here has nothing."""
-        account, streams = await self._server.commands(
-            [("HGETALL", self._keys.account(user)), ("SCARD", self._keys.streams(user))]
+        account, streams, images = await self._server.commands(
+            [
+                ("HGETALL", self._keys.account(user)),
+                ("SCARD", self._keys.streams(user)),
+                ("HVALS", self._keys.images(user)),
+            ]
         )
         most = {name: int(account.get(f"most:{name}", LIMITS[limit].default)) for name, limit in _BOUNDED.items()}
         return UserView(
@@ -26,6 +36,10 @@ class Accounts(Reading):
             most_bytes=most["bytes"],
             streams=int(streams),
             most_streams=most["streams"],
+            file_bytes=int(account.get("file_bytes", 0)),
+            most_file_bytes=most["file_bytes"],
+            image_bytes=sum(int(size) for size in images),
+            most_image_bytes=most["image_bytes"],
         )
 
     async def put_user(self, user: UserName, settings: UserSettings) -> UserView:

@@ -2,8 +2,9 @@
 
 from broker.domain.errors import Rejected
 from broker.domain.limits import LIMITS
+from broker.domain.quotas import quota_exceeded
 from broker.store.arguments import PutStream
-from broker.store.items import purging, quota_exceeded
+from broker.store.items import purging
 from broker.store.machines import Machines
 from broker.store.records import encode_spec, first_revision, revision_view, stream_view
 from broker.store.scripts import Word
@@ -34,6 +35,7 @@ class Catalogue(Machines):
                 named=str(machine),
                 is_own=machine.user == ref.user,
                 most=LIMITS["user_streams"].default,
+                revisions=LIMITS["stream_revisions"].default,
             ),
             self._keys.of_stream(ref),
             machine=self._keys.machine(machine),
@@ -47,7 +49,7 @@ class Catalogue(Machines):
             case Word.PURGING:
                 raise purging(ref)
             case Word.FULL:
-                raise quota_exceeded(f"{ref.user} has {reply.values[0]} streams, as many as may be: purge one first")
+                raise _full(ref, *reply.values)
         view = await self.get_stream(ref)
         if view is None:
             raise purging(ref)
@@ -97,6 +99,14 @@ class Catalogue(Machines):
         names = sorted(await self._server.command("SMEMBERS", self._keys.streams(user)))
         streams = [await self.get_stream(StreamRef(user, name)) for name in names]
         return [stream for stream in streams if stream is not None]
+
+
+def _full(ref: StreamRef, of: object, most: object) -> Rejected:
+    if of == "revisions":
+        return quota_exceeded(
+            f"{ref} has {most} revisions of its spec, as many as may be: add a stream of another name"
+        )
+    return quota_exceeded(f"{ref.user} has {most} streams, as many as may be: purge one first")
 
 
 def machine_not_usable(machine: MachineRef, user: UserName) -> Rejected:

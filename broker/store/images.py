@@ -4,7 +4,11 @@ An image's bytes are visible through a grant alone, and stay while any user has 
 names is for a while that of a machine that is just being added, or of vms that still boot from an earlier revision.
 """
 
+from typing import NamedTuple
+
 from broker.domain.errors import Conflict, Rejected
+from broker.domain.limits import LIMITS
+from broker.domain.quotas import images_full, too_many_images
 from broker.store.arguments import ExpectImage, GrantImage, ReleaseImage
 from broker.store.reading import Reading
 from broker.store.records import rfc3339
@@ -18,20 +22,50 @@ _SWEPT = 100
 _LOOKED_AT = 1_000
 
 
+class ImageRoom(NamedTuple):
+    """What a user's images take, and may take."""
+
+    images: int
+    bytes: int
+    most_bytes: int
+
+
 class ImageGrants(Reading):
     async def expect_image(self, digest: Digest) -> None:
         """Note that an image's bytes are about to be kept: they are nobody's until they are granted. Idempotent."""
         await self._server.act(ExpectImage(digest), grants=self._keys.grants, ungranted=self._keys.ungranted)
 
     async def grant_image(self, user: UserName, digest: Digest, size_bytes: int) -> None:
-        """Note that the user brought all bytes of an image: only then may their machines name it. Idempotent."""
-        await self._server.act(
-            GrantImage(user=user, digest=digest, size_bytes=size_bytes),
+        """Note that the user brought all bytes of an image: only then may their machines name it. Idempotent.
+
+        Raises:
+            Rejected: `quota_exceeded`: they would have more images, or more bytes of them, than they may.
+        """
+        reply = await self._server.act(
+            GrantImage(
+                user=user,
+                digest=digest,
+                size_bytes=size_bytes,
+                most_bytes=LIMITS["user_image_bytes"].default,
+                most=LIMITS["user_images"].default,
+            ),
             images=self._keys.images(user),
             grants=self._keys.grants,
             ungranted=self._keys.ungranted,
             unnamed=self._keys.unnamed,
+            account=self._keys.account(user),
         )
+        if reply.word == Word.FULL:
+            of, most = reply.values
+            raise images_full(user, int(most)) if of == "image_bytes" else too_many_images(user, int(most))
+
+    async def image_room(self, user: UserName) -> ImageRoom:
+        """Return how many images, and bytes of them, a user has, and how many bytes they may have."""
+        sizes, most = await self._server.commands(
+            [("HVALS", self._keys.images(user)), ("HGET", self._keys.account(user), "most:image_bytes")]
+        )
+        most_bytes = int(most) if most is not None else LIMITS["user_image_bytes"].default
+        return ImageRoom(len(sizes), sum(int(size) for size in sizes), most_bytes)
 
     async def image_size(self, user: UserName, digest: Digest) -> int | None:
         """Return the size of an image granted to the user; None for any other, whether it exists or not."""

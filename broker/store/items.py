@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from broker.domain.errors import Conflict, Rejected
 from broker.domain.limits import LIMITS
+from broker.domain.quotas import quota_exceeded
 from broker.store.arguments import Push
 from broker.store.keys import StreamKeys
 from broker.store.reading import Reading
@@ -207,10 +208,6 @@ class Items(Reading):
 
 def purging(ref: StreamRef) -> Conflict:
     return Conflict(ProblemCode.PURGING, f"{ref} is being removed with all its items: wait until it is gone")
-
-
-def quota_exceeded(detail: str) -> Rejected:
-    return Rejected(ProblemCode.QUOTA_EXCEEDED, detail)
 
 
 def no_stream(ref: StreamRef) -> Rejected:

@@ -57,6 +57,12 @@ KEY_KINDS = (
         "streams that name the machine: '' for now, or the last item pushed before another was named",
     ),
     KeyKind("machines:USER", "set", "lasting", "names of the user's machines"),
+    KeyKind(
+        "removed_machines:USER",
+        "zset",
+        "lasting",
+        "machines that were removed and whose definitions are kept, by the time of it",
+    ),
     KeyKind("images:USER", "hash", "lasting", "size in bytes by digest: the images granted to the user"),
     KeyKind("grants", "hash", "lasting", "to how many users an image is granted, by digest"),
     KeyKind("ungranted", "set", "lasting", "images that nobody is granted any more, until their bytes are removed"),
@@ -110,7 +116,8 @@ KEY_KINDS = (
         "hash",
         "lasting",
         "`pass`: their virtual time when last in the ring; `now`: their ring's; what they have and may; `feed_epoch`; "
-        "`secret_version`: the last one given",
+        "`secret_version`: the last given; `file_moves`: how often `file_bytes` did; `file_counted`: how often when "
+        "it was last compared with the disk; `machine_floor`: the last revision of machines that are forgotten",
     ),
     KeyKind("deadlines", "zset", "lasting", "dispatched and running items by their deadline"),
     KeyKind("due", "zset", "lasting", "delayed items of all streams by the time at which they become ready"),
@@ -245,6 +252,9 @@ class Keys:
 
     def machines(self, user: UserName) -> str:
         return f"{self._head}machines:{user}"
+
+    def removed_machines(self, user: UserName) -> str:
+        return f"{self._head}removed_machines:{user}"
 
     def machines_of(self, user: UserName) -> str:
         """Return what the names of the user's machines are appended to."""

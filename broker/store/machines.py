@@ -10,10 +10,10 @@ import msgspec
 
 from broker.domain.errors import Conflict, Rejected
 from broker.domain.limits import default
+from broker.domain.quotas import quota_exceeded
 from broker.store.answers import MachineFacts
 from broker.store.arguments import DeleteMachine, PutMachine, ShareMachine
 from broker.store.images import ImageGrants
-from broker.store.items import quota_exceeded
 from broker.store.keys import StreamKeys
 from broker.store.reading import TRIES, kept_changing
 from broker.store.records import encode_json
@@ -63,8 +63,10 @@ class Machines(ImageGrants):
             ),
             machine=self._keys.machine(ref),
             machines=self._keys.machines(ref.user),
+            removed_machines=self._keys.removed_machines(ref.user),
             images=self._keys.images(ref.user),
             unnamed=self._keys.unnamed,
+            account=self._keys.account(ref.user),
         )
         if reply.word == Word.MISSING:
             raise image_missing(f"the machine names the image {reply.values[0]}", ref.user)
@@ -93,7 +95,8 @@ class Machines(ImageGrants):
     async def delete_machine(self, ref: MachineRef) -> None:
         """Remove a machine that nothing can want any more, its shares, and its user's grants that only it needed.
 
-        Atomic. Its definitions stay for what was dispatched with them; numbers go on when it is added again.
+        Atomic. Its definitions stay for what was dispatched with them, until as many machines were removed after it as
+        the user may have; numbers go on when it is added again.
 
         Raises:
             Rejected: `not_found`.
@@ -106,16 +109,23 @@ class Machines(ImageGrants):
             for stream, last in sorted(named_by.items()):
                 await self._check_unused(ref, parse_owned(stream, None, "stream"), last, readers)
             reply = await self._server.act(
-                DeleteMachine(user=ref.user, name=ref.name, rest=_seen(readers, named_by)),
+                DeleteMachine(
+                    user=ref.user,
+                    name=ref.name,
+                    most=default("user_machines"),
+                    rest=_seen(readers, named_by),
+                ),
                 machine=self._keys.machine(ref),
                 machines=self._keys.machines(ref.user),
                 machines_of=self._keys.machines_of(ref.user),
+                removed_machines=self._keys.removed_machines(ref.user),
                 images=self._keys.images(ref.user),
                 readers=self._keys.readers(ref),
                 machine_streams=self._keys.machine_streams(ref),
                 grants=self._keys.grants,
                 ungranted=self._keys.ungranted,
                 unnamed=self._keys.unnamed,
+                account=self._keys.account(ref.user),
             )
             if reply.word == Word.MISSING:
                 raise no_machine(ref)

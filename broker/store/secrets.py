@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from broker.domain.limits import LIMITS
+from broker.domain.quotas import quota_exceeded
 from broker.domain.retry import Cause, Outcome
 from broker.store import arguments
-from broker.store.items import quota_exceeded
 from broker.store.outcomes import decided
 from broker.store.reading import TRIES, Reading, kept_changing, lease_lost
 from broker.store.records import Hash, rfc3339

@@ -15,6 +15,7 @@ from broker.store.clock import Clock
 from broker.store.demands import Demands
 from broker.store.dispatches import Dispatches
 from broker.store.event_log import EventLog
+from broker.store.file_room import FileRoom
 from broker.store.keys import Keys
 from broker.store.launcher_jobs import LauncherJobs
 from broker.store.launchers import Launchers
@@ -26,7 +27,19 @@ from broker.store.token_records import TokenRecords
 
 
 class Store(
-    Acts, Dispatches, Leases, Launchers, LauncherJobs, Clock, EventLog, Accounts, TokenRecords, Secrets, Demands, Peers
+    Acts,
+    Dispatches,
+    Leases,
+    Launchers,
+    LauncherJobs,
+    Clock,
+    EventLog,
+    Accounts,
+    FileRoom,
+    TokenRecords,
+    Secrets,
+    Demands,
+    Peers,
 ):
     """A connected store. Every method raises `Unavailable` when the store is away, full or slow."""
 

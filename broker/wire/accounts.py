@@ -28,6 +28,8 @@ class UserSettings(FromPerson, frozen=True, kw_only=True):
     most_items: int | None = None
     most_bytes: int | None = None
     most_streams: int | None = None
+    most_file_bytes: int | None = None
+    most_image_bytes: int | None = None
 
 
 class UserView(Message, frozen=True, kw_only=True):
@@ -41,3 +43,7 @@ class UserView(Message, frozen=True, kw_only=True):
     most_bytes: int
     streams: int
     most_streams: int
+    file_bytes: int
+    most_file_bytes: int
+    image_bytes: int
+    most_image_bytes: int

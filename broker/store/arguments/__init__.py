@@ -6,10 +6,13 @@ from typing import get_args
 from broker.store.arguments.definitions import (
     DeleteMachine,
     ExpectImage,
+    FreeFile,
     GrantImage,
     PutMachine,
     PutStream,
+    RecountFiles,
     ReleaseImage,
+    ReserveFile,
     ShareMachine,
 )
 from broker.store.arguments.items import (
@@ -75,6 +78,7 @@ __all__ = [
     "ExtendDispatch",
     "Fail",
     "Forget",
+    "FreeFile",
     "GiveBack",
     "GiveSecrets",
     "GrantImage",
@@ -93,6 +97,7 @@ __all__ = [
     "PutMachine",
     "PutSecret",
     "PutStream",
+    "RecountFiles",
     "Release",
     "ReleaseImage",
     "ReleaseMany",
@@ -102,6 +107,7 @@ __all__ = [
     "RenewLogin",
     "ReportJobs",
     "ReportLauncher",
+    "ReserveFile",
     "Resume",
     "Revoke",
     "ShareMachine",
@@ -120,6 +126,9 @@ Arguments = (
     | DeleteMachine
     | ShareMachine
     | PutStream
+    | ReserveFile
+    | FreeFile
+    | RecountFiles
     | PutSecret
     | DeleteSecret
     | GiveSecrets

@@ -11,6 +11,8 @@ class GrantImage(NamedTuple):
     user: str
     digest: str
     size_bytes: int
+    most_bytes: int
+    most: int
 
 
 class ReleaseImage(NamedTuple):
@@ -31,6 +33,7 @@ class PutMachine(NamedTuple):
 class DeleteMachine(NamedTuple):
     user: str
     name: str
+    most: int
     rest: tuple[str, ...]
 
 
@@ -45,3 +48,18 @@ class PutStream(NamedTuple):
     named: str
     is_own: bool
     most: int
+    revisions: int
+
+
+class ReserveFile(NamedTuple):
+    more_bytes: int
+    most_bytes: int
+
+
+class FreeFile(NamedTuple):
+    less_bytes: int
+
+
+class RecountFiles(NamedTuple):
+    moves: int
+    size_bytes: int

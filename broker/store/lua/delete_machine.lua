@@ -1,16 +1,19 @@
 #!lua flags=allow-oom
 -- PURPOSE  Remove a machine that no stream uses, and its user's grants of images that no other of their machines names.
--- KEYS     machine machines machines_of images readers machine_streams grants ungranted unnamed
+-- USES     time
+-- KEYS     machine machines machines_of removed_machines images readers machine_streams grants ungranted unnamed account
 -- ARGV     user  text
 --          name  text
+--          most  int
 --          rest  text...
 -- RETURN   done changed missing
 -- MOVES    none
 -- EMITS    none
 -- COST     O(streams that name it + readers + machines of the user and their images)
 -- Answers  done, changed when its streams and readers are not those of `rest`, or missing. Definitions stay for what
---          was dispatched with them; their numbers go on when a machine of the name is added again. An image that another
---          machine named until lately keeps its grant for what is left of its time.
+--          was dispatched with them, those of the `most` machines that were removed last; their numbers go on when a
+--          machine of the name is added again. An image that another machine named until lately keeps its grant for what
+--          is left of its time.
 local latest = redis.call('HGET', machine, 'latest')
 if not latest then return {'missing'} end
 local seen = {}
@@ -43,4 +46,13 @@ redis.call('HDEL', machine, 'latest', 'images')
 redis.call('HSET', machine, 'last', latest)
 redis.call('SREM', machines, name)
 redis.call('DEL', readers, machine_streams)
+redis.call('ZADD', removed_machines, now, name)
+if redis.call('ZCARD', removed_machines) > most then
+  local forgotten = machines_of .. redis.call('ZPOPMIN', removed_machines)[1]
+  local last = tonumber(redis.call('HGET', forgotten, 'last')) or 0
+  if last > (tonumber(redis.call('HGET', account, 'machine_floor')) or 0) then
+    redis.call('HSET', account, 'machine_floor', last)
+  end
+  redis.call('UNLINK', forgotten)
+end
 return {'done'}

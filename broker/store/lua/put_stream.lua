@@ -9,13 +9,15 @@
 --          named     text
 --          is_own    flag
 --          most      int
+--          revisions int
 -- RETURN   done repeated missing full purging
 -- MOVES    none
 -- EMITS    stream.created
 -- COST     O(1)
 -- Answers  done or repeated, the revision that holds now; missing when the machine `named` is not there, or not shared
---          with the user; full and their bound when they have as many streams as they may. Each machine keeps the streams that name it, with '' for those that do now, and the last item
---          that may still want it for those that did.
+--          with the user; full, `streams` or `revisions`, and the bound of them that is reached.
+--          Each machine keeps the streams that name it, with '' for those that do now, and the last item that may still
+--          want it for those that did.
 if redis.call('HEXISTS', machine, 'latest') == 0 or (is_own == 0 and redis.call('SISMEMBER', readers, user) == 0) then
   return {'missing'}
 end
@@ -25,7 +27,9 @@ if revision and redis.call('HGET', specs, revision) == spec then return {'repeat
 
 local is_new = not revision
 most = tonumber(redis.call('HGET', account, 'most:streams')) or most
-if is_new and redis.call('SCARD', streams) >= most then return {'full', most} end
+if is_new and redis.call('SCARD', streams) >= most then return {'full', 'streams', most} end
+-- Of each revision there is its spec, and when it came.
+if redis.call('HLEN', specs) >= 2 * revisions then return {'full', 'revisions', revisions} end
 if is_new then
   redis.call('HSET', stream, 'created_ms', now, 'born', now,
     'revision', redis.call('HGET', account, 'revision:' .. job) or 0)

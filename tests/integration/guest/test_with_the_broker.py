@@ -2,10 +2,20 @@
 
 from pathlib import Path
 
+import pytest
+
 from broker.client.files import Content, read_content
+from broker.client.lease import LeaseClient
+from broker.client.session import Patience, Session
+from broker.wire.accounts import UserSettings
 from broker.wire.names import Digest
-from broker.wire.states import ItemState
+from broker.wire.states import FailureCode, ItemState
 from guest.exits import Exit
+from guest.steps.claim import claim_item, claim_key
+from guest.steps.failure import StepFailed
+from guest.steps.outputs import Output
+from guest.steps.secrets import Secrets
+from guest.steps.transfer import Transfers
 from tests.integration.guest.edge import started_guest
 from tests.integration.guest.real_broker import STREAM, Broker
 
@@ -68,3 +78,23 @@ async def test_a_ticket_used_a_second_time_by_another_vm_is_refused(real: Broker
     async with started_guest(real.url, tmp_path / "another-run", ticket=dispatched.ticket) as guest:
         assert await guest.wait() == Exit.CLAIM_REFUSED
     assert any(line.startswith("the broker refused the ticket: ") for line in guest.end.logs)
+
+
+async def test_an_output_that_its_user_has_no_room_for_fails_with_the_brokers_sentence(
+    real: Broker, tmp_path: Path
+) -> None:
+    await real.push("true")
+    await real.researcher.put_user("alice", UserSettings(most_file_bytes=10))
+    (tmp_path / "o").write_bytes(b"x" * 1_000_000)
+
+    async with Session(real.url) as session:
+        client = LeaseClient(session)
+        claimed = await claim_item(client, (await real.dispatch()).ticket, claim_key(tmp_path / "run", "a"))
+        # The waiting between two tries is the judge's, and tried beside it: here is one try.
+        secrets = Secrets(claimed.secrets, lambda _: None)
+        transfers = Transfers(session, client, claimed, secrets, upload_patience=Patience(attempts=1))
+        with pytest.raises(StepFailed) as failed:
+            await transfers.put_output(Output("o", tmp_path / "o", 1_000_000))
+
+    assert failed.value.code is FailureCode.UPLOAD_FAILED
+    assert failed.value.sentence.startswith("the output o could not be uploaded: alice's room for files is full")

@@ -1,6 +1,7 @@
 import pytest
 
-from tests.support.api import Api, digest_field, digest_of
+from tests.support.api import Api, add_stream, claim, digest_field, digest_of, offer
+from tests.support.sockets import dialled, head
 
 FILE = "/v1/files/alice/in/frame%201.txt"
 
@@ -89,3 +90,63 @@ async def test_a_large_file_streams_in_and_out(user: Api) -> None:
     await user.ok("PUT", FILE, data=content, headers={"Content-Digest": digest_field(content)})
 
     assert (await user.call("GET", FILE)).body == content
+
+
+async def _room(user: Api) -> int:
+    return int((await user.ok("GET", "/v1/users/alice"))["file_bytes"])
+
+
+async def test_what_does_not_fit_is_refused_before_a_byte_is_read_and_leaves_nothing(user: Api) -> None:
+    await user.ok("PUT", "/v1/users/alice", json={"most_file_bytes": 10_000})
+    await user.ok("PUT", FILE, data=b"x" * 1_000)
+
+    async with dialled(user.url) as line:
+        await line.send(head("PUT", "/v1/files/alice/large", user.token, Content_Length="5000"))
+        assert (await line.answer()).code == "quota_exceeded"
+
+    assert (await user.call("GET", "/v1/files/alice/large")).code == "not_found"
+    assert await _room(user) == 4_096 + 1_000
+
+
+async def test_what_turns_out_not_to_fit_is_refused_on_its_way_and_leaves_nothing(user: Api) -> None:
+    await user.ok("PUT", "/v1/users/alice", json={"most_file_bytes": 10_000})
+    body = b"".join(b"3e8\r\n" + b"x" * 1_000 + b"\r\n" for _ in range(6)) + b"0\r\n\r\n"
+
+    async with dialled(user.url) as line:
+        await line.send(head("PUT", "/v1/files/alice/large", user.token, Transfer_Encoding="chunked") + body)
+        assert (await line.answer()).code == "quota_exceeded"
+
+    assert (await user.call("GET", "/v1/files/alice/large")).code == "not_found"
+    assert await _room(user) == 0
+
+
+async def test_a_file_that_goes_gives_its_room_back(user: Api) -> None:
+    await user.ok("PUT", "/v1/users/alice", json={"most_file_bytes": 20_000})
+    await user.ok("PUT", FILE, data=b"x" * 5_000)
+    await user.ok("PUT", FILE, data=b"y" * 3_000)
+    assert await _room(user) == 4_096 + 3_000
+
+    await user.ok("DELETE", FILE)
+
+    assert await _room(user) == 0
+
+
+async def test_an_output_that_does_not_fit_is_refused_and_its_retry_is_not_once_it_is_there(
+    user: Api, launcher: Api
+) -> None:
+    stream = await add_stream(user)
+    await user.ok("POST", f"{stream}/items", json=[{}])
+    dispatched = await launcher.ok("POST", "/v1/dispatch", json=offer())
+    guest = launcher.bearing((await claim(launcher, dispatched["ticket"])).json["lease"])
+    signed = (await guest.ok("POST", "/v1/lease/urls", json={"outputs": ["out.txt"]}))["outputs"]["out.txt"]
+    headers = {**signed["headers"], "Repr-Digest": digest_field(b"result")}
+
+    await user.ok("PUT", "/v1/users/alice", json={"most_file_bytes": 4_101})
+    refused = await guest.bearing(None).call("PUT", signed["url"], data=b"result", headers=headers)
+    assert (refused.status, refused.code) == (429, "quota_exceeded")
+    assert "alice's room for files is full" in refused.json["detail"]
+
+    await user.ok("PUT", "/v1/users/alice", json={"most_file_bytes": 4_102})
+    for status in (201, 200):
+        again = await guest.bearing(None).call("PUT", signed["url"], data=b"result", headers=headers)
+        assert again.status == status

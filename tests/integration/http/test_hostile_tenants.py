@@ -24,6 +24,9 @@ SMALL = {
     "open_uploads": 2,
     "user_bodies": 3,
     "machine_readers": 4,
+    "stream_revisions": 3,
+    "user_file_bytes": 60_000,
+    "user_image_bytes": 10_000,
 }
 """Limits, lowered so that they can be reached."""
 LOOK_ALIKES = ("alice2", "Alice", "ALICE", "alic", "alice.", "al\u0456ce", "alice\u200b", "a", "..", "alice%2f..", "*")
@@ -224,13 +227,14 @@ async def test_one_who_takes_all_that_may_be_had_is_told_and_the_other_goes_on(
     tenants: tuple[Tenant, Tenant], launcher: Api
 ) -> None:
     alice, mallory = tenants
+    full = await _fill_disk(mallory)
     async with AsyncExitStack() as stack:
         for _ in range(SMALL["user_bodies"]):
             line = await stack.enter_async_context(dialled(mallory.api.url))
             await line.send(head("PUT", "/v1/files/mallory/slow", mallory.api.token, Content_Length="9") + b"x")
         for _ in range(SMALL["token_followers"]):
             await stack.enter_async_context(mallory.api.stream("/v1/events"))
-        refused = await _fill(mallory)
+        refused = full | await _fill(mallory)
         assert set(refused) == {
             "too_many_followers",
             "too_many_uploads",
@@ -239,6 +243,10 @@ async def test_one_who_takes_all_that_may_be_had_is_told_and_the_other_goes_on(
             "quota_exceeded of streams",
             "quota_exceeded of machines",
             "quota_exceeded of revisions",
+            "quota_exceeded of specs",
+            "quota_exceeded of files",
+            "quota_exceeded of images",
+            "quota_exceeded of uploads",
             "bad_request of readers",
         }
         assert all(said.json["detail"] and said.status in {400, 409, 429} for said in refused.values())
@@ -253,6 +261,27 @@ async def test_one_who_takes_all_that_may_be_had_is_told_and_the_other_goes_on(
             assert following.status == 200
         given = [(await launcher.ok("POST", "/v1/dispatch", json=offer()))["item"] for _ in range(4)]
         assert sorted(item.partition("/")[0] for item in given) == ["alice", "alice", "mallory", "mallory"], given
+
+
+async def _fill_disk(mallory: Tenant) -> dict[str, Answer]:
+    """Send more than there is room for, announced and not, until nothing is taken; then leave room for a file."""
+    seen: dict[str, Answer] = {}
+    for number in range(SMALL["user_file_bytes"] // 4_096 + 1):
+        answer = await mallory.call("PUT", f"/v1/files/mallory/empty{number}", data=b"")
+        if answer.status >= 400:
+            seen[f"{answer.code} of files"] = answer
+            break
+    for number in range(2):
+        image = f"{mallory.canary}{number}".encode() * 200
+        answer = await mallory.call("PUT", f"/v1/images/{digest_of(image)}", data=image)
+        if answer.status >= 400:
+            seen[f"{answer.code} of images"] = answer
+    upload = {**TUS, "Upload-Length": "9999", "Upload-Metadata": _metadata(b"large")}
+    answer = await mallory.call("POST", "/v1/uploads", headers=upload)
+    seen[f"{answer.code} of uploads"] = answer
+    for number in range(5):
+        await mallory.ok("DELETE", f"/v1/files/mallory/empty{number}")
+    return seen
 
 
 async def _fill(mallory: Tenant) -> dict[str, Answer]:
@@ -270,6 +299,8 @@ async def _fill(mallory: Tenant) -> dict[str, Answer]:
     spec = {"machine": "m", "run": "/x"}
     key = {"Idempotency-Key": "key-NUMBER"}
     await ask(" of items", SMALL["user_items"], "POST", f"{mallory.stream}/items", json=[{}], headers=key)
+    runs = {**spec, "run": "/xNUMBER"}
+    await ask(" of specs", SMALL["stream_revisions"], "PUT", mallory.stream, json=runs)
     await ask(" of streams", SMALL["user_streams"], "PUT", "/v1/streams/mallory/sNUMBER", json=spec)
     disk = {"digest": digest_of(mallory.image), "size_bytes": len(mallory.image), "format": "raw"}
     machine = {"domain_xml": XML.replace("<name>m<", "<name>mNUMBER<"), "disks": {"vda": disk}}

@@ -1,17 +1,21 @@
 """What goes by itself: images that no machine names, once their user had the time to name them."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from broker.auth.keys import load_keys
+from broker.domain.errors import Rejected
+from broker.domain.paths import parse_file_path
 from broker.files.free_space import FreeSpace
 from broker.http import sweeping
 from broker.http.call import Services
 from broker.http.images import become_image
 from broker.http.server import make_services
 from broker.store import Store
+from broker.wire.accounts import UserSettings
 from broker.wire.machines import Disk
 from broker.wire.names import Digest, MachineRef, check_digest
 from tests.integration.store.scene import ALICE, DEFINITION, FACTS
@@ -103,3 +107,27 @@ async def test_what_another_machine_names_does_not_go_with_a_revision(
 
     assert await services.images.is_there(shared)
     assert await services.store.unnamed_images() == []
+
+
+async def test_the_room_of_files_is_set_right_by_what_is_on_the_disk(services: Services) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield CONTENT
+
+    await services.files.put(parse_file_path("alice/a"), chunks(), expected=None, create_only=False)
+    taken = (await services.store.get_user(ALICE)).file_bytes
+    # As a broker does that dies while it takes a file in.
+    await services.store.reserve_file(ALICE, 1_000_000)
+
+    await sweeping.sweep_once(services)
+
+    assert (await services.store.get_user(ALICE)).file_bytes == taken == 4_096 + len(CONTENT)
+
+
+async def test_an_image_that_its_user_has_no_room_for_leaves_nothing(services: Services, tmp_path: Path) -> None:
+    await services.store.put_user(ALICE, UserSettings(most_image_bytes=3))
+
+    with pytest.raises(Rejected, match="room for images is full"):
+        await bring(services, tmp_path)
+
+    assert not await services.images.is_there(check_digest(digest_of(CONTENT)))
+    assert await services.store.ungranted_images() == []

@@ -316,3 +316,28 @@ async def test_unfinished_uploads_of_a_user_are_bounded(user: Api) -> None:
 
     assert answer.code == "too_many_uploads"
     assert "16 unfinished uploads" in answer.json["detail"]
+
+
+async def test_what_uploads_announced_counts_before_it_comes(user: Api) -> None:
+    await user.ok("PUT", "/v1/users/alice", json={"most_image_bytes": len(SMALL) + 10})
+    upload = await begin(user)
+
+    headers = {**TUS, "Upload-Length": "11", **metadata(digest_of(b"11 of bytes"))}
+    refused = await user.call("POST", "/v1/uploads", headers=headers)
+    put = await user.call("PUT", f"/v1/images/{digest_of(b'11 of bytes')}", data=b"11 of bytes")
+
+    assert [(each.status, each.code) for each in (refused, put)] == [(429, "quota_exceeded")] * 2
+    assert (await patch(user, upload, 0, SMALL)).status == 204
+    await user.ok("PUT", f"/v1/images/{digest_of(b'10 of them')}", data=b"10 of them")
+
+
+async def test_an_upload_that_there_is_no_room_for_any_more_leaves_nothing(user: Api, tmp_path: Path) -> None:
+    upload = await begin(user)
+    await user.ok("PUT", "/v1/users/alice", json={"most_image_bytes": 3})
+
+    refused = await patch(user, upload, 0, SMALL)
+
+    assert (refused.status, refused.code) == (429, "quota_exceeded")
+    assert (await user.call("HEAD", upload, headers=TUS)).status == 404
+    assert list(tmp_path.rglob(digest_of(SMALL).removeprefix("sha256:"))) == []
+    assert list(tmp_path.rglob("*.part")) == []

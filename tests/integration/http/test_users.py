@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from broker.domain.scopes import scopes_of_user
-from tests.support.api import Api, add_stream
+from tests.support.api import Api, add_stream, digest_of
 
 
 async def test_a_bound_is_set_seen_held_to_and_taken_back(user: Api) -> None:
@@ -25,6 +25,24 @@ async def test_a_bound_is_set_seen_held_to_and_taken_back(user: Api) -> None:
 
     assert (back["weight"], back["most_items"] > 1_000_000, back["items"]) == (1, True, 1)
     await user.ok("POST", f"{stream}/items", json=[{}, {}])
+
+
+async def test_the_room_for_files_and_images_is_set_seen_and_held_to(user: Api) -> None:
+    put = await user.ok("PUT", "/v1/users/alice", json={"most_file_bytes": 10_000, "most_image_bytes": 3})
+    assert (put["most_file_bytes"], put["most_image_bytes"]) == (10_000, 3)
+    await user.ok("PUT", "/v1/files/alice/kept", data=b"x" * 900)
+
+    refused = await user.call("PUT", "/v1/files/alice/large", data=b"x" * 5_000)
+    image = await user.call("PUT", f"/v1/images/{digest_of(b'four')}", data=b"four")
+
+    for answer in (refused, image):
+        assert (answer.status, answer.code, answer.headers["Retry-After"]) == (429, "quota_exceeded", "60")
+    assert "alice's room for files is full" in refused.json["detail"]
+    assert "alice's room for images is full" in image.json["detail"]
+    view = await user.ok("GET", "/v1/users/alice")
+    assert (view["file_bytes"], view["image_bytes"]) == (4_096 + 900, 0)
+    await user.ok("PUT", f"/v1/images/{digest_of(b'two')}", data=b"two")
+    assert (await user.ok("GET", "/v1/users/alice"))["image_bytes"] == 3
 
 
 async def test_only_who_runs_the_broker_sets_and_sees_others(user: Api, issue: Callable[..., str]) -> None:

@@ -3,13 +3,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from aiohttp import web
 
-from broker.client.errors import Unreachable
+from broker.client.errors import ApiError, Unreachable, synthetic_problem
 from broker.client.session import Session
-from broker.client.transfer import BLOCK_BYTES, Upload, put
+from broker.client.transfer import BLOCK_BYTES, MAX_FULL, RepeatJudge, Upload, put
 from broker.wire.leases import SignedUrl
+from broker.wire.problems import ProblemCode
 
 CONTENT = b"several blocks, and a bit" * (3 * BLOCK_BYTES // 25)
 
@@ -74,3 +76,12 @@ async def test_a_file_that_became_shorter_is_told_at_once(file: Path) -> None:
             await put_file(f"{url}/taken", file, len(CONTENT) + 1)
 
     assert bodies == []
+
+
+def test_room_for_a_file_is_waited_for_a_few_times_and_a_foreign_servers_pace_as_long_as_it_takes() -> None:
+    problem = synthetic_problem(429, "alice's room for files is full", retry_after_s=60)
+    full = ApiError(msgspec.structs.replace(problem, code=ProblemCode.QUOTA_EXCEEDED), is_brokers=True)
+    judge = RepeatJudge()
+
+    assert [judge(full) for _ in range(MAX_FULL + 1)] == [True] * MAX_FULL + [False]
+    assert all(judge(ApiError(problem)) for _ in range(MAX_FULL + 1))

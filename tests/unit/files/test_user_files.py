@@ -1,5 +1,6 @@
 import asyncio
 import errno
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -27,9 +28,30 @@ async def chunks(*parts: bytes, broken: bool = False) -> AsyncIterator[bytes]:
         raise ConnectionResetError
 
 
+class Counted:
+    """The count of users' room, without a bound: the store's own is tried with the store."""
+
+    def __init__(self) -> None:
+        self.bytes: Counter[UserName] = Counter()
+
+    async def reserve_file(self, user: UserName, more_bytes: int) -> None:
+        self.bytes[user] += more_bytes
+
+    async def free_file(self, user: UserName, less_bytes: int) -> None:
+        self.bytes[user] -= less_bytes
+
+
+async def admitted(_: int) -> None:
+    """Stand where a user's room is looked at."""
+
+
+def kept_below(folder: Path, space: FreeSpace | None = None, counted: Counted | None = None) -> UserFiles:
+    return UserFiles(folder, limit_bytes=100, space=space or roomy(folder.parent), counting=counted or Counted())
+
+
 async def keep(images: Images, content: bytes, digest: str = "") -> None:
     named = check_digest(digest or digest_of(content))
-    async with images.received(named, chunks(content[:2], content[2:])) as received:
+    async with images.received(named, chunks(content[:2], content[2:]), admitted) as received:
         await images.keep(named, received.path)
         await images.seal(named)
 
@@ -48,11 +70,7 @@ def full(folder: Path) -> FreeSpace:
 
 @pytest.fixture
 def files(tmp_path: Path) -> UserFiles:
-    return UserFiles(tmp_path, limit_bytes=100, space=roomy(tmp_path))
-
-
-async def granted(_: int) -> None:
-    """Stand where the store's grant would be noted."""
+    return kept_below(tmp_path)
 
 
 async def put(files: UserFiles, content: bytes, path: FilePath = PATH, *, create_only: bool = False) -> bool:
@@ -81,7 +99,7 @@ async def test_what_broke_off_or_was_too_large_leaves_nothing(files: UserFiles, 
 
 
 async def test_of_many_that_create_one_file_in_several_processes_one_wins(files: UserFiles, tmp_path: Path) -> None:
-    elsewhere = UserFiles(tmp_path, limit_bytes=100, space=roomy(tmp_path))
+    elsewhere = kept_below(tmp_path)
     contents = [bytes([65 + number]) for number in range(4)]
 
     outcomes = await asyncio.gather(
@@ -108,7 +126,7 @@ async def test_a_full_disk_is_said_to_be_one(files: UserFiles, tmp_path: Path, m
 
 
 async def test_below_the_floor_of_free_space_no_byte_is_taken_in(tmp_path: Path) -> None:
-    files = UserFiles(tmp_path / "users", limit_bytes=100, space=full(tmp_path))
+    files = kept_below(tmp_path / "users", full(tmp_path))
     images = Images(tmp_path, limit_bytes=100, space=full(tmp_path))
 
     for refused in (put(files, b""), keep(images, b"x")):
@@ -121,7 +139,7 @@ async def test_below_the_floor_of_free_space_no_byte_is_taken_in(tmp_path: Path)
 
 async def test_a_file_that_takes_the_space_down_to_the_floor_is_dropped_on_its_way(tmp_path: Path) -> None:
     space = roomy(tmp_path)
-    files = UserFiles(tmp_path, limit_bytes=100, space=space)
+    files = kept_below(tmp_path, space)
 
     async def filling() -> AsyncIterator[bytes]:
         yield b"first"
@@ -136,7 +154,7 @@ async def test_a_file_that_takes_the_space_down_to_the_floor_is_dropped_on_its_w
 
 async def test_nobody_else_may_look_into_any_folder(tmp_path: Path) -> None:
     folder = tmp_path / "files"
-    files = UserFiles(folder / "users", limit_bytes=100, space=roomy(tmp_path))
+    files = kept_below(folder / "users", roomy(tmp_path))
     await put(files, b"x")
     await Tails(folder).keep_log(ItemRef(StreamRef(UserName("alice"), "render"), 1), b"log")
 
@@ -170,3 +188,41 @@ async def test_of_a_console_its_end_is_kept(tmp_path: Path) -> None:
     assert kept is not None
     assert len(kept) == MAX_CONSOLE_BYTES
     assert kept.endswith(b"end")
+
+
+async def test_the_room_of_files_is_what_they_take_whatever_became_of_the_putting(tmp_path: Path) -> None:
+    counted = Counted()
+    files = kept_below(tmp_path, counted=counted)
+    other = parse_file_path("alice/other")
+    alice = PATH.user
+
+    await put(files, b"x" * 10)
+    await files.put(other, chunks(b"y" * 7), expected=None, create_only=False, announced_bytes=7)
+    assert counted.bytes[alice] == 2 * 4_096 + 17 == await files.counted(alice)
+    await put(files, b"z")
+    await put(files, b"z")
+    assert counted.bytes[alice] == 2 * 4_096 + 8 == await files.counted(alice)
+    with pytest.raises(ConnectionResetError):
+        await files.put(other, chunks(b"half", broken=True), expected=None, create_only=False, announced_bytes=90)
+    with pytest.raises(Rejected, match="announced was"):
+        await files.put(other, chunks(b"a"), expected=check_digest(digest_of(b"b")), create_only=False)
+    with pytest.raises(Rejected, match="other bytes"):
+        await put(files, b"mine", create_only=True)
+    assert counted.bytes[alice] == 2 * 4_096 + 8
+    assert [await files.delete(path) for path in (PATH, PATH, other)] == [True, False, True]
+    assert counted.bytes[alice] == 0 == await files.counted(alice)
+    assert await files.users() == ["alice"]
+
+
+async def test_what_is_being_put_is_not_counted_anew(tmp_path: Path) -> None:
+    files, elsewhere = kept_below(tmp_path), kept_below(tmp_path)
+    seen: list[int | None] = []
+
+    async def looking() -> AsyncIterator[bytes]:
+        yield b"first"
+        seen.append(await elsewhere.counted(PATH.user))
+
+    await files.put(PATH, looking(), expected=None, create_only=False)
+
+    assert seen == [None]
+    assert await elsewhere.counted(PATH.user) == 4_096 + 5

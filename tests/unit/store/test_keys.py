@@ -20,6 +20,7 @@ def _built() -> set[str]:
         KEYS.vm(DispatchId(str(uuid4()))),
         KEYS.machine(MachineRef(ALICE, "deb12")),
         KEYS.machines(ALICE),
+        KEYS.removed_machines(ALICE),
         KEYS.readers(MachineRef(ALICE, "deb12")),
         KEYS.machine_streams(MachineRef(ALICE, "deb12")),
         KEYS.secret(OwnedName(ALICE, "proxy")),

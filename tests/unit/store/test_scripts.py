@@ -25,6 +25,7 @@ KEYS_OF_ONE_SCRIPT = {
     "submitters_of",
     "told_of",
     "definitions",
+    "removed_machines",
     *("machine", "machines", "machines_of", "images", "readers", "machine_streams", "machine_streams_of"),
     *("secret", "secrets", "secrets_of", "masks"),
     *("grants", "ungranted", "unnamed", "push_key", "dispatch_key", "clock", "life"),
