@@ -52,10 +52,11 @@ def authority(name: str = "test authority") -> Credential:
     return Credential(made.sign(key, hashes.SHA256()), key)
 
 
-def server(issuer: Credential, address: str = "127.0.0.1") -> Credential:
-    """Make a server's certificate for an address."""
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
-    return _issued(issuer, _name(address), _usage(digital_signature=True), names)
+def server(issuer: Credential, *hosts: str) -> Credential:
+    """Make a server's certificate for names and addresses; for 127.0.0.1 without any."""
+    hosts = hosts or ("127.0.0.1",)
+    names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
+    return _issued(issuer, _name(hosts[0]), _usage(digital_signature=True), names)
 
 
 def person(issuer: Credential, name: str) -> Credential:
@@ -105,6 +106,13 @@ def _name(common: str) -> x509.Name:
     return x509.Name(
         [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "grid"), x509.NameAttribute(NameOID.COMMON_NAME, common)]
     )
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _key_id(key: ec.EllipticCurvePrivateKey) -> x509.SubjectKeyIdentifier:
