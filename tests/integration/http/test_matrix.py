@@ -245,3 +245,23 @@ async def test_a_guest_has_its_own_item_and_nothing_else(user: Api, launcher: Ap
             body = GOOD_BODIES.get(route.path.rpartition("/")[2], {})
             answer = await user.bearing(other).call(route.method, route.path, json=body)
             assert answer.code == "lease_lost", route.path
+
+
+async def test_a_launcher_reaches_its_own_dispatches_and_nobody_elses(user: Api, launcher: Api) -> None:
+    stream = await add_stream(user)
+    await user.ok("POST", f"{stream}/items", json=[{}])
+    dispatched = await launcher.ok("POST", "/v1/dispatch", json=offer(launcher="l1"))
+    site = user.bearing((await user.ok("POST", "/v1/sites/renci/tokens", json={}))["token"])
+    bodies: dict[str, dict[str, Any]] = {
+        "extend": {},
+        "events": {"phase": "preparing"},
+        "end": {"verdict": "drained", "sentence": "over"},
+    }
+    of_dispatches = [route.path.rpartition("/")[2] for route in OF_LAUNCHERS if "{dispatch}" in route.path]
+    assert set(of_dispatches) == set(bodies)
+    for act in of_dispatches:
+        path = f"/v1/dispatches/{dispatched['dispatch']}/{act}"
+        for other, name in ((site, "l1"), (launcher, "l2")):
+            answer = await other.call("POST", path, json={**bodies[act], "launcher": name})
+            assert answer.code == "not_found", (act, name)
+        assert (await launcher.call("POST", path, json={**bodies[act], "launcher": "l1"})).status == 200, act
