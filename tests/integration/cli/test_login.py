@@ -4,25 +4,42 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from tests.support.grid import Broker, Home
+from broker.cli.commands import app
+from tests.support.grid import Broker, Home, Said
+
+
+class Typed(Home):
+    """A person's home, whose commands run within the test: starting a program for each took most of the time."""
+
+    def run(self, *command: str, stdin: str | None = None, timeout_s: float = 120) -> Said:
+        assert command[0] == "broker"
+        ended = CliRunner().invoke(app, command[1:], env=self.environment(), input=stdin)
+        assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exc_info
+        return Said(ended.exit_code, ended.stdout, ended.stderr)
 
 
 @pytest.fixture
-def desk(broker: Broker, tmp_path: Path) -> Home:
+def operator(home: Home) -> Typed:
+    return Typed(home.folder)
+
+
+@pytest.fixture
+def desk(broker: Broker, tmp_path: Path) -> Typed:
     """Another person's home."""
-    return Home(tmp_path)
+    return Typed(tmp_path)
 
 
-def log_in(operator: Home, broker: Broker, desk: Home, user: str = "bob", *more: str) -> dict[str, str]:
+def log_in(operator: Typed, broker: Broker, desk: Typed, user: str = "bob", *more: str) -> dict[str, str]:
     code = operator.ok("broker", "user", "add", user, *more).strip()
     desk.ok("broker", "login", broker.url, stdin=f"{code}\n")
     found: dict[str, str] = json.loads((desk.folder / "config/vmbroker/login.json").read_text())
     return found
 
 
-def test_who_was_let_in_logs_in_works_and_logs_out(home: Home, broker: Broker, desk: Home) -> None:
-    kept = log_in(home, broker, desk)
+def test_who_was_let_in_logs_in_works_and_logs_out(operator: Typed, broker: Broker, desk: Typed) -> None:
+    kept = log_in(operator, broker, desk)
 
     file = desk.folder / "config/vmbroker/login.json"
     assert file.stat().st_mode & 0o777 == 0o600
@@ -47,8 +64,8 @@ def test_who_was_let_in_logs_in_works_and_logs_out(home: Home, broker: Broker, d
     assert not file.exists()
 
 
-def test_a_token_that_ended_is_renewed_without_a_word(home: Home, broker: Broker, desk: Home) -> None:
-    kept = log_in(home, broker, desk)
+def test_a_token_that_ended_is_renewed_without_a_word(operator: Typed, broker: Broker, desk: Typed) -> None:
+    kept = log_in(operator, broker, desk)
     file = desk.folder / "config/vmbroker/login.json"
     for stale in ({"ends_at": "2020-01-01T00:00:00Z"}, {"token": "refused.by.everybody"}):
         file.write_text(json.dumps({**kept, **stale}))
@@ -58,11 +75,11 @@ def test_a_token_that_ended_is_renewed_without_a_word(home: Home, broker: Broker
         assert json.loads(file.read_text())["token"] not in {kept["token"], "refused.by.everybody"}
 
 
-def test_a_code_is_good_once_and_is_never_in_a_command_line(home: Home, broker: Broker, desk: Home) -> None:
-    code = home.ok("broker", "user", "add", "bob").strip()
+def test_a_code_is_good_once_and_is_never_in_a_command_line(operator: Typed, broker: Broker, desk: Typed) -> None:
+    code = operator.ok("broker", "user", "add", "bob").strip()
     desk.ok("broker", "login", broker.url, stdin=code.lower())
 
-    twice = home.run("broker", "login", broker.url, stdin=code)
+    twice = operator.run("broker", "login", broker.url, stdin=code)
     assert twice.status == 4
     assert "somebody else logged in with this code" in twice.err
     assert desk.run("broker", "whoami").status == 4
@@ -74,19 +91,19 @@ def test_a_code_is_good_once_and_is_never_in_a_command_line(home: Home, broker: 
 
 
 @pytest.mark.parametrize("url", ["http://broker.example:8642", "broker.example", "ftp://x"])
-def test_nobody_logs_in_where_a_code_would_cross_the_network_in_the_clear(desk: Home, url: str) -> None:
+def test_nobody_logs_in_where_a_code_would_cross_the_network_in_the_clear(desk: Typed, url: str) -> None:
     refused = desk.run("broker", "login", url, stdin="3F7QK-9XWBD-RT2HM-8CNZP-4YV6J")
 
     assert refused.status == 2
     assert "write https://" in refused.err
 
 
-def test_a_token_for_a_program_is_narrow_and_revoked_by_its_id(home: Home, broker: Broker, desk: Home) -> None:
-    log_in(home, broker, desk)
+def test_a_token_for_a_program_is_narrow_and_revoked_by_its_id(operator: Typed, broker: Broker, desk: Typed) -> None:
+    log_in(operator, broker, desk)
     words = ("--name", "nightly", "--scope", "queue.read:/bob", "--life", "1h")
     made = desk.run("broker", "token", "create", *words)
     assert made.out.count("\n") == 1
-    program = Home(desk.folder / "elsewhere", {"VMBROKER_URL": broker.url, "BEARER_TOKEN": made.out.strip()})
+    program = Typed(desk.folder / "elsewhere", {"VMBROKER_URL": broker.url, "BEARER_TOKEN": made.out.strip()})
     assert program.ok("broker", "stream", "list").startswith("no streams yet")
     assert program.run("broker", "stream", "add", "x", "--machine", "m", "--run", "/x").status == 4
 
@@ -98,50 +115,52 @@ def test_a_token_for_a_program_is_narrow_and_revoked_by_its_id(home: Home, broke
         assert desk.run("broker", "token", "create", f"--{option}", value).status in {2, 4}, value
 
 
-def test_a_site_gets_a_file_that_its_launchers_find(home: Home, broker: Broker, desk: Home) -> None:
+def test_a_site_gets_a_file_that_its_launchers_find(operator: Typed, broker: Broker, desk: Typed) -> None:
     out = desk.folder / "config/vmbroker/launcher.json"
     words = ("--users", "bob,carol", "--label", "trusted", "--most-dispatches", "5", "--out", str(out))
-    told = home.run("broker", "site", "add", "renci", *words)
+    told = operator.run("broker", "site", "add", "renci", *words)
     assert told.status == 0, told.err
     assert out.stat().st_mode & 0o777 == 0o600
     assert json.loads(out.read_text())["url"] == broker.url
-    launcher = Home(desk.folder, {"VMBROKER_URL": broker.url, "BEARER_TOKEN": json.loads(out.read_text())["token"]})
+    launcher = Typed(desk.folder, {"VMBROKER_URL": broker.url, "BEARER_TOKEN": json.loads(out.read_text())["token"]})
     assert "queue.dispatch:/carol" in launcher.ok("broker", "whoami")
-    listed = home.ok("broker", "site", "list")
+    listed = operator.ok("broker", "site", "list")
     assert "label trusted" in listed
     assert "5 dispatches at once" in listed
 
-    home.ok("broker", "site", "rm", "renci")
+    operator.ok("broker", "site", "rm", "renci")
     assert launcher.run("broker", "whoami").status == 4
-    assert home.run("broker", "site", "add", "renci", "--users", ",").status == 2
+    assert operator.run("broker", "site", "add", "renci", "--users", ",").status == 2
 
 
-def test_only_an_operator_lets_people_and_sites_in(home: Home, broker: Broker, desk: Home, tmp_path: Path) -> None:
-    log_in(home, broker, desk, "dave")
+def test_only_an_operator_lets_people_and_sites_in(
+    operator: Typed, broker: Broker, desk: Typed, tmp_path: Path
+) -> None:
+    log_in(operator, broker, desk, "dave")
     for words in (("user", "add", "x"), ("site", "add", "x", "--users", "*"), ("user", "logout", "alice")):
         assert desk.run("broker", *words).status == 4, words
 
-    carol = Home(tmp_path / "carol")
-    log_in(home, broker, carol, "carol", "--operator")
+    carol = Typed(tmp_path / "carol")
+    log_in(operator, broker, carol, "carol", "--operator")
     assert "revoked 1 logins" in carol.run("broker", "user", "logout", "dave").err
     assert desk.run("broker", "whoami").status == 4
 
 
-def test_keys_are_rotated_under_a_running_broker(home: Home, broker: Broker, desk: Home) -> None:
-    kept = log_in(home, broker, desk)
-    before = home.ok("broker", "key", "list")
-    home.ok("broker", "key", "rotate")
-    after = home.ok("broker", "key", "list")
+def test_keys_are_rotated_under_a_running_broker(operator: Typed, broker: Broker, desk: Typed) -> None:
+    kept = log_in(operator, broker, desk)
+    before = operator.ok("broker", "key", "list")
+    operator.ok("broker", "key", "rotate")
+    after = operator.ok("broker", "key", "list")
 
     assert after.count("signing") == 2
     assert "signs from" in after
     current = next(line.split()[0] for line in after.splitlines() if "signing" in line and "makes" in line)
-    in_use = home.run("broker", "key", "drop", current)
+    in_use = operator.run("broker", "key", "drop", current)
     assert (in_use.status, "is in use" in in_use.err) == (1, True)
     old_mac = next(line.split()[0] for line in before.splitlines() if " mac " in line)
     assert desk.ok("broker", "whoami")
-    home.ok("broker", "key", "drop", old_mac)
+    operator.ok("broker", "key", "drop", old_mac)
     # The login's secret was derived with the key that is gone now.
     (desk.folder / "config/vmbroker/login.json").write_text(json.dumps({**kept, "token": "refused.by.everybody"}))
     assert desk.run("broker", "whoami").status == 4
-    assert home.run("broker", "key", "list", "--data", str(desk.folder)).status == 1
+    assert operator.run("broker", "key", "list", "--data", str(desk.folder)).status == 1
