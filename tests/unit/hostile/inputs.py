@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 
-fuzz = settings(deadline=None, max_examples=int(os.environ.get("VMBROKER_FUZZ_EXAMPLES", "100")), print_blob=True)
+fuzz = settings(deadline=None, max_examples=int(os.environ.get("VMBROKER_FUZZ_EXAMPLES", "60")), print_blob=True)
 """How each of these tests runs; more examples find more. A failure is printed with the blob that repeats it."""
 
 _FRAGMENTS = (
