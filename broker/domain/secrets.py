@@ -74,7 +74,7 @@ def secret_faults(spec: StreamSpec) -> Iterator[Fault]:
         yield Fault("secrets", f"{len(spec.secrets)} secrets are too many", f"name at most {MAX_SECRETS}")
     if spec.needs.exchange is not Exchange.NETWORK:
         reason = f"with exchange {spec.needs.exchange} the launcher claims, and no secret reaches the guest"
-        yield Fault("secrets", reason, "a stream that needs secrets needs the virtio port: use exchange network")
+        yield Fault("secrets", reason, "a stream that needs secrets needs exchange network")
     variables: dict[str, str] = {}
     for use in spec.secrets[:MAX_SECRETS]:
         try:

@@ -385,7 +385,9 @@ class WaitingRoom:
         if waiter not in self._waiters:
             return
         del self._waiters[waiter]
-        self._parked_of -= Counter([waiter.offer.token])
+        self._parked_of[waiter.offer.token] -= 1
+        if not self._parked_of[waiter.offer.token]:
+            del self._parked_of[waiter.offer.token]
         members = self._kinds[waiter.kind]
         del members[waiter]
         if not members:

@@ -212,6 +212,7 @@ async def test_a_token_that_is_bound_to_a_launcher_speaks_as_no_other(user: Api)
     [
         {"users": ["a b"]},
         {"labels": ["a b"]},
+        {"labels": ["site=renci"]},
         {"labels": ["x"] * 33},
         {"most_dispatches": 0},
         {"life_s": 367 * 86_400},

@@ -3,11 +3,13 @@
 import pytest
 
 from broker.domain.bounds import Bound
-from broker.store import Store
+from broker.store import Bell, Ready, Store
 from broker.wire.states import Verdict
 from broker.wire.streams import BulkAct, BulkRequest
+from tests.integration.store.listening import listening
 from tests.integration.store.scene import ALICE, RENDER, Scene, failure, lease_of, result
 from tests.support.stores import age
+from tests.support.waiting import until
 
 TWO = Bound("site-token", 2)
 
@@ -77,3 +79,35 @@ async def test_nothing_is_kept_of_tokens_without_a_bound(scene: Scene) -> None:
     await scene.offer()
 
     assert await scene.store._server.command("EXISTS", f"{scene.store._keys.holds_of}{TWO.holder}") == 0
+
+
+async def test_whoever_waits_with_the_token_is_looked_at_again_when_there_is_room(scene: Scene) -> None:
+    await scene.offer()
+    claimed = await scene.claim(await scene.dispatched())
+    heard: list[Bell] = []
+    ready = Ready(RENDER)
+
+    async def rings() -> bool:
+        await scene.push(1)
+        return ready in heard
+
+    async def rang() -> bool:
+        return ready in heard
+
+    async with listening(scene.store, heard):
+        await until(rings, "the first bell")
+        await _until_quiet(scene, heard)
+        await scene.store.complete(lease_of(claimed), result())
+        await until(rang, "a bell at a completion, which makes nothing ready")
+
+
+async def _until_quiet(scene: Scene, heard: list[Bell]) -> None:
+    """Return when every bell of before was heard: one that is rung now comes behind them."""
+    last = Ready(RENDER._replace(name="last"))
+    await scene.store._server.command("PUBLISH", scene.store._keys.ready_bell, str(last.stream))
+
+    async def is_last() -> bool:
+        return last in heard
+
+    await until(is_last, "all bells of before")
+    heard.clear()

@@ -37,7 +37,7 @@ def test_trust_without_secrets_is_refused() -> None:
 def test_exchanges_whose_launcher_claims_carry_no_secrets(exchange: Exchange) -> None:
     (fault,) = spec_faults(spec("proxy", exchange=exchange), RENDER)
     assert fault.at == "secrets"
-    assert fault.remedy.startswith("a stream that needs secrets needs the virtio port")
+    assert fault.remedy.startswith("a stream that needs secrets needs exchange network")
 
 
 @pytest.mark.parametrize(

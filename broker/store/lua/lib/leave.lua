@@ -4,7 +4,7 @@
 -- A dispatched one that leaves may have been a canary: those that wait for it are looked at again.
 -- The user's share is charged for what the vm took, or for nothing when it is `refunded`.
 -- `...`: names, values of the item's in its next state, which is `to`.
--- What its launcher's token may hold has room again.
+-- Where its launcher's token may hold only so much, those that wait with that token are looked at again.
 -- Needs: vms dispatched running deadlines holds_of, ring, counts, item, time, event.
 local function leave_dispatch(act, to, cause, refunded, ...)
   local vm = vms .. is.dispatch
@@ -24,7 +24,7 @@ local function leave_dispatch(act, to, cause, refunded, ...)
     local took = refunded and 0 or tonumber(charged[2]) * math.max(0, now - tonumber(is.dispatched_ms))
     correct_rings(took - tonumber(charged[1]))
   end
-  if charged[3] then redis.call('SREM', holds_of .. charged[3], is.dispatch) end
+  if charged[3] and redis.call('SREM', holds_of .. charged[3], is.dispatch) == 1 then ring_ready() end
   redis.call('HSET', vm, 'over', act, 'over_code', cause, 'over_ms', now)
   if is.state == 'dispatched' then ring_ready() end
 end
