@@ -3,7 +3,7 @@
 import base64
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fcntl import LOCK_EX, flock
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from joserfc.jwk import ECKey, KeySet
 
-from broker.auth.sealing import SealingKeys, read_sealing_keys
+from broker.auth.sealing import SealingKeys
 
 MAC_FILE = "mac.json"
 SIGNING_FILE = "signing.json"
@@ -53,14 +53,7 @@ def _read(path: Path) -> str:
 
 
 def read_mac(folder: Path) -> tuple[str, dict[str, bytes]]:
-    try:
-        stored = json.loads(_read(folder / MAC_FILE))
-        current, by_id = stored["current"], {name: base64.b64decode(key) for name, key in stored["keys"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _unreadable(folder) from error
-    if current not in by_id:
-        raise _not_ours(folder)
-    return current, by_id
+    return _read_named(folder, MAC_FILE)
 
 
 def read_signing(folder: Path) -> SigningKeys:
@@ -77,9 +70,21 @@ def read_signing(folder: Path) -> SigningKeys:
 
 def read_sealing(folder: Path) -> SealingKeys:
     try:
-        return read_sealing_keys(_read(folder / SEALING_FILE))
+        return SealingKeys(*_read_named(folder, SEALING_FILE))
+    except ValueError as error:
+        raise _unreadable(folder) from error
+
+
+def _read_named(folder: Path, file: str) -> tuple[str, dict[str, bytes]]:
+    """Return the id of the key that makes, and all keys by their ids."""
+    try:
+        stored = json.loads(_read(folder / file))
+        current, by_id = stored["current"], {name: base64.b64decode(key) for name, key in stored["keys"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(folder) from error
+    if current not in by_id:
+        raise _not_ours(folder)
+    return current, by_id
 
 
 def read_issuers(folder: Path) -> tuple[str, ...]:
@@ -97,10 +102,10 @@ def _not_ours(folder: Path) -> BadKeys:
     return BadKeys(f"the keys in {folder} are not the broker's: restore them from a backup")
 
 
-def mac_text(current: str, macs: dict[str, bytes]) -> str:
-    return json.dumps(
-        {"current": current, "keys": {name: base64.b64encode(key).decode() for name, key in macs.items()}}
-    )
+def named_text(current: str, by_id: Mapping[str, bytes]) -> str:
+    """Return the text of a file of keys for MACs or for sealing."""
+    keys = {name: base64.b64encode(key).decode() for name, key in by_id.items()}
+    return json.dumps({"current": current, "keys": keys})
 
 
 def signing_text(keys: KeySet, signs_from_s: dict[str, int]) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 from joserfc.jwk import ECKey, KeySet
 
+from broker.auth.framing import as_bytes, framed
 from broker.auth.key_files import (
     ISSUER_FILE,
     MAC_FILE,
@@ -25,14 +26,14 @@ from broker.auth.key_files import (
     BadKeys,
     SigningKeys,
     locked,
-    mac_text,
+    named_text,
     read_issuers,
     read_mac,
     read_sealing,
     read_signing,
     signing_text,
 )
-from broker.auth.sealing import new_sealing_keys
+from broker.auth.sealing import with_new_key
 from broker.client.private_files import write_private
 
 MOST_ISSUERS = 64
@@ -49,17 +50,13 @@ class MacKeys:
         self._look_again = look_again
 
     def mac(self, key_id: str, *parts: str) -> str | None:
-        """Return the MAC over the parts as base64url without padding, or None when there is no such key.
-
-        Each part is preceded by its length: no two lists of parts give the same bytes.
-        """
+        """Return the MAC over the parts as base64url without padding, or None when there is no such key."""
         if key_id not in self.by_id:
             self._look_again()
         key = self.by_id.get(key_id)
         if key is None:
             return None
-        message = b"".join(len(part).to_bytes(4, "big") + part for part in map(_bytes, parts))
-        return base64.urlsafe_b64encode(hmac.digest(key, message, hashlib.sha256)).rstrip(b"=").decode()
+        return base64.urlsafe_b64encode(hmac.digest(key, framed(parts), hashlib.sha256)).rstrip(b"=").decode()
 
     def make(self, *parts: str) -> str:
         """Return the MAC made with the current key."""
@@ -70,7 +67,7 @@ class MacKeys:
     def verify(self, key_id: str, mac: str, *parts: str) -> bool:
         """Compare in constant time."""
         expected = self.mac(key_id, *parts)
-        return expected is not None and hmac.compare_digest(_bytes(expected), _bytes(mac))
+        return expected is not None and hmac.compare_digest(as_bytes(expected), as_bytes(mac))
 
 
 class BrokerKeys:
@@ -143,11 +140,6 @@ class BrokerKeys:
         return tuple(_state(self._folder / name) for name in _MADE_BY)
 
 
-def _bytes(text: str) -> bytes:
-    # Halves of pairs, too: what is no text has another MAC, and is no fault of the broker's.
-    return text.encode("utf-8", "surrogatepass")
-
-
 def load_keys(folder: Path) -> BrokerKeys:
     """Read the keys of a folder; what is missing is made first.
 
@@ -214,7 +206,12 @@ def with_new_mac(macs: dict[str, bytes]) -> tuple[str, dict[str, bytes]]:
 
 
 def _new_mac_keys() -> str:
-    return mac_text(*with_new_mac({}))
+    return named_text(*with_new_mac({}))
+
+
+def _new_sealing_keys() -> str:
+    keys = with_new_key({})
+    return named_text(keys.current, keys.by_id)
 
 
 def _new_signing_keys() -> str:
@@ -229,6 +226,6 @@ _MADE_BY: dict[str, Callable[[], str]] = {
     MAC_FILE: _new_mac_keys,
     SIGNING_FILE: _new_signing_keys,
     ISSUER_FILE: _new_issuer,
-    SEALING_FILE: new_sealing_keys,
+    SEALING_FILE: _new_sealing_keys,
 }
 """Every file of the folder, and what makes it where there is none."""

@@ -1,11 +1,10 @@
 """The first user and the first launcher: logged in by the broker's own start, on the broker's own machine."""
 
-import json
 from datetime import timedelta
 from pathlib import Path
 
 from broker.auth.tokens import Tokens
-from broker.client.private_files import write_private
+from broker.client.login import KeptLogin, LoginFile, NoLogin, read_login
 from broker.domain.scopes import scopes_of_launcher, scopes_of_operator
 
 LOCAL_LIFE = timedelta(days=30)
@@ -24,13 +23,14 @@ def write_logins(tokens: Tokens, folder: Path, url: str, user: str) -> None:
 
 
 def _write(path: Path, url: str, token: str) -> None:
-    write_private(path, json.dumps({"url": url, "token": token}) + "\n")
+    content = LoginFile(url=url, token=token)
+    KeptLogin(path, content).write(content)
 
 
 def _is_kept_elsewhere(path: Path, url: str) -> bool:
     """Tell whether somebody logged in at another broker; nobody can give that login back to them."""
     try:
-        kept = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(kept, dict) and bool(kept.get("login")) and kept.get("url") != url
+        kept = read_login(path)
+    except NoLogin:
+        return False  # what cannot be used is no loss
+    return kept is not None and bool(kept.login) and kept.url != url

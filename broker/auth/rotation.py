@@ -16,14 +16,14 @@ from broker.auth.key_files import (
     SIGNING_FILE,
     BadKeys,
     locked,
-    mac_text,
+    named_text,
     read_mac,
     read_sealing,
     read_signing,
     signing_text,
 )
 from broker.auth.keys import current_of, id_of, since_of, with_new_mac
-from broker.auth.sealing import SealingKeys, sealing_text, with_new_key
+from broker.auth.sealing import with_new_key
 from broker.client.private_files import write_private
 
 T = TypeVar("T")
@@ -58,9 +58,10 @@ def rotate(folder: Path, *, at_once: bool, now_s: int) -> None:
         wait_s = 0 if at_once else int(PUBLISHED_BEFORE.total_seconds())
         new = ECKey.generate_key("P-256", auto_kid=True)
         keys = KeySet([*signing.keys.keys, new])
-        write_private(folder / MAC_FILE, mac_text(*with_new_mac(macs)))
+        write_private(folder / MAC_FILE, named_text(*with_new_mac(macs)))
         write_private(folder / SIGNING_FILE, signing_text(keys, {**signing.signs_from_s, id_of(new): now_s + wait_s}))
-        write_private(folder / SEALING_FILE, sealing_text(with_new_key(sealing.by_id)))
+        new_sealing = with_new_key(sealing.by_id)
+        write_private(folder / SEALING_FILE, named_text(new_sealing.current, new_sealing.by_id))
 
 
 def drop(folder: Path, key_id: str, *, now_s: int) -> None:
@@ -74,10 +75,9 @@ def drop(folder: Path, key_id: str, *, now_s: int) -> None:
         if key_id in (current, id_of(current_of(signing, now_s)), sealing.current):
             raise BadKeys(f"{key_id} is in use: `broker key rotate` first, with --now where the key is known to others")
         if key_id in macs:
-            write_private(folder / MAC_FILE, mac_text(current, _without(macs, key_id)))
+            write_private(folder / MAC_FILE, named_text(current, _without(macs, key_id)))
         elif key_id in sealing.by_id:
-            left = SealingKeys(sealing.current, _without(sealing.by_id, key_id))
-            write_private(folder / SEALING_FILE, sealing_text(left))
+            write_private(folder / SEALING_FILE, named_text(sealing.current, _without(sealing.by_id, key_id)))
         elif any(id_of(key) == key_id for key in signing.keys.keys):
             kept = KeySet([key for key in signing.keys.keys if id_of(key) != key_id])
             write_private(folder / SIGNING_FILE, signing_text(kept, _without(signing.signs_from_s, key_id)))

@@ -8,13 +8,14 @@ Source: NIST SP 800-38D; with random nonces of 96 bits a key is good for 2^32 se
 
 import base64
 import binascii
-import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from broker.auth.framing import framed
 
 _KEY_BITS = 256
 _NONCE_BYTES = 12
@@ -32,10 +33,14 @@ class SealingKeys:
     current: str
     by_id: dict[str, bytes]
 
+    def __post_init__(self) -> None:
+        if any(len(key) * 8 != _KEY_BITS for key in self.by_id.values()):
+            raise ValueError(f"one is no key of {_KEY_BITS} bits")
+
     def seal(self, value: bytes, *about: str) -> str:
         """Return the value sealed by the current key, bound to what it is about."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed = AESGCM(self.by_id[self.current]).encrypt(nonce, value, _bound(about))
+        sealed = AESGCM(self.by_id[self.current]).encrypt(nonce, value, framed(about))
         return f"{self.current}.{base64.b64encode(nonce + sealed).decode()}"
 
     def unseal(self, sealed: str, *about: str) -> bytes:
@@ -50,41 +55,12 @@ class SealingKeys:
             raise CannotUnseal(f"the key {key_id[:16]} is not among the broker's keys: restore secrets.json")
         try:
             raw = base64.b64decode(text, validate=True)
-            return AESGCM(key).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _bound(about))
+            return AESGCM(key).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], framed(about))
         except (InvalidTag, binascii.Error, ValueError) as error:
             raise CannotUnseal("the sealed text was changed in the store, or is not this secret's") from error
-
-
-def new_sealing_keys() -> str:
-    """Make the text of a file of keys, with one key in it."""
-    return sealing_text(with_new_key({}))
 
 
 def with_new_key(by_id: Mapping[str, bytes]) -> SealingKeys:
     """Return the keys and a new one, which seals from now on."""
     key_id = secrets.token_hex(_ID_BYTES)
     return SealingKeys(key_id, {**by_id, key_id: AESGCM.generate_key(_KEY_BITS)})
-
-
-def sealing_text(keys: SealingKeys) -> str:
-    """Return the text of a file of keys."""
-    by_id = {name: base64.b64encode(key).decode() for name, key in keys.by_id.items()}
-    return json.dumps({"current": keys.current, "keys": by_id})
-
-
-def read_sealing_keys(text: str) -> SealingKeys:
-    """Read such a text.
-
-    Raises:
-        ValueError, KeyError, TypeError, AttributeError: it is none.
-    """
-    stored = json.loads(text)
-    keys = SealingKeys(stored["current"], {name: base64.b64decode(key) for name, key in stored["keys"].items()})
-    if keys.current not in keys.by_id or any(len(key) * 8 != _KEY_BITS for key in keys.by_id.values()):
-        raise ValueError("the current key is missing, or one is no key of 256 bits")
-    return keys
-
-
-def _bound(about: tuple[str, ...]) -> bytes:
-    """Return the parts as bytes; each is preceded by its length, so that no two lists of parts give the same."""
-    return b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in about)

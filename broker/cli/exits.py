@@ -4,7 +4,7 @@ from enum import IntEnum
 
 import typer
 
-from broker.cli.showing import visible
+from broker.cli.showing import plain, visible
 
 
 class Exit(IntEnum):
@@ -30,6 +30,11 @@ def fail(sentence: str, status: Exit) -> Exit:
     """Tell what went wrong; return the status to leave with."""
     tell(sentence)
     return status
+
+
+def tell_done(sentence: str) -> None:
+    """Write to stderr what was done: stdout is for what can be piped on."""
+    typer.echo(plain(sentence), err=True)
 
 
 def tell(sentence: str, *more: str) -> None:

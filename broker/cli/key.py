@@ -11,8 +11,7 @@ import typer
 from broker.auth.key_files import BadKeys
 from broker.auth.rotation import PUBLISHED_BEFORE, drop, list_keys, rotate
 from broker.cli import showing
-from broker.cli.exits import Exit, fail
-from broker.cli.login import tell_done
+from broker.cli.exits import Exit, fail, tell_done
 from broker.settings import BadSettings, load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Keys of the broker on this machine: rotate them, drop old ones.")

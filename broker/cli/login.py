@@ -13,7 +13,7 @@ from yarl import URL
 
 from broker.cli import showing
 from broker.cli.acting import calling, run_to_end
-from broker.cli.exits import BadUsage, Failed, tell
+from broker.cli.exits import BadUsage, Failed, tell, tell_done
 from broker.client.device_flow import DeviceFlow, LoginFailed, Prompt
 from broker.client.errors import ApiError
 from broker.client.login import KeptLogin, LoginFile, kept_login, login_file
@@ -182,8 +182,3 @@ def _code() -> str:
 
 def _own_name() -> str:
     return socket.gethostname()[:MAX_NAME_CHARS]
-
-
-def tell_done(sentence: str) -> None:
-    """Tell on stderr what was done: stdout is for what can be piped on. Nothing of it acts on the terminal."""
-    typer.echo(showing.plain(sentence), err=True)

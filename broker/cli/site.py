@@ -9,10 +9,9 @@ import typer
 from broker.cli import showing
 from broker.cli.acting import Acting, act
 from broker.cli.amounts import parse_life_s
-from broker.cli.exits import BadUsage
-from broker.cli.login import tell_done
+from broker.cli.exits import BadUsage, tell_done
 from broker.cli.token import show_tokens
-from broker.client.login import LoginFile, kept_login
+from broker.client.login import LoginFile
 from broker.client.logins import Logins
 from broker.client.private_files import write_private
 from broker.wire.logins import NewSiteToken
@@ -55,8 +54,8 @@ def add(
             life_s=parse_life_s(life),
         )
         given = await Logins(acting.session).make_site_token(site, new)
-        kept = kept_login()
-        ca_pem = kept.content.ca_pem if kept is not None and kept.content.url == acting.session.base_url else ""
+        kept = acting.kept
+        ca_pem = "" if kept is None else kept.ca_pem
         content = LoginFile(url=acting.session.base_url, token=given.token, ends_at=given.ends_at, ca_pem=ca_pem)
         text = msgspec.json.format(msgspec.json.encode(content)).decode()
         if out is None:

@@ -7,8 +7,7 @@ import typer
 from broker.cli import showing
 from broker.cli.acting import Acting, act
 from broker.cli.amounts import parse_life_s
-from broker.cli.login import tell_done
-from broker.client.login import kept_login
+from broker.cli.exits import tell_done
 from broker.client.logins import Logins
 from broker.wire.logins import NewToken, TokenView
 
@@ -36,8 +35,8 @@ def create(
 
     async def work(acting: Acting) -> None:
         new = NewToken(name=name, scopes=scope, life_s=parse_life_s(life), launcher=launcher)
-        kept = kept_login()
-        by = kept.content.login if kept is not None and kept.content.url == acting.session.base_url else None
+        kept = acting.kept
+        by = kept.login if kept is not None else ""
         given = await Logins(acting.session).make_token(new, by or None)
         tell_done(f"token {given.id}, until {given.ends_at}: {' '.join(given.scopes)}")
         typer.echo(showing.plain(given.token))

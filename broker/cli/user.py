@@ -7,7 +7,7 @@ import typer
 from broker.cli import showing
 from broker.cli.acting import Acting, act
 from broker.cli.amounts import parse_life_s
-from broker.cli.login import tell_done
+from broker.cli.exits import tell_done
 from broker.client.logins import Logins
 from broker.wire.accounts import UserSettings, UserView
 from broker.wire.logins import NewCode

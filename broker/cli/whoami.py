@@ -2,7 +2,6 @@
 
 from broker.cli import showing
 from broker.cli.acting import Acting, act
-from broker.client.login import kept_login
 
 
 def whoami() -> None:
@@ -17,8 +16,8 @@ async def _whoami(acting: Acting) -> None:
     table.add_row("broker", acting.session.base_url)
     table.add_row("user", who.user)
     table.add_row("until", who.expires_at)
-    kept = kept_login()
-    if kept is not None and kept.content.login and kept.content.url == acting.session.base_url:
-        table.add_row("renewed until", kept.content.login_ends_at)
+    kept = acting.kept
+    if kept is not None and kept.login:
+        table.add_row("renewed until", kept.login_ends_at)
     table.add_row("scopes", "\n".join(who.scopes))
     showing.stdout().print(table)

@@ -23,7 +23,7 @@ class _GuardedResolver(AbstractResolver):
         self,
         host: str,
         port: int = 0,
-        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - every family is judged, and tried
+        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 # every family is judged, and tried
     ) -> list[ResolveResult]:
         return [
             ResolveResult(

@@ -102,7 +102,7 @@ def kept_login(environ: Mapping[str, str] = os.environ) -> KeptLogin | None:
         NoLogin: the file cannot be used.
     """
     file = login_file(environ)
-    content = _read(file)
+    content = read_login(file)
     return None if content is None else KeptLogin(file, content)
 
 
@@ -121,7 +121,7 @@ def find_launcher_login(
 
 def _whole(url: str | None, token: str | None, place: _Place, found: str | None = None) -> Login:
     """Put a login together; `found` is a token that lies where any service's may, for a broker that is named."""
-    kept = _read(place.file)
+    kept = read_login(place.file)
     is_kept_for_it = kept is not None and (not url or _origin(url) == _origin(kept.url))
     ca_pem = kept.ca_pem or None if kept is not None and is_kept_for_it else None
     if token is None and url and not is_kept_for_it:
@@ -169,7 +169,12 @@ def _discovered(environ: Mapping[str, str]) -> str | None:
     return None
 
 
-def _read(file: Path) -> LoginFile | None:
+def read_login(file: Path) -> LoginFile | None:
+    """Return what a file keeps; None when there is none.
+
+    Raises:
+        NoLogin: it cannot be used.
+    """
     try:
         return msgspec.json.decode(file.read_bytes(), type=LoginFile)
     except FileNotFoundError:

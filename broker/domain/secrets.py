@@ -8,7 +8,7 @@ from broker.domain.errors import Rejected
 from broker.domain.faults import Fault
 from broker.wire.names import BadName, check_name
 from broker.wire.problems import ProblemCode
-from broker.wire.secrets import PutSecret, SecretKind
+from broker.wire.secrets import VARIABLES, PutSecret, SecretKind, variable_of
 from broker.wire.states import Exchange
 from broker.wire.streams import StreamSpec
 
@@ -17,14 +17,7 @@ MAX_LABELS = 16
 LEAST_BYTES = 8
 """What is shorter could not be masked in a console without masking half of what it says."""
 _TOKEN = re.compile(rb"[\x21-\x7e]+\n?")
-_NOT_IN_NAMES = re.compile(r"[^A-Z0-9]")
 _PROXY_MARKS = (b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----")
-_VARIABLES = {SecretKind.X509_PROXY: "X509_USER_PROXY", SecretKind.BEARER_TOKEN: "BEARER_TOKEN_FILE"}
-
-
-def variable_of(name: str) -> str:
-    """Return the environment variable in which a program finds the path of a secret."""
-    return f"VMBROKER_SECRET_{_NOT_IN_NAMES.sub('_', name.upper())}"
 
 
 def check_secret(secret: PutSecret) -> None:
@@ -109,7 +102,7 @@ def _label_faults(spec: StreamSpec) -> Iterator[Fault]:
 
 def kind_faults(kinds: Sequence[SecretKind | None]) -> Iterator[Fault]:
     """Check that no two secrets would be announced by the same variable; None is a kind that is not known yet."""
-    for kind, variable in _VARIABLES.items():
+    for kind, variable in VARIABLES.items():
         if kinds.count(kind) > 1:
             remedy = "announce all but one as a file: NAME:file"
             yield Fault("secrets", f"{kinds.count(kind)} secrets would be {variable}", remedy)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import msgspec
@@ -277,6 +278,11 @@ def bounded_facts(facts: Mapping[str, str]) -> dict[str, str]:
     """Cut the facts of a vm to what is kept of them."""
     few: Iterable[tuple[str, str]] = list(facts.items())[:32]
     return {name[:64]: value[:500] for name, value in few}
+
+
+def rfc3339_of(epoch_s: int) -> str:
+    """Return a time as it is written in answers."""
+    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def limit(name: str) -> int:

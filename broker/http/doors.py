@@ -1,6 +1,5 @@
 """Doors: what proves that a request may pass, checked before its handler runs."""
 
-from datetime import timedelta
 from enum import StrEnum
 
 from aiohttp import web
@@ -15,7 +14,7 @@ from broker.wire.problems import ProblemCode
 
 OWN = "(own)"
 """In a route's `over`: whatever is the token's own."""
-LOGIN_LIFE = timedelta(days=90)
+LOGIN_LIFE_MS = 90 * 86_400_000
 """A login that is not used for so long is over."""
 
 
@@ -73,9 +72,7 @@ async def check_login(request: web.Request, services: Services) -> Principal:
         Unavailable: the store does not answer.
     """
     login_id = verify_login(services.keys.mac, _borne(request))
-    login = await services.store.renew_login(
-        login_id, life_ms=int(LOGIN_LIFE.total_seconds() * 1_000), most_ms=default("token_life_s") * 1_000
-    )
+    login = await services.store.renew_login(login_id, life_ms=LOGIN_LIFE_MS, most_ms=default("token_life_s") * 1_000)
     if login is None:
         raise login_over()
     return Principal(login.user, parse_scopes(login.scopes), login.login_id, login.ends_ms // 1_000)

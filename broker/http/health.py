@@ -5,9 +5,8 @@ import asyncio
 from aiohttp import web
 
 from broker.domain.errors import Unavailable
-from broker.http.call import Call, json_answer
+from broker.http.call import Call, json_answer, rfc3339_of
 from broker.http.contract import operation
-from broker.http.logins import rfc3339_of
 from broker.wire.accounts import Alive, WhoAmI
 from broker.wire.problems import ProblemCode
 

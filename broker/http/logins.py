@@ -1,6 +1,6 @@
 """Logging in: a one-time code buys a login, a login renews a person's tokens until it is revoked or forgotten."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
 
 import structlog
@@ -10,9 +10,9 @@ from broker.auth.login_secrets import hash_code, hash_login_key, hash_word, make
 from broker.auth.tokens import Principal, new_token_id
 from broker.domain.errors import Conflict, Rejected
 from broker.domain.scopes import Scopes, parse_scopes, scopes_of_operator, scopes_of_user
-from broker.http.call import Call, bounded, json_answer, limit
+from broker.http.call import Call, bounded, json_answer, limit, rfc3339_of
 from broker.http.contract import NOTHING, operation
-from broker.http.doors import LOGIN_LIFE
+from broker.http.doors import LOGIN_LIFE_MS
 from broker.wire.logins import (
     MAX_NAME_CHARS,
     CodeGiven,
@@ -58,7 +58,7 @@ async def log_in(call: Call) -> web.Response:
             new_token_id(),
             login_key,
             name,
-            life_ms=in_ms(LOGIN_LIFE),
+            life_ms=LOGIN_LIFE_MS,
             known_as=proved.user,
             scopes="" if proved.user is None else str(scopes_of_user(proved.user)),
         )
@@ -143,12 +143,3 @@ def _token_of(call: Call, login: Principal) -> tuple[str, int]:
     ends_at_s = min(tokens.now_s() + int(TOKEN_LIFE.total_seconds()), login.expires_at_s)
     token = Principal(login.subject, Scopes(login.scopes), new_token_id(), ends_at_s, by=(login.token_id,))
     return tokens.sign(token), ends_at_s
-
-
-def in_ms(time: timedelta) -> int:
-    return int(time.total_seconds()) * 1_000
-
-
-def rfc3339_of(epoch_s: int) -> str:
-    """Return a time as it is written in answers."""
-    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

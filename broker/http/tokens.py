@@ -14,9 +14,8 @@ from broker.auth.tokens import Principal, new_token_id
 from broker.domain.errors import Rejected
 from broker.domain.paths import BadPath
 from broker.domain.scopes import Authority, Scopes, parse_scopes, scopes_of_launcher
-from broker.http.call import Call, allow, bounded, check_users, json_answer, limit
+from broker.http.call import Call, allow, bounded, check_users, json_answer, limit, rfc3339_of
 from broker.http.contract import NOT_SEEN, operation
-from broker.http.logins import rfc3339_of
 from broker.http.parameters import SITE, USER
 from broker.store import NewRecord
 from broker.wire.logins import (

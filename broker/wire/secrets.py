@@ -4,6 +4,7 @@ A value goes one way: from the researcher to the broker, and from there with a c
 holds one.
 """
 
+import re
 from enum import StrEnum
 
 from broker.wire.kinds import FromPerson, Message
@@ -18,6 +19,16 @@ class SecretKind(StrEnum):
     """By `X509_USER_PROXY`, too."""
     BEARER_TOKEN = "bearer_token"  # noqa: S105 # the name of a kind
     """By `BEARER_TOKEN_FILE`, too."""
+
+
+VARIABLES = {SecretKind.X509_PROXY: "X509_USER_PROXY", SecretKind.BEARER_TOKEN: "BEARER_TOKEN_FILE"}
+"""By what else than a variable of its own a secret of a kind is announced."""
+_NOT_IN_VARIABLES = re.compile(r"[^A-Z0-9]")
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable in which a program finds the path of a secret."""
+    return f"VMBROKER_SECRET_{_NOT_IN_VARIABLES.sub('_', name.upper())}"
 
 
 class PutSecret(FromPerson, frozen=True, kw_only=True):

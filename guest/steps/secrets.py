@@ -11,14 +11,13 @@ Source: tmpfs(5), Linux Documentation/filesystems/ramfs-rootfs-initramfs.rst, pr
 """
 
 import os
-import re
 import stat
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from broker.wire.secrets import GivenSecret, SecretKind
+from broker.wire.secrets import VARIABLES, GivenSecret, variable_of
 from broker.wire.states import FailureCode
 from guest.steps.account import Account
 from guest.steps.failure import StepFailed
@@ -29,8 +28,6 @@ REFRESH_S = 300.0
 MOUNTS = Path("/proc/self/mounts")
 SWAPS = Path("/proc/swaps")
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
-_NOT_IN_NAMES = re.compile(r"[^A-Z0-9]")
-_VARIABLES = {SecretKind.X509_PROXY: "X509_USER_PROXY", SecretKind.BEARER_TOKEN: "BEARER_TOKEN_FILE"}
 
 
 class Secrets:
@@ -88,9 +85,9 @@ class Secrets:
         told = {"VMBROKER_SECRETS": str(self._folder)}
         for each in self._given.values():
             path = str(self._folder / each.name)
-            told[f"VMBROKER_SECRET_{_NOT_IN_NAMES.sub('_', each.name.upper())}"] = path
-            if each.kind in _VARIABLES:
-                told[_VARIABLES[each.kind]] = path
+            told[variable_of(each.name)] = path
+            if each.kind in VARIABLES:
+                told[VARIABLES[each.kind]] = path
         return told
 
     def wipe(self) -> None:

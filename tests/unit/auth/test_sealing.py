@@ -6,7 +6,7 @@ import pytest
 
 from broker.auth.key_files import BadKeys
 from broker.auth.keys import load_keys
-from broker.auth.sealing import CannotUnseal, SealingKeys, new_sealing_keys, read_sealing_keys
+from broker.auth.sealing import CannotUnseal, SealingKeys, with_new_key
 
 VALUE = b"a secret of alice's"
 ABOUT = ("alice", "proxy", "1")
@@ -14,7 +14,7 @@ ABOUT = ("alice", "proxy", "1")
 
 @pytest.fixture
 def keys() -> SealingKeys:
-    return read_sealing_keys(new_sealing_keys())
+    return with_new_key({})
 
 
 def test_what_was_sealed_is_unsealed(keys: SealingKeys) -> None:
@@ -43,13 +43,13 @@ def test_a_changed_text_opens_nothing(keys: SealingKeys, change: "object") -> No
 
 
 def test_a_key_that_is_gone_is_told_by_its_id(keys: SealingKeys) -> None:
-    other = read_sealing_keys(new_sealing_keys())
+    other = with_new_key({})
     with pytest.raises(CannotUnseal, match=f"{other.current} is not among the broker's keys"):
         keys.unseal(other.seal(VALUE, *ABOUT), *ABOUT)
 
 
 def test_after_a_new_key_the_old_one_still_opens(keys: SealingKeys) -> None:
-    new = read_sealing_keys(new_sealing_keys())
+    new = with_new_key({})
     both = SealingKeys(new.current, {**keys.by_id, **new.by_id})
     assert both.unseal(keys.seal(VALUE, *ABOUT), *ABOUT) == VALUE
     assert both.seal(VALUE, *ABOUT).startswith(f"{new.current}.")

@@ -1,10 +1,10 @@
 import pytest
 
 from broker.domain.errors import Rejected
-from broker.domain.secrets import LEAST_BYTES, MAX_SECRETS, check_secret, is_trusted, trusted_label, variable_of
+from broker.domain.secrets import LEAST_BYTES, MAX_SECRETS, check_secret, is_trusted, trusted_label
 from broker.domain.specs import spec_faults
 from broker.wire.names import StreamRef, UserName
-from broker.wire.secrets import PutSecret, SecretKind
+from broker.wire.secrets import PutSecret, SecretKind, variable_of
 from broker.wire.states import Exchange
 from broker.wire.streams import Needs, SecretUse, StreamSpec
 
