@@ -37,6 +37,25 @@ def lock_at_once(path: Path, flags: int) -> int | None:
         raise
 
 
+def share(folder: Path) -> int:
+    """Lock a folder for many, in a thread; closing the descriptor lets go."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def is_idle(folder: Path) -> bool:
+    """Tell whether nobody has a lock on a folder, in this process or another."""
+    descriptor = lock_at_once(folder, os.O_RDONLY | os.O_DIRECTORY)
+    if descriptor is not None:
+        os.close(descriptor)
+    return descriptor is not None
+
+
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Hold the lock on a folder for the block, in a thread: whoever waits for it waits in the kernel, first come first.

@@ -1,7 +1,6 @@
 """The room of one user's files while one of them changes: taken before the bytes come, settled when it is over."""
 
 import asyncio
-import fcntl
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from broker.domain.errors import Unavailable
+from broker.files.locks import share
 from broker.wire.names import UserName
 
 Admit = Callable[[int], Awaitable[None]]
@@ -53,8 +53,8 @@ class Room:
 
 @asynccontextmanager
 async def changing(counting: Counting, user: UserName, folder: Path) -> AsyncIterator[Room]:
-    """Have room counted for one change below the user's folder, which is not `idle` meanwhile."""
-    descriptor = await asyncio.to_thread(_share, folder)
+    """Have room counted for one change below the user's folder, which is not idle meanwhile."""
+    descriptor = await asyncio.to_thread(share, folder)
     room = Room(counting, user)
     try:
         yield room
@@ -63,25 +63,3 @@ async def changing(counting: Counting, user: UserName, folder: Path) -> AsyncIte
             await asyncio.shield(room.settle())
         finally:
             os.close(descriptor)
-
-
-def is_idle(folder: Path) -> bool:
-    """Tell whether nobody changes anything below the user's folder, in this process or another."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
-
-
-def _share(folder: Path) -> int:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor

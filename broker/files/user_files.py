@@ -23,8 +23,8 @@ from broker.domain.paths import FilePath
 from broker.files.folders import make_private
 from broker.files.free_space import FreeSpace
 from broker.files.incoming import Received, clear_abandoned, receive, sync_folder, too_large
-from broker.files.locks import held
-from broker.files.room import Counting, Room, changing, is_idle
+from broker.files.locks import held, is_idle
+from broker.files.room import Counting, Room, changing
 from broker.wire.names import Digest, UserName, check_digest
 from broker.wire.problems import ProblemCode
 

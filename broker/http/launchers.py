@@ -21,7 +21,7 @@ from broker.domain.paths import FILE_SCHEME, parse_file_url
 from broker.http.call import Call, bounded, bounded_facts, check_room, check_users, json_answer, speaker
 from broker.http.contract import JSON, NOTHING, Content, Form, operation
 from broker.http.handing_out import masked, masked_facts, masked_text, shown_values
-from broker.http.waiting import Offer
+from broker.http.offers import Offer
 from broker.store import Dispatched
 from broker.wire.dispatches import (
     MAX_BOOTED_XML_BYTES,

@@ -12,10 +12,10 @@ from broker.domain.secrets import is_trusted, untrusted
 from broker.http.call import Services
 from broker.http.launcher_jobs import serves as would_serve
 from broker.http.launcher_tally import Standing, Tally, lacking, unmet
+from broker.http.offers import larger
 from broker.http.presence import serves
 from broker.http.queued_launchers import awaited
 from broker.http.roll_call import Offered
-from broker.http.waiting import larger
 from broker.store import KnownJobs, KnownLauncher, Prospect
 from broker.wire.dispatches import Room
 from broker.wire.items import ItemView, Reason

@@ -16,7 +16,8 @@ import structlog
 
 from broker.domain.bounds import Bound
 from broker.domain.errors import Unavailable
-from broker.http.waiting import Offer, WaitingRoom
+from broker.http.offers import Offer
+from broker.http.waiting import WaitingRoom
 from broker.store import Store
 from broker.wire.dispatches import Room
 from broker.wire.names import UserName

@@ -23,12 +23,13 @@ from broker.http.bells import Bells
 from broker.http.bodies import Bodies
 from broker.http.call import SERVICES, Services
 from broker.http.key_watch import keep_keys
+from broker.http.offers import Offer
 from broker.http.problems import answer_problems, mark_answer
 from broker.http.revocations import Revocations
 from broker.http.roll_call import RollCall
 from broker.http.routes import add_routes
 from broker.http.sweeping import keep_swept
-from broker.http.waiting import Offer, WaitingRoom
+from broker.http.waiting import WaitingRoom
 from broker.outside.keys import IssuerKeys
 from broker.outside.tokens import OutsideTokens
 from broker.store import Dispatched, Presence, Store

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from broker.domain.errors import Unavailable
+from broker.http.offers import Offer
 from broker.http.roll_call import RollCall
-from broker.http.waiting import Offer, WaitingRoom
+from broker.http.waiting import WaitingRoom
 from broker.store import Dispatched, Presence, Store
 from broker.wire.names import UserName
 from broker.wire.problems import ProblemCode

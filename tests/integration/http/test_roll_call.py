@@ -8,9 +8,10 @@ import pytest
 
 from broker.domain.scopes import parse_scopes, scopes_of_launcher
 from broker.http import roll_call
+from broker.http.offers import Offer
 from broker.http.prospects import largest_of
 from broker.http.roll_call import Offered, RollCall
-from broker.http.waiting import Offer, WaitingRoom
+from broker.http.waiting import WaitingRoom
 from broker.store import Dispatched, Presence, Store
 from broker.wire.dispatches import DispatchRequest, Room
 from broker.wire.names import UserName

@@ -8,7 +8,8 @@ import pytest
 
 from broker.domain.errors import Conflict, Unavailable
 from broker.domain.scopes import Scopes, scopes_of_launcher
-from broker.http.waiting import Nothing, Offer, WaitingRoom
+from broker.http.offers import Nothing, Offer
+from broker.http.waiting import WaitingRoom
 from broker.store import Dispatched, Presence
 from broker.wire.dispatches import DispatchRequest, Room
 from broker.wire.names import StreamRef, UserName
