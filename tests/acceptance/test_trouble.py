@@ -1,15 +1,20 @@
 """Processes die in mid-run: the item runs again or goes on, completes once, and nothing is left behind."""
 
+import json
 import os
+import secrets
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.acceptance.conftest import DOMAIN
 from tests.support.grid import Broker, Home, free_port, processes_naming
 from tests.support.launching import count_vms_of, launched, short_folder
+from tests.support.leaks import Node, Secret, in_a_process
 from tests.support.waiting import wait_until
 
 SOON = {
@@ -51,24 +56,22 @@ def is_done_once(broker: Broker, boots: int) -> None:
     assert len([line for line in events if line.endswith("slow/1 done")]) == 1
 
 
-def places_of(secret: bytes, folder: Path) -> list[str]:
-    """Return where the secret is seen in command lines, environments and files; test_leaks.py looks further."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    processes = [
-        process / name
-        for process in Path("/proc").glob("[0-9]*")
-        for name in ("cmdline", "environ")
-        if any(bytes(folder.parent) in content_of(process / told) for told in ("cmdline", "environ"))
-    ]
-    assert any("console.log" in path.name for path in files), "there is a vm to look at"
-    return [str(path) for path in (*files, *processes) if secret in content_of(path)]
+def ticket_of(node: Node) -> Secret:
+    """Return the ticket as QEMU got it."""
+    return Secret("ticket", json.loads((node.run_folder / "ticket").read_text())["ticket"].rpartition(".")[2])
 
 
-def content_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return b""
+@contextmanager
+def planted(node: Node) -> Iterator[Secret]:
+    """Put something into a place of each kind that the search has to look at."""
+    canary = Secret("canary", secrets.token_urlsafe(32))
+    (node.run_folder / "canary").write_text(canary.text)
+    with redis.Redis.from_url(node.store) as store:
+        store.hset("canary", "field", canary.text)
+        with in_a_process(canary):
+            yield canary
+        store.delete("canary")
+    (node.run_folder / "canary").unlink()
 
 
 @pytest.mark.vm
@@ -101,12 +104,21 @@ def test_a_broker_restarted_in_mid_run_takes_the_result_of_the_vm_that_went_on(
     with broker.serving() as first, launched(broker, broker.home.folder):
         push_one(broker, minimal_image)
         wait_for_state(broker, "running", timeout_s=90)
-        seen = [Path(place) for place in places_of(b"vt1.", broker.home.folder / "n")]
+        node = Node(broker, broker.home.folder, broker.items("slow")[0]["vm"]["dispatch"])
+        ticket = ticket_of(node)
+        with planted(node) as canary:
+            search = node.search([ticket, canary], with_vm=True)
+        is_planted_in = {one.kind for one in search.found if one.secret == "canary"}
+        assert is_planted_in >= {"command line", "environment", "file", "store"}
+        assert (search.looked_at["domain XML"], search.looked_at["disk of the guest"]) == (3, 1)
+        seen = [Path(one.place) for one in search.found if one.secret == "ticket"]
         assert {place.name: place.stat().st_mode & 0o777 for place in seen} == {"ticket": 0o600, "seed.iso": 0o600}
         first.send_signal(signal.SIGTERM)
         first.wait(30)
         with broker.serving():
             is_done_once(broker, boots=1)
+            wait_until(lambda: not list((broker.home.folder / "n").glob(f"*/{node.dispatch[:8]}")), "the vm is gone")
+            assert node.search([ticket], with_vm=False).found == []
 
 
 @pytest.mark.vm

@@ -11,12 +11,18 @@ import mmap
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import redis
+
+from tests.support.grid import Broker
+from tests.support.ordinary_account import words
 
 _PIECE = 11
 _LIMIT_S = 60
@@ -168,3 +174,68 @@ def _flat(value: Any) -> Iterator[bytes]:
         case list() | tuple() | set():
             for one in value:
                 yield from _flat(one)
+
+
+SYSTEM_PLACES = (
+    *("/var/log", "/run/log", "/var/crash", "/var/lib/systemd/coredump"),
+    *("/var/lib/libvirt", "/var/cache/libvirt", "/run/libvirt"),
+)
+
+
+@dataclass(frozen=True)
+class Node:
+    """Where a broker, its launcher and one vm of it keep things; `folder` holds all of them."""
+
+    broker: Broker
+    folder: Path
+    dispatch: str
+
+    @property
+    def run_folder(self) -> Path:
+        (folder,) = self.folder.glob(f"n/*/{self.dispatch[:8]}")
+        return folder
+
+    @property
+    def uri(self) -> str:
+        (folder,) = self.folder.glob("n/*/d")
+        (socket,) = [path for path in folder.rglob("libvirt-sock") if path.is_socket()]
+        return f"qemu+unix:///session?socket={quote(str(socket))}"
+
+    @property
+    def store(self) -> str:
+        (socket,) = self.broker.data.rglob("store.sock")
+        return f"unix://{socket}"
+
+    def search(self, secrets: Iterable[Secret], *, with_vm: bool) -> "Search":
+        """Look everywhere, and with a vm at its disk as its guest sees it and at its domain as libvirt shows it."""
+        search = Search(secrets)
+        search.processes()
+        search.store(self.store)
+        search.files("file", self.folder)
+        search.files("file of the system", *map(Path, SYSTEM_PLACES), *Path("/tmp").glob("*core*"))
+        if with_vm:
+            for overlay in self.run_folder.glob("*.qcow2"):
+                search.disk(overlay, self.folder)
+            self._libvirt(search)
+        return search
+
+    def _libvirt(self, search: Search) -> None:
+        name = f"vmb-{self.dispatch[:8]}"
+        for options in ((), ("-r",)):
+            shown = search.said("domain XML", "virsh", *options, "-c", self.uri, "dumpxml", "--security-info", name)
+            assert shown == 0 or options, "libvirt does not show its own launcher the vm"
+        other = search.said("domain XML", *words({}), "virsh", "-r", "-c", self.uri, "dumpxml", name)
+        assert other != 0 or os.geteuid() != 0, "another account may ask the launcher's libvirt"
+
+
+@contextmanager
+def in_a_process(canary: Secret) -> Iterator[None]:
+    """Have it in the command line and the environment of a process for the block."""
+    told = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", canary.text]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(told, stdin=pipe, stdout=pipe, env={"CANARY": canary.text}) as process:
+        assert process.stdout is not None
+        # Until it runs, the kernel may show neither: what started it goes on a moment before both are there.
+        process.stdout.readline()
+        yield
+        process.terminate()

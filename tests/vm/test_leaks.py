@@ -12,14 +12,12 @@ import os
 import re
 import secrets
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 import redis
@@ -29,8 +27,7 @@ from broker.auth.tickets import hash_claim_key, make_lease_token, make_nonce, ve
 from broker.wire.names import parse_item
 from tests.support.grid import Broker, Home, free_port
 from tests.support.launching import launched, short_folder
-from tests.support.leaks import Found, Search, Secret
-from tests.support.ordinary_account import words
+from tests.support.leaks import Found, Node, Search, Secret, in_a_process
 from tests.support.waiting import wait_until
 from tests.vm.conftest import DOMAIN, SETTLED
 
@@ -53,10 +50,6 @@ for name in ("no_proxy", "NO_PROXY"):
 urllib.request.urlopen(os.environ["VMBROKER_PARAM_GATE"], timeout=300).read()
 """
 """Tells the test its claim key in a mask, plants something on its disk, and ends when the test has looked."""
-SYSTEM_PLACES = (
-    *("/var/log", "/run/log", "/var/crash", "/var/lib/systemd/coredump"),
-    *("/var/lib/libvirt", "/var/cache/libvirt", "/run/libvirt"),
-)
 
 
 class Gate(http.server.ThreadingHTTPServer):
@@ -104,9 +97,7 @@ def gate() -> Iterator[Gate]:
 class Scene:
     """A vm that works: where it is, and what of it must not be seen."""
 
-    broker: Broker
-    folder: Path
-    dispatch: str
+    node: Node
     secrets: list[Secret]
     lease: str
     guest_planted: Secret
@@ -115,41 +106,9 @@ class Scene:
     looked_at: dict[str, dict[str, int]] = field(default_factory=dict)
     planted_in: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def run_folder(self) -> Path:
-        (folder,) = self.folder.glob(f"n/*/{self.dispatch[:8]}")
-        return folder
-
-    @property
-    def uri(self) -> str:
-        (folder,) = self.folder.glob("n/*/d")
-        (socket,) = [path for path in folder.rglob("libvirt-sock") if path.is_socket()]
-        return f"qemu+unix:///session?socket={quote(str(socket))}"
-
-    @property
-    def store(self) -> str:
-        (socket,) = self.broker.data.rglob("store.sock")
-        return f"unix://{socket}"
-
     def search(self, name: str, secrets: list[Secret], *, with_vm: bool) -> None:
-        search = Search(secrets)
-        search.processes()
-        search.store(self.store)
-        search.files("file", self.folder)
-        search.files("file of the system", *map(Path, SYSTEM_PLACES), *Path("/tmp").glob("*core*"))
-        if with_vm:
-            for overlay in self.run_folder.glob("*.qcow2"):
-                search.disk(overlay, self.folder)
-            self._libvirt(search)
+        search = self.node.search(secrets, with_vm=with_vm)
         self.found[name], self.looked_at[name] = search.found, search.looked_at
-
-    def _libvirt(self, search: Search) -> None:
-        name = f"vmb-{self.dispatch[:8]}"
-        for options in ((), ("-r",)):
-            shown = search.said("domain XML", "virsh", *options, "-c", self.uri, "dumpxml", "--security-info", name)
-            assert shown == 0 or options, "libvirt does not show its own launcher the vm"
-        other = search.said("domain XML", *words({}), "virsh", "-r", "-c", self.uri, "dumpxml", name)
-        assert other != 0 or os.geteuid() != 0, "another account may ask the launcher's libvirt"
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +171,7 @@ def looked_up(broker: Broker, folder: Path, planted: Secret) -> Scene:
         "lease": lease.rpartition(".")[2],
         "launcher's token": launcher_token.rpartition(".")[2],
     }
-    return Scene(broker, folder, dispatch, [Secret(name, text) for name, text in known.items()], lease, planted)
+    return Scene(Node(broker, folder, dispatch), [Secret(name, text) for name, text in known.items()], lease, planted)
 
 
 def extend(broker: Broker, lease: str) -> dict[str, Any]:
@@ -231,26 +190,25 @@ def planted_everywhere(scene: Scene) -> Iterator[Secret]:
     """Put a canary into a place of each kind; the vm goes on with it."""
     canary = Secret("canary", secrets.token_urlsafe(32))
     text = canary.text
-    name = f"vmb-{scene.dispatch[:8]}"
+    node = scene.node
+    name = f"vmb-{node.dispatch[:8]}"
     set_it = ("--uri", "urn:canary", "--key", "canary", "--set", f"<c>{text}</c>", "--live")
-    subprocess.run(["virsh", "-c", scene.uri, "metadata", name, *set_it], check=True, capture_output=True, timeout=30)
+    subprocess.run(["virsh", "-c", node.uri, "metadata", name, *set_it], check=True, capture_output=True, timeout=30)
     core = Path(f"/tmp/core.{os.getpid()}.canary")
-    (log,) = scene.folder.glob(f"n/*/d/cache/libvirt/qemu/log/{name}.log")
-    files = [scene.run_folder / "canary", scene.run_folder.parent / "canary", scene.folder / "c" / "canary", core]
-    logs = [log, scene.broker.log, scene.folder / "launcher.log"]
+    (log,) = node.folder.glob(f"n/*/d/cache/libvirt/qemu/log/{name}.log")
+    files = [node.run_folder / "canary", node.run_folder.parent / "canary", node.folder / "c" / "canary", core]
+    logs = [log, node.broker.log, node.folder / "launcher.log"]
     try:
         for path in (*files, *logs):
             with path.open("a") as file:
                 file.write(f"{text}\n")
-        with redis.Redis.from_url(scene.store) as store:
+        with redis.Redis.from_url(node.store) as store:
             store.hset("canary", "field", text)
-        sleeper = [sys.executable, "-c", "import sys; sys.stdin.read()", text]
-        with subprocess.Popen(sleeper, stdin=subprocess.PIPE, env={"CANARY": text}) as process:
+        with in_a_process(canary):
             scene.planted_in = dict.fromkeys((str(path) for path in (*files, *logs)), "a file")
             yield canary
-            process.terminate()
     finally:
-        with redis.Redis.from_url(scene.store) as store:
+        with redis.Redis.from_url(node.store) as store:
             store.delete("canary")
         for path in files:
             path.unlink(missing_ok=True)
@@ -278,7 +236,7 @@ def test_while_the_vm_works_two_closed_files_hold_its_ticket_and_nothing_else_do
     found = [one for one in scene.found["at work"] if one.secret != "launcher's token"]
     assert {(one.secret, one.kind) for one in found} == {("ticket", "file")}, found
     assert sorted(Path(one.place).name for one in found) == ["seed.iso", "ticket"]
-    assert {Path(one.place).parent.name for one in found} == {scene.dispatch[:8]}
+    assert {Path(one.place).parent.name for one in found} == {scene.node.dispatch[:8]}
 
 
 def test_a_launchers_token_is_where_its_login_is_kept_and_nowhere_else(scene: Scene) -> None:

@@ -1,11 +1,9 @@
-"""Secrets over HTTP: kept sealed, handed over TLS to guests of trusted launchers, and taken out of what they say."""
+"""Secrets over HTTP: kept sealed, and handed over TLS to guests of trusted launchers alone."""
 
 import asyncio
 import base64
 import json
-import secrets
-import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,85 +18,24 @@ from broker.domain.scopes import OF_A_USER, Scopes, parse_scopes, scopes_of_laun
 from broker.settings import load_settings
 from broker.store import Store
 from broker.wire.names import OwnedName, UserName
+from tests.integration.http.sealed.scene import (
+    AUTHORITY,
+    LICENCE,
+    NEEDY,
+    PROXY,
+    TOKEN,
+    Labelled,
+    claim,
+    claim_key,
+    events,
+    kept_below,
+    needy_item,
+    put,
+    values,
+)
 from tests.support import certificates
-from tests.support.api import Answer, Api, add_machine, add_stream, offer, put_output
+from tests.support.api import Api, add_machine, add_stream, offer
 from tests.support.grid import free_port
-
-AUTHORITY = certificates.authority()
-SERVER = certificates.server(AUTHORITY)
-PROXY = certificates.proxy(certificates.person(AUTHORITY, "alice")).as_proxy_file
-TOKEN = b"eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
-LICENCE = b"line one of a licence\nline two of a licence\n"
-NEEDY: dict[str, Any] = {"secrets": [{"name": "proxy"}], "trust": ["renci", "unl"]}
-Labelled = Callable[..., Api]
-
-
-@pytest.fixture
-async def grid(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parked: Callable[[int], Any]
-) -> AsyncIterator[tuple[Api, Api]]:
-    """A broker with TLS; its first user's calls, and the first launcher's."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    files = {"tls_cert": tmp_path / "cert.pem", "tls_key": tmp_path / "key.pem"}
-    files["tls_cert"].write_bytes(SERVER.pem)
-    files["tls_key"].write_bytes(SERVER.key_pem)
-    settings = load_settings({"data": tmp_path / "data", "listen": "127.0.0.1:0", "user": "alice", **files})
-    context = ssl.create_default_context(cadata=AUTHORITY.pem.decode())
-    async with running_broker(settings) as url:
-        assert url.startswith("https://")
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as http:
-            logins = tmp_path / "config/vmbroker"
-            tokens = [json.loads((logins / f"{name}.json").read_text())["token"] for name in ("login", "launcher")]
-            yield Api(http, url, tokens[0]), Api(http, url, tokens[1])
-
-
-@pytest.fixture
-def labelled(tmp_path: Path, launcher: Api) -> Labelled:
-    """The calls of a launcher whose token carries labels."""
-
-    def bearing(*labels: str, subject: str = "renci") -> Api:
-        tokens = Tokens(load_keys(tmp_path / "data" / "keys"))
-        return launcher.bearing(tokens.issue(subject, scopes_of_launcher(), timedelta(minutes=5), labels))
-
-    return bearing
-
-
-async def put(user: Api, name: str = "proxy", value: bytes = PROXY, kind: str = "x509_proxy") -> Any:
-    body = {"value": base64.b64encode(value).decode(), "kind": kind}
-    return await user.ok("PUT", f"/v1/secrets/alice/{name}", json=body)
-
-
-async def claim(api: Api, ticket: str, key: str | None = None, **more: Any) -> Answer:
-    body = {"ticket": ticket, "claim_key": key or _claim_key(), "takes_secrets": True, **more}
-    return await api.bearing(None).call("POST", "/v1/claim", json=body)
-
-
-def _claim_key() -> str:
-    return base64.b64encode(secrets.token_bytes(32)).decode()
-
-
-async def needy_item(user: Api, launcher: Api, **spec: Any) -> tuple[str, Any]:
-    """Push an item of a stream that needs secrets, and give it out; return the stream's path and the dispatch."""
-    stream = await add_stream(user, **{**NEEDY, **spec})
-    await user.ok("POST", f"{stream}/items", json=[{}])
-    return stream, await launcher.ok("POST", "/v1/dispatch", json=offer())
-
-
-def values(given: list[dict[str, Any]]) -> dict[str, bytes]:
-    return {each["name"]: base64.b64decode(each["value"]) for each in given}
-
-
-async def events(user: Api, stream: str) -> list[dict[str, Any]]:
-    answer = await user.call("GET", f"{stream}/events", headers={"Accept": "application/x-ndjson"})
-    return [json.loads(line) for line in answer.body.splitlines() if line]
-
-
-def kept_below(folder: Path, value: bytes) -> list[str]:
-    """Return the files that hold a value in any form that is easily read."""
-    forms = [value, base64.b64encode(value), *(line for line in value.splitlines() if len(line) > 40)]
-    return [
-        str(file) for file in folder.rglob("*") if file.is_file() and any(form in file.read_bytes() for form in forms)
-    ]
 
 
 async def test_a_secret_is_put_told_of_and_removed_and_never_sent_back(user: Api) -> None:
@@ -155,7 +92,7 @@ async def test_a_claim_brings_the_secrets_and_so_does_its_repetition_each_time_a
     await put(user, "other", b"not asked for", "file")
     uses = [{"name": "proxy"}, {"name": "token", "as": "file"}]
     stream, given = await needy_item(user, labelled("unl"), secrets=uses)
-    key = _claim_key()
+    key = claim_key()
     first, again = [(await claim(user, given["ticket"], key)).json for _ in range(2)]
     assert first["secrets"] == again["secrets"]
     assert [(each["name"], each["kind"], each["version"]) for each in first["secrets"]] == [
@@ -330,62 +267,6 @@ async def test_a_changed_secret_reaches_the_guest_at_its_next_call(user: Api, la
     assert "secrets" not in await guest.ok("POST", "/v1/lease/urls", json=has)
     versions = [each["data"]["version"] for each in await events(user, stream) if "secret.given" in each["type"]]
     assert versions == [1, 2]
-
-
-async def test_what_a_vm_says_is_kept_without_the_secrets_it_was_given(
-    user: Api, labelled: Labelled, tmp_path: Path
-) -> None:
-    await put(user)
-    await put(user, "licence", LICENCE, "file")
-    trusted = labelled("renci")
-    stream, given = await needy_item(user, trusted, secrets=[{"name": "proxy"}, {"name": "licence"}])
-    guest = user.bearing((await claim(user, given["ticket"])).json["lease"])
-    fresh = certificates.proxy(certificates.person(AUTHORITY, "alice")).as_proxy_file
-    await put(user, value=fresh)
-    await guest.ok("POST", "/v1/lease/urls", json={"secrets": {"proxy": 1, "licence": 2}})
-    for name in ("proxy", "licence"):
-        await user.call("DELETE", f"/v1/secrets/alice/{name}")
-    said = b"\r\n".join([*PROXY.splitlines(), *fresh.splitlines(), base64.b64encode(LICENCE), b"the end"])
-    encoded = base64.b64encode(said).decode()
-    one_line = LICENCE.splitlines()[1].decode()
-    failure = {
-        "code": "program_failed",
-        "sentence": f"the program exited with status 3: {one_line}",
-        "exit_code": 3,
-        "facts": {"last": one_line},
-        "log": encoded,
-    }
-    await guest.ok("POST", "/v1/lease/fail", json=failure)
-    end = {
-        "launcher": "l1",
-        "verdict": "item_failed",
-        "sentence": one_line,
-        "facts": {"x": one_line},
-        "console": encoded,
-    }
-    await trusted.ok("POST", f"/v1/dispatches/{given['dispatch']}/end", json=end)
-    item = await user.ok("GET", f"{stream}/items/1")
-    assert item["reason"]["sentence"] == "the program exited with status 3: [secret]"
-    assert (item["vm"]["facts"]["last"], item["vm"]["facts"]["x"]) == ("[secret]", "[secret]")
-    for what in ("log", "console"):
-        kept = (await user.call("GET", f"{stream}/items/1/{what}")).body
-        assert kept.endswith(b"\r\n[secret]\r\nthe end")
-        assert [
-            line for line in (*PROXY.splitlines(), *fresh.splitlines()) if b"---" not in line and line in kept
-        ] == []
-    for value in (PROXY, fresh, LICENCE):
-        assert kept_below(tmp_path / "data", value) == []
-
-
-async def test_a_completions_log_is_masked_as_well(user: Api, labelled: Labelled) -> None:
-    await put(user, "token", TOKEN, "bearer_token")
-    stream, given = await needy_item(user, labelled("renci"), secrets=[{"name": "token"}])
-    guest = user.bearing((await claim(user, given["ticket"])).json["lease"])
-    output = await put_output(guest, b"a result")
-    log = base64.b64encode(b"used " + TOKEN + b" there").decode()
-    await guest.ok("POST", "/v1/lease/complete", json={"outputs": [output], "facts": {"t": TOKEN.decode()}, "log": log})
-    assert (await user.call("GET", f"{stream}/items/1/log")).body == b"used [secret] there"
-    assert (await user.ok("GET", f"{stream}/items/1"))["vm"]["facts"]["t"] == "[secret]"
 
 
 async def test_without_tls_no_spec_names_secrets_and_none_is_handed_out(
