@@ -59,6 +59,8 @@ class StagedItem(Message, frozen=True, kw_only=True):
     params: dict[str, str] = {}
     input_name: str | None = None
     input: SignedUrl | None = None
+    inputs: dict[str, SignedUrl] = {}
+    """Further inputs, by name."""
 
 
 class DiskSource(Message, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ class ResultLine(Message, frozen=True, kw_only=True):
     url: str | None = None
     name: str | None = None
     params: dict[str, str] = {}
+    inputs: dict[str, str] = {}
     exit_code: int | None = None
     reason: Reason | None = None
     outputs: list[OutputFile] = []

@@ -13,14 +13,17 @@ CHUNK_BYTES = 3_145_728
 
 # Texts and numbers form no cycles: Python's collector need not look at the thousands of a push.
 class NewItem(FromPerson, frozen=True, kw_only=True, gc=False):
-    """One item of a push. `url` is `http:`, `https:` or `file:USER/PATH` of the broker's file service, or absent.
+    """One item of a push. `url`, its input, is `file:USER/PATH` of the broker's file service, `http:`, `https:`, `s3:`,
+    or of a scheme that its stream has a plugin for; or absent.
 
-    `name` is an item's alone in its stream: pushed again, it adds nothing. `delay_ms`: it becomes ready so much later.
+    `inputs` are further ones, by name. `name` is an item's alone in its stream: pushed again, it adds nothing.
+    `delay_ms`: it becomes ready so much later.
     """
 
     url: str | None = None
     name: str | None = None
     params: dict[str, str] = {}
+    inputs: dict[str, str] = {}
     priority: Priority = Priority.NORMAL
     delay_ms: int = 0
 
@@ -87,6 +90,7 @@ class ItemView(Message, frozen=True, kw_only=True):
     url: str | None = None
     name: str | None = None
     params: dict[str, str] = {}
+    inputs: dict[str, str] = {}
     priority: Priority = Priority.NORMAL
     attempts: int = 0
     boots: int = 0

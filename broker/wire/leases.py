@@ -56,6 +56,10 @@ class ClaimAnswer(Message, frozen=True, kw_only=True):
     script: str = ""
     """Text of the program that `{script}` in `run` stands for."""
     input: Input | None = None
+    inputs: dict[str, Input] = {}
+    """Further inputs, by the names that the stream and the item give them."""
+    plugins: dict[str, str] = {}
+    """Of other schemes than http and https: the HTCondor file transfer plugin in this vm that does it."""
     params: dict[str, str] = {}
     secrets: list[GivenSecret] = []
 
@@ -75,21 +79,39 @@ class UrlsRequest(Message, frozen=True, kw_only=True):
     """`POST /v1/lease/urls`, just before each transfer and after a 403."""
 
     outputs: list[str] = []
+    uploads: dict[str, "UploadFacts"] = {}
+    """What is known of those outputs by now, by name: some targets can be signed for these very bytes alone."""
     secrets: dict[str, int] = {}
     """The secrets that the guest has, each with its version: of those that changed the answer has the new ones."""
 
 
+class UploadFacts(Message, frozen=True, kw_only=True):
+    """An output before it is uploaded; `digest` as `sha256:…`."""
+
+    size_bytes: int
+    digest: str
+
+
 class SignedUrl(Message, frozen=True, kw_only=True):
-    """An address good for a while: call `method` on `url` with `headers`. `target` is the same without signature."""
+    """An address good for a while: call `method` on `url` with `headers`. `target` is the same without signature.
+
+    `headers` are for the origin of `url` alone: nobody that it redirects to is sent them.
+    """
 
     url: str
     target: str
     method: str = "GET"
     headers: dict[str, str] = {}
+    folders: list[str] = []
+    """WebDAV collections that an output needs: each is made by MKCOL before, in this order, where it is not there."""
+    size_bytes: int | None = None
+    digest: str | None = None
+    """What an input is, where the broker knows it."""
 
 
 class UrlsAnswer(Message, frozen=True, kw_only=True):
     input: SignedUrl | None = None
+    inputs: dict[str, SignedUrl] = {}
     outputs: dict[str, SignedUrl] = {}
     secrets: list[GivenSecret] = []
 

@@ -19,6 +19,8 @@ class SecretKind(StrEnum):
     """By `X509_USER_PROXY`, too."""
     BEARER_TOKEN = "bearer_token"  # noqa: S105 # the name of a kind
     """By `BEARER_TOKEN_FILE`, too."""
+    AWS_CREDENTIALS = "aws_credentials"
+    """Not at all: keys by which the broker signs addresses of a stream's `s3`. No vm is given one."""
 
 
 VARIABLES = {SecretKind.X509_PROXY: "X509_USER_PROXY", SecretKind.BEARER_TOKEN: "BEARER_TOKEN_FILE"}

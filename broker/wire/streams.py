@@ -58,6 +58,29 @@ class SecretUse(FromPerson, frozen=True, kw_only=True):
     as_kind: SecretKind | None = msgspec.field(default=None, name="as")
 
 
+class OriginAccess(FromPerson, frozen=True, kw_only=True):
+    """What is sent along to one `HOST` or `HOST:PORT` with requests for inputs and outputs, and to no other.
+
+    `headers` as they are; `secret_headers`: the name of a header, and of the secret of the stream's user that is its
+    value. One of kind `bearer_token` is sent as `Bearer VALUE`.
+    """
+
+    headers: dict[str, str] = {}
+    secret_headers: dict[str, str] = {}
+
+
+class S3Access(FromPerson, frozen=True, kw_only=True):
+    """Where the `s3://BUCKET/KEY` of a stream are, and whose they are. The broker signs; no vm is given the keys.
+
+    `secret`: of the stream's user, of kind `aws_credentials`. `endpoint` absent: that of AWS for the region; given, a
+    bucket is the first part of the path there.
+    """
+
+    secret: str
+    endpoint: str | None = None
+    region: str = "us-east-1"
+
+
 class StreamSpec(FromPerson, frozen=True, kw_only=True):
     """The whole spec. `machine` may be `NAME` or `USER/NAME`; `run` is split like a shell would, without a shell."""
 
@@ -73,6 +96,14 @@ class StreamSpec(FromPerson, frozen=True, kw_only=True):
     limits: Limits = Limits()
     retry: Retry = Retry()
     output: Output = Output()
+    inputs: dict[str, str] = {}
+    """Further inputs of every item, by name; an item's own of the same name come before them."""
+    access: dict[str, OriginAccess] = {}
+    """By `HOST` or `HOST:PORT`: what is sent along with requests for inputs and outputs there."""
+    s3: S3Access | None = None
+    """Where inputs and targets `s3://BUCKET/KEY` are."""
+    plugins: dict[str, str] = {}
+    """Of other schemes of inputs and targets: the HTCondor file transfer plugin that does it, a path in the vm."""
     network: tuple[str, ...] = ()
     """`HOST:PORT` that the program needs beyond its input and output."""
     secrets: tuple[SecretUse, ...] = ()
