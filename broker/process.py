@@ -121,22 +121,23 @@ async def _services(duties: Duties, stack: AsyncExitStack) -> Services:
     is_disk_short = space.is_short if duties.is_store_here else lambda: False
     store = await Store.connect(duties.store, deadlines=duties.deadlines, is_disk_short=is_disk_short)
     stack.push_async_callback(store.close)
+    outgoing = await stack.enter_async_context(_outgoing(duties))
     return make_services(
         store,
         keys,
         duties.folder / "files",
         duties.url,
         space=space,
-        outside=await _outside(duties, stack),
+        outgoing=outgoing,
+        outside=OutsideTokens(duties.issuers, IssuerKeys([each.issuer for each in duties.issuers], outgoing)),
         deadlines=duties.deadlines,
     )
 
 
-async def _outside(duties: Duties, stack: AsyncExitStack) -> OutsideTokens:
+def _outgoing(duties: Duties) -> OutgoingClient:
     ca_pem = None if duties.outgoing_ca is None else Path(duties.outgoing_ca).read_text()
     trusted = [Origin.parse(origin) for origin in duties.outgoing_trusted]
-    client = await stack.enter_async_context(OutgoingClient(trusted, ca_pem))
-    return OutsideTokens(duties.issuers, IssuerKeys([each.issuer for each in duties.issuers], client))
+    return OutgoingClient(trusted, ca_pem)
 
 
 def _loops(services: Services, turns: Turns) -> tuple[Coroutine[None, None, None], ...]:

@@ -96,6 +96,14 @@ class OutgoingClient:
         """
         return await self._bounded("GET", url, None, headers or {}, bounds)
 
+    async def head(self, url: str, *, headers: Mapping[str, str] | None = None, bounds: Bounds = USUAL) -> Answer:
+        """Ask what a `get` would answer, without its body; a redirect is an error.
+
+        Raises:
+            Unreachable: as `get`.
+        """
+        return await self._bounded("HEAD", url, None, headers or {}, Bounds(bounds.size_bytes, bounds.total_s))
+
     async def post(
         self, url: str, body: bytes, *, headers: Mapping[str, str] | None = None, bounds: Bounds = USUAL
     ) -> Answer:

@@ -2,18 +2,22 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from urllib.parse import urlsplit
 
-from broker.domain import limits, targets
+from broker.domain import inputs, limits, specs, targets
 from broker.domain.faults import Fault, param_faults
-from broker.domain.paths import FILE_SCHEME, BadPath, FilePath, parse_file_url
-from broker.domain.specs import params_of
+from broker.domain.paths import FILE_SCHEME, FilePath, parse_file_url
 from broker.wire.items import NewItem
 from broker.wire.names import DispatchId, ItemRef, StreamRef
 from broker.wire.streams import StreamSpec
 
 _PLAIN_URL = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]{0,200}(?::[1-9][0-9]{0,3})?/[!-~]*")
 """Addresses of which nothing more has to be found out: a host, a port below 10,000, and printable characters."""
+_PLAIN_PATH = re.compile(
+    r"https?://[A-Za-z0-9][A-Za-z0-9.-]{0,200}(?::[1-9][0-9]{0,3})?(?=/.{1,256}\Z)"
+    r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,63})+"
+)
+"""Those whose path gives a target, too, where the longest of them does: nothing in it is quoted, or means a folder."""
+_LONGEST_PATH = "/".join(["x" * 64] * 3 + ["x" * 61])
 _PLAIN_CHARS = 2_048
 _PARAM_USE = re.compile(r"\{param\.([A-Za-z_][A-Za-z0-9_]{0,63})\}")
 
@@ -21,35 +25,49 @@ _PARAM_USE = re.compile(r"\{param\.([A-Za-z_][A-Za-z0-9_]{0,63})\}")
 def item_faults(spec: StreamSpec, stream: StreamRef, items: Iterable[tuple[int, NewItem]]) -> list[Fault]:
     """Check the items of a push, each with its line, against the spec they will run under; return what is wrong."""
     wanted = sorted(set(_PARAM_USE.findall(spec.run)))
-    is_plain = not wanted and not spec.params and not targets.needs_input(spec.output.to)
+    is_plain = not wanted and not spec.params and not _may_expose(spec)
+    good = _PLAIN_URL
+    if is_plain and targets.needs_input(spec.output.to):
+        good = _PLAIN_PATH
+        longest = NewItem(url=f"https://host.example/{_LONGEST_PATH}")
+        is_plain = not any(_target(spec, stream, longest))
     return [
         Fault(str(line), fault.reason, fault.remedy)
         for line, item in items
-        if not (is_plain and _is_plainly_good(item))
+        if not (is_plain and _is_plainly_good(item, good))
         for fault in _item(spec, stream, item, wanted)
     ]
 
 
-def _is_plainly_good(item: NewItem) -> bool:
+def _is_plainly_good(item: NewItem, good: re.Pattern[str]) -> bool:
     """Tell at little cost of the usual item that it is good: with parameters of its own it has to be looked at."""
     return (
         item.url is not None
         and item.name is None
         and not item.params
+        and not item.inputs
         and not item.delay_ms
         and len(item.url) <= _PLAIN_CHARS
-        and _PLAIN_URL.fullmatch(item.url) is not None
+        and good.fullmatch(item.url) is not None
     )
 
 
+def _may_expose(spec: StreamSpec) -> bool:
+    """Tell whether an address has to be looked at for what would be sent along with its request."""
+    return any(each.secret_headers for each in spec.access.values())
+
+
 def input_files(items: Iterable[NewItem]) -> set[FilePath]:
-    """Return the files of our file service that checked items name as input."""
-    return {parse_file_url(item.url) for item in items if item.url and item.url.startswith(FILE_SCHEME)}
+    """Return the files of our file service that checked items name as inputs."""
+    urls = (url for item in items for url in (item.url, *item.inputs.values()))
+    return {parse_file_url(url) for url in urls if url and url.startswith(FILE_SCHEME)}
 
 
 def _item(spec: StreamSpec, stream: StreamRef, item: NewItem, wanted: list[str]) -> Iterator[Fault]:
-    yield from _url(item.url)
-    params = params_of(spec, item.params)
+    if item.url is not None and (wrong := inputs.wrong_with(spec, item.url)):
+        yield Fault("", *wrong)
+    yield from inputs.named_faults("", spec, specs.inputs_of(spec, item.inputs) if item.inputs else {})
+    params = specs.params_of(spec, item.params)
     yield from param_faults("", params)
     if item.name is not None and not (0 < len(item.name) <= 255 and item.name.isprintable()):
         yield Fault("", "the name is empty, longer than 255 characters or not printable", "write a short name")
@@ -72,34 +90,3 @@ def _target(spec: StreamSpec, stream: StreamRef, item: NewItem) -> Iterator[Faul
         targets.target_url(spec.output.to, sample)
     except targets.BadTarget as error:
         yield Fault("", f"its url gives no target: {error}", "use a url with a plain path")
-
-
-def _url(url: str | None) -> Iterator[Fault]:
-    if url is None:
-        return
-    if len(url.encode()) > limits.default("url_bytes"):
-        yield Fault("", "the url is longer than 8192 bytes", "shorten it")
-    elif url.startswith(FILE_SCHEME):
-        try:
-            parse_file_url(url)
-        except BadPath as error:
-            yield Fault("", str(error), "write file:USER/PATH")
-    elif reason := _http_fault(url):
-        yield Fault("", f"{url[:200]!r} {reason}", "write http://…, https://… or file:USER/PATH")
-
-
-def _http_fault(url: str) -> str | None:
-    try:
-        parts = urlsplit(url)
-        targets.origin_of(url)
-    except targets.BadTarget:
-        return "is no address that a guest can fetch: its host or port is none"
-    except ValueError as error:
-        return f"is no address: {error}"
-    if parts.scheme not in {"http", "https"}:
-        return "is no address that a guest can fetch"
-    if parts.username is not None or parts.password is not None:
-        return "carries a user or password, which would be shown to everybody who sees the item"
-    if not url.isascii() or not url.isprintable() or " " in url:
-        return "holds characters that must be percent-encoded"
-    return None

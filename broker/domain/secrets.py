@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 
 from broker.domain import limits
+from broker.domain.access import header_secrets
 from broker.domain.errors import Rejected
 from broker.domain.faults import Fault
 from broker.wire.names import BadName, check_name
@@ -42,14 +43,19 @@ def check_secret(secret: PutSecret) -> None:
         )
 
 
+def given_secrets(spec: StreamSpec) -> list[str]:
+    """Return the secrets of which a vm is given the value, each once: by a file, or in the headers of its requests."""
+    return list(dict.fromkeys([*(use.name for use in spec.secrets), *header_secrets(spec)]))
+
+
 def is_trusted(spec: StreamSpec, labels: Collection[str]) -> bool:
     """Tell whether a launcher whose token carries these labels may have items of the spec."""
-    return not spec.secrets or trusted_label(spec, labels) != ""
+    return not given_secrets(spec) or trusted_label(spec, labels) != ""
 
 
 def trusted_label(spec: StreamSpec, labels: Collection[str]) -> str:
     """Return the first of the labels that the spec trusts with its secrets; '' when it has none, or trusts none."""
-    return next((label for label in spec.trust if label in labels), "") if spec.secrets else ""
+    return next((label for label in spec.trust if label in labels), "") if given_secrets(spec) else ""
 
 
 def untrusted(spec: StreamSpec) -> str:
@@ -61,13 +67,15 @@ def untrusted(spec: StreamSpec) -> str:
 def secret_faults(spec: StreamSpec) -> Iterator[Fault]:
     """Check what a spec says of secrets, as far as it can be without looking anything up."""
     yield from _label_faults(spec)
-    if not spec.secrets:
+    given = given_secrets(spec)
+    if not given:
         return
-    if len(spec.secrets) > MAX_SECRETS:
-        yield Fault("secrets", f"{len(spec.secrets)} secrets are too many", f"name at most {MAX_SECRETS}")
+    at = "secrets" if spec.secrets else "access"
+    if len(given) > MAX_SECRETS:
+        yield Fault(at, f"{len(given)} secrets are too many", f"name at most {MAX_SECRETS}")
     if spec.needs.exchange is not Exchange.NETWORK:
         reason = f"with exchange {spec.needs.exchange} the launcher claims, and no secret reaches the guest"
-        yield Fault("secrets", reason, "a stream that needs secrets needs exchange network")
+        yield Fault(at, reason, "a stream that needs secrets needs exchange network")
     variables: dict[str, str] = {}
     for use in spec.secrets[:MAX_SECRETS]:
         try:
@@ -82,14 +90,17 @@ def secret_faults(spec: StreamSpec) -> Iterator[Fault]:
     names = [use.name for use in spec.secrets]
     if len(set(names)) < len(names):
         yield Fault("secrets", "it names a secret twice", "name each once")
+    if any(use.as_kind is SecretKind.AWS_CREDENTIALS for use in spec.secrets):
+        yield Fault("secrets", "aws_credentials are given to no vm", "name them in s3, or as another kind")
     yield from kind_faults([use.as_kind for use in spec.secrets])
 
 
 def _label_faults(spec: StreamSpec) -> Iterator[Fault]:
-    if spec.secrets and not spec.trust:
+    given = given_secrets(spec)
+    if given and not spec.trust:
         remedy = "name labels that the tokens of launchers you trust carry; your site knows them"
         yield Fault("trust", "the stream needs secrets and trusts nobody with them", remedy)
-    if spec.trust and not spec.secrets:
+    if spec.trust and not given:
         yield Fault("trust", "it says who is trusted with secrets, and the stream names none", "leave it out")
     if len(spec.trust) > MAX_LABELS:
         yield Fault("trust", f"{len(spec.trust)} labels are too many", f"name at most {MAX_LABELS}")

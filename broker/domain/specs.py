@@ -5,15 +5,15 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from broker.domain import limits, targets
+from broker.domain import access, inputs, limits, targets
 from broker.domain.durations import text_of
 from broker.domain.faults import Fault, param_faults, rejected
 from broker.domain.paths import BadPath, split_path
 from broker.domain.secrets import secret_faults
-from broker.wire.names import BadName, MachineRef, StreamRef, parse_owned
+from broker.wire.names import BadName, MachineRef, StreamRef, check_name, parse_owned
 from broker.wire.problems import ProblemCode
 from broker.wire.states import Exchange
-from broker.wire.streams import Needs, StreamSpec
+from broker.wire.streams import Needs, S3Access, StreamSpec
 
 MAX_PATTERNS = 100
 MAX_PATTERN_CHARS = 255
@@ -21,6 +21,12 @@ MAX_NETWORK = 100
 _DAY_MS = 86_400_000
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _HOST_PORT = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})")
+MAX_PLUGINS = 16
+MAX_PLUGIN_CHARS = 1_024
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
+"""Source: RFC 3986 section 3.1, in small letters."""
+_REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_ENDPOINT = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]{0,252}(?::[0-9]{1,5})?/?")
 _INTERPRETER = re.compile(r"#! ?/[^\s]")
 _NOT_ON_DISK = frozenset({"dev", "proc", "run", "sys", "tmp"})
 """Where a guest mounts something else over its root disk, or clears it, as it boots."""
@@ -61,6 +67,11 @@ def params_of(spec: StreamSpec, own: Mapping[str, str]) -> dict[str, str]:
     return {**spec.params, **own}
 
 
+def inputs_of(spec: StreamSpec, own: Mapping[str, str]) -> dict[str, str]:
+    """Return the further inputs of an item: the stream's, and the item's `own` before them."""
+    return {**spec.inputs, **own}
+
+
 def check_spec(spec: StreamSpec, stream: StreamRef) -> None:
     """Check a spec as far as it can be without looking anything up.
 
@@ -83,6 +94,10 @@ def spec_faults(spec: StreamSpec, stream: StreamRef) -> list[Fault]:
         *_exchange(spec.needs),
         *_backoff(spec),
         *_output(spec, stream),
+        *inputs.named_faults("inputs", spec, spec.inputs),
+        *access.access_faults(spec),
+        *_s3(spec.s3),
+        *_plugins(spec.plugins),
         *_network(spec),
         *secret_faults(spec),
     ]
@@ -180,9 +195,50 @@ def _output(spec: StreamSpec, stream: StreamRef) -> Iterator[Fault]:
         reason = f"it names no pattern, too many, an empty one, or one of more than {MAX_PATTERN_CHARS} characters"
         yield Fault("output.files", reason, f"write 1 to {MAX_PATTERNS}")
     try:
-        targets.check_template(spec.output.to, stream)
+        targets.check_template(spec.output.to, stream, has_s3=spec.s3 is not None, plugins=spec.plugins)
+        exposed = access.exposure(spec, spec.output.to.partition("{")[0])
     except targets.BadTarget as error:
         yield Fault("output.to", str(error), "see the reference of a stream's spec")
+    else:
+        if exposed:
+            yield Fault("output.to", exposed, "write https:// or davs://")
+
+
+def _s3(s3: S3Access | None) -> Iterator[Fault]:
+    if s3 is None:
+        return
+    try:
+        check_name(s3.secret, "secret")
+    except BadName as error:
+        yield Fault("s3", f"secret: {error}", "write the name that `broker secret add` was given")
+    if not _REGION.fullmatch(s3.region):
+        yield Fault("s3", f"{s3.region[:70]!r} is no region", "write for example us-east-1")
+    if s3.endpoint is not None and not _ENDPOINT.fullmatch(s3.endpoint):
+        yield Fault("s3", f"{s3.endpoint[:100]!r} is no endpoint", "write https://HOST or https://HOST:PORT")
+    elif s3.endpoint is not None:
+        try:
+            targets.origin_of(s3.endpoint)
+        except targets.BadTarget as error:
+            yield Fault("s3", str(error), "write https://HOST or https://HOST:PORT")
+
+
+def _plugins(plugins: Mapping[str, str]) -> Iterator[Fault]:
+    if len(plugins) > MAX_PLUGINS:
+        yield Fault("plugins", f"{len(plugins)} plugins are too many", f"write at most {MAX_PLUGINS}")
+    for scheme, path in list(plugins.items())[:MAX_PLUGINS]:
+        if scheme in targets.BUILT_IN:
+            yield Fault("plugins", f"{scheme} needs no plugin", "leave it out")
+        elif not _SCHEME.fullmatch(scheme):
+            remedy = "write small letters, digits, '+', '.' and '-', as before the colon of an address"
+            yield Fault("plugins", f"{scheme[:70]!r} is no scheme", remedy)
+        try:
+            is_path = path.startswith("/") and bool(split_path(path.removeprefix("/")))
+        except BadPath:
+            is_path = False
+        if not is_path or len(path) > MAX_PLUGIN_CHARS:
+            yield Fault(
+                "plugins", f"{path[:100]!r} is no absolute path in the vm", "write one like /usr/libexec/plugin"
+            )
 
 
 def _network(spec: StreamSpec) -> Iterator[Fault]:

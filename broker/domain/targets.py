@@ -1,12 +1,15 @@
 """Targets: where an item's outputs go, computed by the broker from the stream's template.
 
-A template is `file:{user}/…` (our file service, below the stream's own user) or `http(s)://HOST[:PORT]/…` with a
-literal host. `{user} {job} {item} {name} {stem} {suffix} {run} {input.path}` may stand in the path (and, for http, in
-the query), nowhere else. Every target carries `{run}`, so that a vm which lost its item can never write over an
-accepted result: where the template lacks it, it is put before the suffix of the last part.
+A template is `file:{user}/…` (our file service, below the stream's own user), `http(s)://HOST[:PORT]/…`,
+`dav(s)://HOST[:PORT]/…`, `s3://BUCKET/…`, or of a scheme that the stream has a plugin for; host and bucket are literal.
+`{user} {job} {item} {name} {stem} {suffix} {run} {input.path}` may stand in the path (and, for http, in the query),
+nowhere else. Every target carries `{run}`, so that a vm which lost its item can never write over an accepted result:
+where the template lacks it, it is put before the suffix of the last part.
 """
 
 import re
+from collections.abc import Collection
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
@@ -19,7 +22,17 @@ _OF_A_STREAM = {"user", "job"}
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _MAX_HOST_CHARS = 253
 """Source: RFC 1035 section 2.3.4, without the final dot."""
-_HTTP = re.compile(r"(https?://[A-Za-z0-9.\-]+(?::[0-9]{1,5})?)(/[^?#]*)(\?[^#]*)?")
+HTTP_SCHEMES = frozenset({"http", "https"})
+DAV_SCHEMES = frozenset({"dav", "davs"})
+S3_SCHEME = "s3"
+BUILT_IN = HTTP_SCHEMES | DAV_SCHEMES | {S3_SCHEME, "file"}
+"""Schemes that need no plugin, and get none."""
+_PORTS = {"https": 443, "davs": 443, "http": 80, "dav": 80}
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.\-]*)://([A-Za-z0-9.\-]*(?::[0-9]{1,5})?)(/[^?#]*)(\?[^#]*)?")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]")
+"""Source: "General purpose bucket naming rules", Amazon S3 User Guide."""
+MAX_KEY_BYTES = 1_024
+"""Of an S3 object. Source: "Naming Amazon S3 objects", Amazon S3 User Guide."""
 
 
 class BadTarget(ValueError):
@@ -45,8 +58,10 @@ def run_of(fence: int, dispatch: DispatchId) -> str:
     return f"{fence}-{dispatch[:8]}"
 
 
-def check_template(template: str, stream: StreamRef) -> None:
+def check_template(template: str, stream: StreamRef, *, has_s3: bool = False, plugins: Collection[str] = ()) -> None:
     """Check that a template gives a target for whatever an item brings.
+
+    `has_s3`: the spec says where S3 is; `plugins`: the further schemes that it has plugins for.
 
     Raises:
         BadTarget: it does not; show its text.
@@ -54,6 +69,8 @@ def check_template(template: str, stream: StreamRef) -> None:
     if len(template.encode()) > MAX_TEMPLATE_BYTES:
         raise BadTarget(f"a target's template is at most {MAX_TEMPLATE_BYTES} bytes long")
     origin, path, query = _parts(template)
+    if origin:
+        check_scheme(template, has_s3=has_s3, plugins=plugins)
     if origin and not (template.isascii() and template.isprintable() and " " not in template):
         raise BadTarget(f"{template!r} holds characters that must be percent-encoded")
     if "{" in origin or "}" in origin:
@@ -65,12 +82,67 @@ def check_template(template: str, stream: StreamRef) -> None:
         raise BadTarget(f"{template!r}: a brace has no partner")
     if not origin and not path.startswith(("{user}/", f"{stream.user}/")):
         raise BadTarget(f"{template!r}: a target in our file service begins with file:{{user}}/")
-    if origin:
+    if query and scheme_of(origin) not in HTTP_SCHEMES:
+        raise BadTarget(f"{template!r}: only http and https have a query")
+    if scheme_of(origin) in _PORTS:
         origin_of(origin)
     # The proof that the shape works: a target made with ordinary values.
     target_url(
         template, TargetOf(ItemRef(stream, 1), 1, DispatchId("0" * 36), "out.txt", "https://host.example/in.txt")
     )
+
+
+def scheme_of(url: str) -> str:
+    """Return the scheme of an address, in lower case; `file` for our file service, '' where there is none."""
+    return url.partition(":")[0].lower() if ":" in url else ""
+
+
+def check_scheme(url: str, *, has_s3: bool, plugins: Collection[str]) -> None:
+    """Check that a stream can reach addresses of this kind.
+
+    Raises:
+        BadTarget: what the spec lacks for it.
+    """
+    scheme = scheme_of(url)
+    if scheme == S3_SCHEME:
+        if not has_s3:
+            raise BadTarget(f"{url[:200]!r} is in S3, and the stream's spec has no s3: say there whose keys to use")
+        bucket_and_key(url)
+    elif scheme not in BUILT_IN and scheme not in plugins:
+        raise BadTarget(
+            f"{url[:200]!r}: the stream's spec has no plugin for {scheme}: write file:USER/PATH, http(s)://HOST/…, "
+            f"dav(s)://HOST/… or s3://BUCKET/…, or name the plugin for {scheme[:40]!r} in plugins"
+        )
+
+
+def bucket_and_key(url: str) -> tuple[str, str]:
+    """Return bucket and (decoded) key of an `s3:` address.
+
+    Raises:
+        BadTarget: it names none.
+    """
+    bucket, _, key = url.partition("://")[2].partition("/")
+    key = unquote(key)
+    if not _BUCKET.fullmatch(bucket) or not 0 < len(key.encode()) <= MAX_KEY_BYTES:
+        raise BadTarget(f"{url[:200]!r} names no bucket and key: write s3://BUCKET/KEY")
+    # S3 takes them, but clients and proxies would make another address of them.
+    if any(part in {"", ".", ".."} for part in key.split("/")) or "?" in url or "#" in url:
+        raise BadTarget(f"{url[:200]!r} has an empty part, '.' or '..' in its key, or an unquoted '?' or '#'")
+    return bucket, key
+
+
+def folders_of(template: str, target: str) -> list[str]:
+    """Return the WebDAV collections that a target needs, outermost first: all that the template spells not literally.
+
+    Those that it does spell are the user's to make: a mistyped folder is told, not made.
+    """
+    scheme, _, rest = target.partition("://")
+    if scheme not in DAV_SCHEMES:
+        return []
+    literal = template.partition("{")[0].partition("://")[2].count("/")
+    parts = rest.split("/")
+    http = "https" if scheme == "davs" else "http"
+    return [f"{http}://{'/'.join(parts[:count])}/" for count in range(literal + 1, len(parts))]
 
 
 def needs_input(template: str) -> bool:
@@ -92,12 +164,14 @@ def written_below(template: str, stream: StreamRef) -> Segments | None:
 
 
 def origin_of(url: str) -> str | None:
-    """Return `HOST:PORT` of an http(s) address or template, or None for a file of the broker.
+    """Return `HOST:PORT` of an http(s) or dav(s) address or template.
+
+    None for a file of the broker, for S3, whose endpoint the spec has, and for what a plugin fetches without a port.
 
     Raises:
         BadTarget: it names no host, or a port that is none.
     """
-    if url.startswith(FILE_SCHEME):
+    if url.startswith(FILE_SCHEME) or scheme_of(url) == S3_SCHEME:
         return None
     try:
         parts = urlsplit(url)
@@ -105,10 +179,12 @@ def origin_of(url: str) -> str | None:
     except ValueError as error:
         raise BadTarget(f"{url[:200]!r} is no address: {error}") from error
     host = parts.hostname or ""
+    if parts.scheme not in _PORTS and port is None:
+        return None
     if port == 0 or not 0 < len(host.rstrip(".")) <= _MAX_HOST_CHARS:
         raise BadTarget(f"{url[:200]!r} names no host and port that a guest could reach")
     if port is None:
-        port = 443 if parts.scheme == "https" else 80
+        port = _PORTS[parts.scheme]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -125,6 +201,8 @@ def target_url(template: str, of: TargetOf) -> str:
     quoted_path = _PLACEHOLDER.sub(lambda match: quote(values[match[1]], safe="/"), path)
     if any(part in {".", ".."} for part in quoted_path.split("/")):
         raise BadTarget(f"{of.name!r} gives a target with '..' in it, which is refused")
+    if scheme_of(origin) == S3_SCHEME:
+        bucket_and_key(f"{origin}{quoted_path}")
     quoted_query = _PLACEHOLDER.sub(lambda match: quote(values[match[1]], safe=""), query)
     return f"{origin}{quoted_path}{quoted_query}"
 
@@ -145,19 +223,21 @@ def _file(path: str, values: dict[str, str]) -> FilePath:
         raise BadTarget(str(error)) from error
 
 
+@lru_cache(maxsize=1_024)
 def _parts(template: str) -> tuple[str, str, str]:
     """Split a template into origin (empty for our file service), path and query."""
     if template.startswith(FILE_SCHEME) and not template.startswith("file:/"):
         return "", template.removeprefix(FILE_SCHEME), ""
-    match = _HTTP.fullmatch(template)
-    if not match:
+    match = _ADDRESS.fullmatch(template)
+    if not match or match[1] == "file" or not (match[2] or match[1] not in BUILT_IN):
         raise BadTarget(
-            f"{template!r} is no target: write file:{{user}}/… or http(s)://HOST/… with a literal host, "
-            "without user, password or fragment"
+            f"{template!r} is no target: write file:{{user}}/…, http(s)://HOST/…, dav(s)://HOST/… or s3://BUCKET/… "
+            "with a literal host or bucket, without user, password or fragment"
         )
-    return match[1], match[2], match[3] or ""
+    return f"{match[1]}://{match[2]}", match[3], match[4] or ""
 
 
+@lru_cache(maxsize=1_024)
 def _with_run(template: str) -> str:
     """Put `{run}` before the suffix of the template's last part; `{name}` there is taken apart for it."""
     address, mark, query = template.partition("?")

@@ -12,6 +12,7 @@ from aiohttp import web
 from broker.auth.keys import BrokerKeys
 from broker.auth.tokens import Principal, Tokens
 from broker.auth.urls import SignedUrls
+from broker.client.outgoing import OutgoingClient
 from broker.domain import limits
 from broker.domain.deadlines import Deadlines
 from broker.domain.errors import Rejected
@@ -61,6 +62,7 @@ class Services:
     revocations: Revocations
     keys: BrokerKeys
     urls: SignedUrls
+    outgoing: OutgoingClient
     files: UserFiles
     images: Images
     uploads: Uploads

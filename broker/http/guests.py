@@ -11,10 +11,12 @@ from broker.auth import tickets
 from broker.domain import specs, targets
 from broker.domain.errors import Conflict, Rejected, Unavailable
 from broker.domain.paths import FILE_SCHEME, parse_file_url
+from broker.http.addresses import signed_addresses
 from broker.http.call import Call, bounded, bounded_facts, json_answer
 from broker.http.contract import operation
 from broker.http.doors import bearer
 from broker.http.handing_out import changed_secrets, masked, masked_facts, masked_text, secrets_of_claim, shown_values
+from broker.http.s3_looking import unverified, verify_in_s3
 from broker.store import Claimed, Lease
 from broker.wire.items import OutputFile
 from broker.wire.leases import (
@@ -29,7 +31,6 @@ from broker.wire.leases import (
     LeaseExtended,
     LeaseLimits,
     Settled,
-    SignedUrl,
     UrlsAnswer,
     UrlsRequest,
 )
@@ -78,17 +79,19 @@ async def extend(call: Call) -> web.Response:
     return json_answer(await call.services.store.extend(lease, bounded(body.progress, 500)))
 
 
-@operation(takes=UrlsRequest, answers=UrlsAnswer, problems=(ProblemCode.LEASE_LOST,))
+@operation(takes=UrlsRequest, answers=UrlsAnswer, problems=(ProblemCode.LEASE_LOST, ProblemCode.SECRET_WITHHELD))
 async def urls(call: Call) -> web.Response:
     """Sign the input's address and those of the named outputs, anew each time, and hand out secrets that changed."""
     lease = _lease(call)
     body = await call.body(UrlsRequest)
-    if len(body.outputs) > MAX_OUTPUTS:
+    if max(len(body.outputs), len(body.uploads)) > MAX_OUTPUTS:
         raise Rejected(ProblemCode.TOO_LARGE, f"an item has at most {MAX_OUTPUTS} outputs")
     claimed = await call.services.store.leased(lease)
-    outputs = {name: _put(call, target) for name, target in _targets(claimed, body.outputs).items()}
+    if any(facts.size_bytes < 0 for facts in body.uploads.values()):
+        raise Rejected(ProblemCode.BAD_REQUEST, "uploads: no output has less than 0 bytes")
+    first, inputs, outputs = await signed_addresses(call, claimed, _targets(claimed, body.outputs), body.uploads)
     secrets = await changed_secrets(call, claimed, body.secrets)
-    return json_answer(UrlsAnswer(input=_get(call, claimed.item.url), outputs=outputs, secrets=secrets))
+    return json_answer(UrlsAnswer(input=first, inputs=inputs, outputs=outputs, secrets=secrets))
 
 
 @operation(
@@ -158,6 +161,11 @@ def _claim_answer(call: Call, claimed: Claimed, nonce: str, secrets: list[GivenS
             output_mib=spec.limits.output_mib,
         ),
         input=Input(name=targets.input_name(item.url), url=item.url) if item.url else None,
+        inputs={
+            name: Input(name=targets.input_name(url), url=url)
+            for name, url in specs.inputs_of(spec, item.inputs).items()
+        },
+        plugins=spec.plugins,
         params=specs.params_of(spec, item.params),
         secrets=secrets,
     )
@@ -181,21 +189,6 @@ def _targets(claimed: Claimed, names: list[str]) -> dict[str, str]:
             f"two outputs would have one target of {claimed.spec.output.to!r}: put {{name}} into the stream's output.to"
         )
     return found
-
-
-def _get(call: Call, url: str | None) -> SignedUrl | None:
-    if url is None:
-        return None
-    if not url.startswith(FILE_SCHEME):
-        return SignedUrl(url=url, target=url)
-    return SignedUrl(url=call.services.urls.sign("GET", f"/v1/files/{parse_file_url(url)}"), target=url)
-
-
-def _put(call: Call, target: str) -> SignedUrl:
-    if not target.startswith(FILE_SCHEME):
-        return SignedUrl(url=target, target=target, method="PUT")
-    url = call.services.urls.sign("PUT", f"/v1/files/{parse_file_url(target)}")
-    return SignedUrl(url=url, target=target, method="PUT", headers={"If-None-Match": "*"})
 
 
 def _check_outputs(outputs: list[OutputFile]) -> None:
@@ -222,25 +215,22 @@ async def _verify_outputs(call: Call, lease: Lease, outputs: list[OutputFile]) -
     computed = _targets(claimed, [output.name for output in outputs])
     allowed_mib = claimed.spec.limits.output_mib
     if sum(output.size_bytes for output in outputs) > allowed_mib * _MIB:
-        raise _unverified(f"the outputs are larger than the {allowed_mib} MiB that the stream allows")
+        raise unverified(f"the outputs are larger than the {allowed_mib} MiB that the stream allows")
     for output in outputs:
         await _verify(call, output, computed[output.name])
+    await verify_in_s3(call.services, claimed, outputs)
 
 
 async def _verify(call: Call, output: OutputFile, target: str) -> None:
     if output.url != target:
-        raise _unverified(f"{output.name!r} is said to be at {output.url}, its target is {target}")
+        raise unverified(f"{output.name!r} is said to be at {output.url}, its target is {target}")
     if not target.startswith(FILE_SCHEME):
         return
     stored = await call.services.files.find(parse_file_url(target))
     if stored is None:
-        raise _unverified(f"{output.name!r} was not uploaded to {target}")
+        raise unverified(f"{output.name!r} was not uploaded to {target}")
     if (stored.size_bytes, stored.digest) != (output.size_bytes, output.digest):
-        raise _unverified(f"{output.name!r} at {target} has {stored.size_bytes} bytes and {stored.digest}")
-
-
-def _unverified(detail: str) -> Conflict:
-    return Conflict(ProblemCode.OUTPUT_NOT_VERIFIED, detail)
+        raise unverified(f"{output.name!r} at {target} has {stored.size_bytes} bytes and {stored.digest}")
 
 
 async def _keep_log(call: Call, lease: Lease, program_log: bytes) -> None:

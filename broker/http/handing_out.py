@@ -7,24 +7,28 @@ launcher's token carried a label that the stream trusts when it was given the it
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 import structlog
 
 from broker.auth.keys import BrokerKeys
 from broker.auth.sealing import CannotUnseal
+from broker.domain.access import BadHeaderSecret, header_secrets, header_value
 from broker.domain.errors import Conflict, Rejected
 from broker.domain.faults import Fault, rejected
 from broker.domain.masking import mask
 from broker.domain.scopes import Authority
-from broker.domain.secrets import kind_faults
+from broker.domain.secrets import given_secrets, kind_faults
 from broker.http.call import Call, Services, allow
 from broker.store import Claimed, Sealed
 from broker.store.reading import TRIES, kept_changing
 from broker.wire.names import OwnedName, StreamRef
 from broker.wire.problems import ProblemCode
-from broker.wire.secrets import GivenSecret
+from broker.wire.secrets import GivenSecret, SecretKind
 from broker.wire.streams import StreamSpec
 
+KEPT = SecretKind.AWS_CREDENTIALS
+"""The kind that the broker signs with, and no vm is given."""
 MISSING = "secret_missing"
 WITHHELD = "secret_withheld"
 """Codes of the reason for which an item is held, and its stream paused, when secrets are not handed out."""
@@ -38,20 +42,35 @@ async def check_uses(call: Call, spec: StreamSpec) -> None:
     Raises:
         Rejected: `forbidden`, `not_found`, `bad_spec`.
     """
-    for use in spec.secrets:
-        allow(call.who, Authority.SECRET_USE, (call.stream.user, use.name))
-    if spec.secrets and not _is_private(call.services):
+    given = given_secrets(spec)
+    names = [*given, *([spec.s3.secret] if spec.s3 else [])]
+    for name in names:
+        allow(call.who, Authority.SECRET_USE, (call.stream.user, name))
+    if given and not _is_private(call.services):
         raise Rejected(
             ProblemCode.BAD_SPEC,
             f"secrets: this broker is reached at {call.services.urls.public_url}, without TLS, and hands none out: "
             "who runs it must give --tls-cert and --tls-key, or an https --public-url",
         )
-    known = await call.services.store.sealed_secrets(_refs(spec, call.stream)) if spec.secrets else {}
+    known = await call.services.store.sealed_secrets(_refs(call.stream, names)) if names else {}
+    uses = {use.name for use in spec.secrets}
     faults = [
-        Fault("secrets", f"there is no secret {call.stream.user}/{use.name}", f"`broker secret add {use.name}` first")
-        for use in spec.secrets
-        if use.name not in known
+        Fault(
+            "secrets" if name in uses else "access" if name in given else "s3",
+            f"there is no secret {call.stream.user}/{name}",
+            f"`broker secret add {name}` first",
+        )
+        for name in dict.fromkeys(names)
+        if name not in known
     ]
+    faults += [
+        Fault("secrets" if name in uses else "access", f"{name} is {KEPT}, which no vm is given", "name it in s3 alone")
+        for name in given
+        if name in known and known[name].kind is KEPT
+    ]
+    if spec.s3 and spec.s3.secret in known and known[spec.s3.secret].kind is not KEPT:
+        reason = f"{spec.s3.secret} is {known[spec.s3.secret].kind}, no {KEPT}"
+        faults.append(Fault("s3", reason, f"`broker secret add {spec.s3.secret} --kind {KEPT}`"))
     faults += kind_faults([use.as_kind or known[use.name].kind for use in spec.secrets if use.name in known])
     if faults:
         raise rejected(ProblemCode.BAD_SPEC, "path", faults)
@@ -63,34 +82,77 @@ async def secrets_of_claim(call: Call, claimed: Claimed, *, takes_secrets: bool)
     Raises:
         Conflict: SECRET_WITHHELD, with what is to be done.
     """
-    if not claimed.spec.secrets:
+    names = given_secrets(claimed.spec)
+    if not names:
         return []
+    uses = {use.name for use in claimed.spec.secrets}
     reason = await _why_not(call.services, claimed, takes_secrets=takes_secrets)
     for _ in range(TRIES):
-        known = {} if reason else await call.services.store.sealed_secrets(_refs(claimed.spec, claimed.item.ref.stream))
-        if not reason and (missing := [use.name for use in claimed.spec.secrets if use.name not in known]):
-            reason = _missing(claimed, missing)
+        known = {} if reason else await call.services.store.sealed_secrets(_refs(claimed.item.ref.stream, names))
+        reason = reason or _unfit(claimed, names, known)
         if reason:
             await _withhold(call.services, claimed, *reason)
         try:
-            given = _unsealed(call.services.keys, claimed, list(known.values()))
+            # Those of headers are looked at, and go out with the addresses that they are for.
+            _headers(call.services.keys, [known[name] for name in header_secrets(claimed.spec)])
+            given = _unsealed(call.services.keys, claimed, [each for name, each in known.items() if name in uses])
+        except BadHeaderSecret as error:
+            reason = (WITHHELD, f"a header of its stream cannot be sent: {error}")
+            continue
         except CannotUnseal as error:
             log.warning("secret_not_unsealed", item=str(claimed.item.ref), reason=str(error))
             reason = (WITHHELD, "a secret of its stream cannot be opened by the broker: add it anew")
             continue
-        if await _note(call.services, claimed, list(known.values())):
+        if not uses or await _note(call.services, claimed, [known[name] for name in names if name in uses]):
             return given
     raise kept_changing()
 
 
+async def header_values(call: Call, claimed: Claimed, names: Sequence[str]) -> dict[str, str]:
+    """Return the values of headers that these secrets are; each time they are handed out is an event.
+
+    Raises:
+        Conflict: SECRET_WITHHELD, with what is to be done.
+    """
+    if not names:
+        return {}
+    reason = await _why_not(call.services, claimed, takes_secrets=True)
+    for _ in range(TRIES):
+        known = {} if reason else await call.services.store.sealed_secrets(_refs(claimed.item.ref.stream, names))
+        reason = reason or _unfit(claimed, names, known)
+        if reason:
+            await _withhold(call.services, claimed, *reason)
+        try:
+            values = _headers(call.services.keys, [known[name] for name in names])
+        except BadHeaderSecret as error:
+            reason = (WITHHELD, f"a header of its stream cannot be sent: {error}")
+            continue
+        except CannotUnseal as error:
+            log.warning("secret_not_unsealed", item=str(claimed.item.ref), reason=str(error))
+            reason = (WITHHELD, "a secret of its stream cannot be opened by the broker: add it anew")
+            continue
+        if await _note(call.services, claimed, [known[name] for name in names]):
+            return values
+    raise kept_changing()
+
+
+async def withhold(services: Services, claimed: Claimed, sentence: str) -> NoReturn:
+    """Hold an item, and pause its stream, since a secret of it cannot be used.
+
+    Raises:
+        Conflict: SECRET_WITHHELD, always.
+    """
+    await _withhold(services, claimed, WITHHELD, sentence)
+
+
 async def changed_secrets(call: Call, claimed: Claimed, has: Mapping[str, int]) -> list[GivenSecret]:
     """Return those of the secrets that a guest has, with versions, which are others now. What is gone is left out."""
-    wanted = [ref for ref in _refs(claimed.spec, claimed.item.ref.stream) if ref.name in has]
+    wanted = _refs(claimed.item.ref.stream, [use.name for use in claimed.spec.secrets if use.name in has])
     if not wanted or await _why_not(call.services, claimed, takes_secrets=True):
         return []
     for _ in range(TRIES):
         known = await call.services.store.sealed_secrets(wanted)
-        changed = [each for each in known.values() if each.version != has[each.secret.name]]
+        changed = [each for each in known.values() if each.version != has[each.secret.name] and each.kind is not KEPT]
         try:
             given = _unsealed(call.services.keys, claimed, changed)
         except CannotUnseal as error:
@@ -153,7 +215,21 @@ def _missing(claimed: Claimed, names: Sequence[str]) -> tuple[str, str]:
     )
 
 
-async def _withhold(services: Services, claimed: Claimed, code: str, sentence: str) -> None:
+def _unfit(claimed: Claimed, names: Sequence[str], known: Mapping[str, Sealed]) -> tuple[str, str] | None:
+    """Return why these secrets cannot be handed out as they are now."""
+    missing = [name for name in names if name not in known]
+    if missing:
+        return _missing(claimed, missing)
+    if any(each.kind is KEPT for each in known.values()):
+        return WITHHELD, f"a secret of its stream is {KEPT} by now, which no vm is given: add it as another kind"
+    return None
+
+
+def _headers(keys: BrokerKeys, sealed: Sequence[Sealed]) -> dict[str, str]:
+    return {each.secret.name: header_value(each.kind, _value(keys, each)) for each in sealed}
+
+
+async def _withhold(services: Services, claimed: Claimed, code: str, sentence: str) -> NoReturn:
     await services.store.withhold(claimed.item.ref, claimed.dispatch, code, sentence)
     log.warning("secrets_withheld", item=str(claimed.item.ref), dispatch=claimed.dispatch, code=code)
     raise Conflict(ProblemCode.SECRET_WITHHELD, sentence)
@@ -190,8 +266,8 @@ def _value(keys: BrokerKeys, each: Sealed) -> bytes:
     return keys.unseal(each.sealed, each.secret.user, each.secret.name, str(each.version))
 
 
-def _refs(spec: StreamSpec, stream: StreamRef) -> list[OwnedName]:
-    return [OwnedName(stream.user, use.name) for use in spec.secrets]
+def _refs(stream: StreamRef, names: Sequence[str]) -> list[OwnedName]:
+    return [OwnedName(stream.user, name) for name in names]
 
 
 def _is_private(services: Services) -> bool:

@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import re
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -17,7 +16,7 @@ from aiohttp import web
 from broker.auth.tickets import make_ticket
 from broker.domain import deadlines, specs, targets
 from broker.domain.errors import Rejected
-from broker.domain.paths import FILE_SCHEME, parse_file_url
+from broker.http.addresses import origins_of, staged_addresses
 from broker.http.call import Call, bounded, bounded_facts, check_room, check_users, json_answer, speaker
 from broker.http.contract import JSON, NOTHING, Content, Form, operation
 from broker.http.handing_out import masked, masked_facts, masked_text, shown_values
@@ -40,7 +39,6 @@ from broker.wire.dispatches import (
     VmEnded,
     VmEvent,
 )
-from broker.wire.leases import SignedUrl
 from broker.wire.machines import Disk
 from broker.wire.names import DispatchId
 from broker.wire.problems import ProblemCode
@@ -73,7 +71,7 @@ async def dispatch(call: Call) -> web.Response:
     if not found:
         return web.Response(status=204)
     sources: dict[tuple[str, int], _Sources] = {}
-    answers = [_answer(call, each, sources) for each in found]
+    answers = [await _answer(call, each, sources) for each in found]
     return json_answer(answers[0] if request.most is None else DispatchAnswers(dispatches=answers))
 
 
@@ -176,7 +174,7 @@ class _Sources(NamedTuple):
     nvram: DiskSource | None
 
 
-def _answer(call: Call, found: Dispatched, known: dict[tuple[str, int], _Sources]) -> DispatchAnswer:
+async def _answer(call: Call, found: Dispatched, known: dict[tuple[str, int], _Sources]) -> DispatchAnswer:
     urls = call.services.urls
     machine = found.machine
     name = (machine.machine, machine.revision)
@@ -206,7 +204,7 @@ def _answer(call: Call, found: Dispatched, known: dict[tuple[str, int], _Sources
         origins=_origins(urls.public_url, found) if _has_network(found) else [],
         exchange=found.spec.needs.exchange,
         exchange_folder=found.spec.needs.exchange_folder if found.spec.needs.exchange is Exchange.ROOTDISK else "",
-        staged=None if _has_network(found) else _staged(call, found),
+        staged=None if _has_network(found) else await _staged(call, found),
     )
 
 
@@ -224,9 +222,10 @@ def _has_network(found: Dispatched) -> bool:
     return found.spec.needs.exchange is Exchange.NETWORK
 
 
-def _staged(call: Call, found: Dispatched) -> StagedItem:
+async def _staged(call: Call, found: Dispatched) -> StagedItem:
     """Tell all of the item that its guest cannot ask for."""
     spec, item = found.spec, found.item
+    first, inputs = await staged_addresses(call, found)
     return StagedItem(
         run=spec.run,
         script=spec.script,
@@ -235,22 +234,12 @@ def _staged(call: Call, found: Dispatched) -> StagedItem:
         output_files=list(spec.output.files),
         output_mib=spec.limits.output_mib,
         input_name=targets.input_name(item.url) if item.url else None,
-        input=_signed_input(call, item.url) if item.url else None,
-    )
-
-
-def _signed_input(call: Call, url: str) -> SignedUrl:
-    is_ours = url.startswith(FILE_SCHEME)
-    return SignedUrl(
-        url=call.services.urls.sign("GET", f"/v1/files/{parse_file_url(url)}") if is_ours else url, target=url
+        input=first,
+        inputs=inputs,
     )
 
 
 def _origins(public_url: str, found: Dispatched) -> list[str]:
-    """List what the vm may reach, each once: the broker, its input, its targets, what the stream names."""
-    wanted = [targets.origin_of(public_url), *found.spec.network]
-    if urlsplit(found.spec.output.to).scheme in {"http", "https"}:
-        wanted.insert(1, targets.origin_of(found.spec.output.to.partition("{")[0]))
-    if found.item.url:
-        wanted.insert(1, targets.origin_of(found.item.url))
+    """List what the vm may reach, each once: the broker, its inputs, its targets, what the stream names."""
+    wanted = [targets.origin_of(public_url), *origins_of(found), *found.spec.network]
     return list(dict.fromkeys(origin for origin in wanted if origin))

@@ -304,6 +304,6 @@ async def _missing_inputs(call: Call, items: list[tuple[int, NewItem]]) -> list[
 def _of_missing(items: list[tuple[int, NewItem]], missing: set[FilePath]) -> Iterator[Fault]:
     urls = {file.url for file in missing}
     for line, item in items:
-        if item.url in urls:
-            reason = f"there is no file {item.url}, or you may not read it"
+        for url in urls.intersection((item.url or "", *item.inputs.values())):
+            reason = f"there is no file {url}, or you may not read it"
             yield Fault(str(line), reason, "upload it with `broker file put`")

@@ -20,6 +20,7 @@ from broker.http import (
     logins,
     machines,
     openapi,
+    outputs,
     presence,
     pushing,
     secrets,
@@ -61,6 +62,7 @@ _MACHINE_PATH = "/v1/machines/{user}/{name}"
 _STREAM_PATH = "/v1/streams/{user}/{job}"
 _ITEMS_PATH = f"{_STREAM_PATH}/items"
 _ITEM_PATH = f"{_ITEMS_PATH}/{{number}}"
+_OUTPUT_PATH = f"{_ITEM_PATH}/outputs/{{output:.+}}"
 _READERS_PATH = f"{_MACHINE_PATH}/readers"
 _READER_PATH = f"{_READERS_PATH}/{{reader}}"
 _SECRET_PATH = "/v1/secrets/{user}/{name}"  # noqa: S105 # an address
@@ -148,6 +150,7 @@ ROUTES: tuple[Route, ...] = (
     _person("POST", f"{_ITEM_PATH}/release", items.release, _A.CANCEL, _STREAM, "back to ready, its counters reset"),
     _person("GET", f"{_ITEM_PATH}/why", why.get_item_why, _A.READ, _STREAM, "one sentence: why it is where it is"),
     _person("GET", f"{_ITEM_PATH}/console", items.get_console, _A.READ, _STREAM, "console tail of its last vm, raw"),
+    _person("GET", _OUTPUT_PATH, outputs.get_output, _A.READ, _STREAM, "redirects to where an output is, signed"),
     _person("GET", f"{_ITEM_PATH}/log", items.get_log, _A.READ, _STREAM, "its program's output, raw"),
     _person(
         "GET", f"{_ITEM_PATH}/domain-xml", items.get_domain_xml, _A.READ, _STREAM, "the XML its last vm booted with"

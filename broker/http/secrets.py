@@ -9,9 +9,10 @@ from broker.domain.secrets import check_secret
 from broker.http.call import Call, allow, json_answer
 from broker.http.contract import NOT_SEEN, NOTHING, operation
 from broker.http.parameters import USER
+from broker.http.s3_signing import s3_credentials
 from broker.wire.names import OwnedName, UserName, check_name
 from broker.wire.problems import ProblemCode
-from broker.wire.secrets import PutSecret, SecretView
+from broker.wire.secrets import PutSecret, SecretKind, SecretView
 
 log = structlog.get_logger(__name__)
 
@@ -21,6 +22,8 @@ async def put_secret(call: Call) -> web.Response:
     """Keep a secret sealed, a new one or in place of the one of that name."""
     ref, secret = call.secret, await call.body(PutSecret)
     check_secret(secret)
+    if secret.kind is SecretKind.AWS_CREDENTIALS:
+        s3_credentials(secret.value)
     about = (ref.user, ref.name)
 
     def seal(version: int) -> str:

@@ -42,12 +42,13 @@ def make_services(
     public_url: str,
     *,
     space: FreeSpace,
+    outgoing: OutgoingClient | None = None,
     outside: OutsideTokens | None = None,
     deadlines: Deadlines = DEFAULT,
 ) -> Services:
     """Put together what handlers act with; blobs are kept below `folder`, while there is `space`.
 
-    Without `outside` no token is taken but the broker's own.
+    Without `outside` no token is taken but the broker's own; `outgoing`, which is open, asks users' S3 of outputs.
     """
 
     async def take(offer: Offer) -> list[Dispatched]:
@@ -68,6 +69,7 @@ def make_services(
         revocations=revocations,
         keys=keys,
         urls=SignedUrls(keys.mac, public_url),
+        outgoing=outgoing or OutgoingClient(),
         files=UserFiles(folder / "users", limit_bytes=limits.default("file_bytes"), space=space, counting=store),
         images=Images(folder, limit_bytes=limits.default("image_bytes"), space=space),
         uploads=Uploads(

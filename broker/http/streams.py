@@ -6,6 +6,8 @@ from aiohttp import web
 
 from broker.domain import specs, targets
 from broker.domain.errors import Rejected
+from broker.domain.faults import Fault, rejected
+from broker.domain.paths import FILE_SCHEME, parse_file_url
 from broker.domain.scopes import Authority
 from broker.http.call import Call, allow, json_answer, limit
 from broker.http.contract import NOT_SEEN, operation
@@ -30,6 +32,7 @@ async def put_stream(call: Call) -> web.Response:
     specs.check_spec(spec, call.stream)
     await _check_machine(call, spec)
     await check_uses(call, spec)
+    await _check_inputs(call, spec)
     below = targets.written_below(spec.output.to, call.stream)
     if below is not None:
         allow(call.who, Authority.FILE_WRITE, below)
@@ -143,6 +146,20 @@ async def known_stream(call: Call) -> StreamView:
 
 def no_stream(stream: StreamRef) -> Rejected:
     return Rejected(ProblemCode.NOT_FOUND, f"there is no stream {stream}: add it with `broker stream add`")
+
+
+async def _check_inputs(call: Call, spec: StreamSpec) -> None:
+    """Check that files of ours that every item has as input are there, and may be read by who puts the spec."""
+    files = {name: parse_file_url(url) for name, url in spec.inputs.items() if url.startswith(FILE_SCHEME)}
+    readable = {file for file in files.values() if call.who.may(Authority.FILE_READ, file.user, *file.segments)}
+    missing = set(files.values()) - (await call.services.files.find_all(readable) if readable else set())
+    faults = [
+        Fault("inputs", f"{name}: there is no file {file.url}, or you may not read it", "`broker file put` it first")
+        for name, file in files.items()
+        if file in missing
+    ]
+    if faults:
+        raise rejected(ProblemCode.BAD_SPEC, "path", faults)
 
 
 async def _check_machine(call: Call, spec: StreamSpec) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from broker.domain.limits import LIMITS
 from broker.domain.quotas import quota_exceeded
 from broker.domain.retry import Cause, Outcome
+from broker.domain.secrets import given_secrets
 from broker.store import arguments
 from broker.store.outcomes import decided
 from broker.store.reading import TRIES, Reading, kept_changing, lease_lost
@@ -123,7 +124,7 @@ class Secrets(Reading):
         if revision is None:
             return []
         spec = await self._spec(ref.stream, int(revision))
-        return [OwnedName(ref.stream.user, use.name) for use in spec.secrets]
+        return [OwnedName(ref.stream.user, name) for name in given_secrets(spec)]
 
     async def give_secrets(self, ref: ItemRef, dispatch: DispatchId, given: Sequence[Sealed], run_ms: int) -> bool:
         """Note that a vm is given these, an event each; False when one of them is another by now: read them again.
