@@ -7,10 +7,12 @@ back. What may be in a field is the domain's to say: a form only tells whether i
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import msgspec
+
 from broker.domain.durations import HOW_TO_WRITE, BadDuration, parse_ms, text_of
 from broker.wire.secrets import SecretKind
 from broker.wire.states import Accelerator, Exchange
-from broker.wire.streams import SecretUse
+from broker.wire.streams import OriginAccess, S3Access, SecretUse
 
 _ANY = "any"
 
@@ -126,6 +128,33 @@ def _write_secrets(uses: tuple[SecretUse, ...]) -> list[str] | None:
     return [use.name if use.as_kind is None else f"{use.name}:{use.as_kind}" for use in uses] or None
 
 
+def _read_access(value: Any) -> tuple[Any, ...]:
+    try:
+        return (msgspec.convert(value, dict[str, OriginAccess]),)
+    except msgspec.ValidationError as error:
+        remedy = 'write { "HOST" = { headers = { NAME = "VALUE" }, secret_headers = { NAME = "SECRET" } } }'
+        raise Unreadable(value, remedy) from error
+
+
+def _write_access(access: dict[str, OriginAccess]) -> dict[str, Any] | None:
+    return {origin: _without_empty(each) for origin, each in access.items()} or None
+
+
+def _read_s3(value: Any) -> tuple[Any, ...]:
+    try:
+        return (msgspec.convert(value, S3Access),)
+    except msgspec.ValidationError as error:
+        raise Unreadable(value, 'write { secret = "NAME", endpoint = "https://HOST", region = "REGION" }') from error
+
+
+def _write_s3(s3: S3Access | None) -> dict[str, Any] | None:
+    return None if s3 is None else _without_empty(s3)
+
+
+def _without_empty(value: msgspec.Struct) -> dict[str, Any]:
+    return {name: each for name, each in msgspec.to_builtins(value).items() if each}
+
+
 def _one_of(kind: type[Accelerator] | type[Exchange], *more: str) -> Callable[[Any], tuple[Any, ...]]:
     known = (*more, *(each.value for each in kind))
 
@@ -145,6 +174,8 @@ PAUSES = Form("two durations", _read_pauses, lambda first_ms, longest_ms: [text_
 TEXTS = Form("list of texts", _read_texts, lambda texts: list(texts) or None)
 SECRETS = Form("list of texts", _read_secrets, _write_secrets)
 NUMBERS = Form("list of whole numbers", _read_numbers, lambda numbers: list(numbers) or None)
+ACCESS = Form("table of tables", _read_access, _write_access)
+S3 = Form("table of texts", _read_s3, _write_s3)
 PARAMS = Form("table of texts", _read_params, lambda params: dict(params) or None)
 ACCELERATOR = Form(
     '`"any"`, `"kvm"` or `"tcg"`', _one_of(Accelerator, _ANY), lambda each: _ANY if each is None else each.value
@@ -266,8 +297,38 @@ FIELDS: tuple[Field, ...] = (
         "--param",
         "parameters of every item; an item's own of the same name come before them",
     ),
+    Field(
+        "inputs",
+        ("inputs",),
+        PARAMS,
+        "--input",
+        "further inputs of every item, by name; an item's own of the same name come before them; at most 32",
+    ),
+    Field(
+        "s3",
+        ("s3",),
+        S3,
+        "--s3",
+        "where `s3://BUCKET/KEY` is: `secret`, one of yours of kind `aws_credentials`, by which the broker signs; "
+        "`endpoint`, absent for AWS; `region`",
+    ),
+    Field(
+        "plugins",
+        ("plugins",),
+        PARAMS,
+        "--plugin",
+        "of other schemes: the HTCondor file transfer plugin that does it, an absolute path in the vm",
+    ),
+    Field(
+        "access",
+        ("access",),
+        ACCESS,
+        "--access",
+        "by `HOST` or `HOST:PORT`: `headers` that go along with requests for inputs and outputs there, and "
+        "`secret_headers`, whose values are secrets of yours; by flag `HOST NAME: VALUE` or `HOST NAME: @SECRET`",
+    ),
 )
-"""In the order in which a spec is written: plain fields, sections, and last the table of parameters."""
+"""In the order in which a spec is written: plain fields, sections, and last the tables with names of the user's own."""
 
 NOT_SERVED = {"callback": "callbacks"}
 """What a spec may have one day: refused with a sentence, since a stream without it would not do what was asked."""

@@ -17,6 +17,10 @@ from broker.wire.streams import StreamView
 app = typer.Typer(no_args_is_help=True, help="Streams: channels of work, each with its spec.")
 
 
+_TABLE_FLAGS = {"params": "--param", "inputs": "--input", "s3": "--s3", "plugins": "--plugin"}
+_TABLES = _TABLE_FLAGS.keys()
+
+
 class OutputFormat(StrEnum):
     TABLE = "table"
     TOML = "toml"
@@ -81,6 +85,22 @@ def add(
         list[str] | None,
         typer.Option(metavar="LABEL", help="Label of launchers that may have them; repeat for several."),
     ] = None,
+    input_: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="NAME=URL", help="Further input of every item; repeat for several."),
+    ] = None,
+    s3: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Where s3: is: secret=NAME, endpoint=URL, region=REGION, each by one."),
+    ] = None,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SCHEME=PATH", help="Transfer plugin in the vm for another scheme; repeat for several."),
+    ] = None,
+    access: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST NAME: VALUE", help="Header for one host; its value may be @SECRET of yours."),
+    ] = None,
     as_user: Annotated[str | None, typer.Option("--as", metavar="USER", help="Account in the guest.")] = None,
 ) -> None:
     """Add a stream, or change its spec: a change is a new revision, for items pushed from then on.
@@ -112,6 +132,10 @@ def add(
         "output.files": output_files,
         "output.to": output_to,
         "params": param,
+        "inputs": input_,
+        "s3": s3,
+        "plugins": plugin,
+        "access": access,
     }
     act(lambda acting: _add(acting, name, file, {path: value for path, value in given.items() if value is not None}))
 
@@ -144,8 +168,10 @@ async def _add(acting: Acting, name: str, file: str | None, given: dict[str, Any
     stream = acting.stream(name)
     if isinstance(given.get("script"), Path):
         given["script"] = read_script(given["script"])
-    if "params" in given:
-        given["params"] = dict(map(_param, given["params"]))
+    for path in _TABLES & given.keys():
+        given[path] = dict(_pair(text, _TABLE_FLAGS[path]) for text in given[path])
+    if "access" in given:
+        given["access"] = _access(given["access"])
     try:
         spec = read_spec(merge(_document(file, given) if file is not None else {}, given), stream)
     except BadSpec as error:
@@ -231,8 +257,21 @@ def _document(file: str, given: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _param(text: str) -> tuple[str, str]:
+def _pair(text: str, flag: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise BadUsage(f"--param {text}: write NAME=VALUE")
+        raise BadUsage(f"{flag} {text}: write NAME=VALUE")
     return name, value
+
+
+def _access(texts: list[str]) -> dict[str, Any]:
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for text in texts:
+        host, _, header = text.partition(" ")
+        name, colon, value = header.partition(":")
+        if not host or not colon or not name.strip():
+            raise BadUsage(f"--access {text}: write 'HOST NAME: VALUE', or 'HOST NAME: @SECRET' for a secret of yours")
+        value = value.strip()
+        kind = "secret_headers" if value.startswith("@") else "headers"
+        found.setdefault(host, {}).setdefault(kind, {})[name.strip()] = value.removeprefix("@")
+    return found

@@ -237,7 +237,7 @@ def _plugins(plugins: Mapping[str, str]) -> Iterator[Fault]:
             is_path = False
         if not is_path or len(path) > MAX_PLUGIN_CHARS:
             yield Fault(
-                "plugins", f"{path[:100]!r} is no absolute path in the vm", "write one like /usr/libexec/plugin"
+                "plugins", f"{path[:100]!r} is no absolute path in the vm", "write one like /opt/plugin"
             )
 
 

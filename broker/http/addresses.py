@@ -43,7 +43,7 @@ async def signed_addresses(
 
 
 async def staged_addresses(call: Call, found: Dispatched) -> tuple[SignedUrl | None, dict[str, SignedUrl]]:
-    """Return where the inputs of an item are that its launcher fetches. No secret header is there: those have a network.
+    """Return where the inputs are that an item's launcher fetches; secret headers go to vms with a network alone.
 
     An object of S3 whose keys are gone is at its plain address, where its server refuses it.
     """

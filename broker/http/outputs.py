@@ -23,7 +23,7 @@ async def get_output(call: Call) -> web.Response:
 
     No secret header is told: who is led to a server that wants one has to know it.
     """
-    item, name = await known_item(call), call.request.match_info["output"]
+    item, name = await known_item(call), call.request.match_info["path"]
     url = next((output.url for output in item.outputs if output.name == name), None)
     if url is None:
         raise Rejected(ProblemCode.NOT_FOUND, f"{item.item} has no output {name[:255]!r}: `broker results` lists them")
@@ -32,7 +32,8 @@ async def get_output(call: Call) -> web.Response:
         file = parse_file_url(url)
         allow(call.who, Authority.FILE_READ, (file.user, *file.segments))
     elif scheme_of(url) == S3_SCHEME:
-        spec = (await known_stream(call)).spec
+        view = await call.services.store.get_stream(call.stream, item.revision) or await known_stream(call)
+        spec = view.spec
         if spec.s3 is None:
             raise Rejected(ProblemCode.NOT_FOUND, f"{url} cannot be signed: the stream's spec has no s3 any more")
         try:

@@ -45,9 +45,8 @@ async def signer(services: Services, user: UserName, s3: S3Access) -> S3Urls:
     ref = OwnedName(user, s3.secret)
     found = (await services.store.sealed_secrets([ref])).get(s3.secret)
     if found is None or found.kind is not SecretKind.AWS_CREDENTIALS:
-        raise NoS3Keys(
-            f"there is no secret {ref} of kind {SecretKind.AWS_CREDENTIALS}: `broker secret add {s3.secret}`"
-        )
+        kind = SecretKind.AWS_CREDENTIALS
+        raise NoS3Keys(f"there is no secret {ref} of kind {kind}: `broker secret add {s3.secret} --kind {kind}`")
     try:
         value = services.keys.unseal(found.sealed, user, s3.secret, str(found.version))
         return S3Urls(s3_credentials(value), region=s3.region, endpoint=s3.endpoint)

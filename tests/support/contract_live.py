@@ -45,6 +45,7 @@ _PATHS = {
     "path": "x",
 }
 _PATHS_OF: dict[str, dict[str, Any]] = {
+    "outputs_get_output": {"path": "out.txt"},
     "machines_delete_machine": {"name": "spare"},
     "secrets_delete_secret": {"name": "spare"},
     "images_delete_image": {"digest": digest_of(_MORE)},

@@ -40,7 +40,7 @@ ROUTES_OF: dict[str, tuple[str, ...]] = {
     "push": (f"POST {_STREAM}/items", f"PUT {_FILE}", f"HEAD {_FILE}"),
     "watch": (f"GET {_STREAM}", f"GET {_STREAM}/events"),
     "status": (f"GET {_STREAM}", f"GET {_STREAM}/items", f"GET {_ITEM}"),
-    "results": (f"GET {_STREAM}/results", f"GET {_FILE}"),
+    "results": (f"GET {_STREAM}/results", f"GET {_ITEM}/outputs/{{path}}", f"GET {_FILE}"),
     "why": (f"GET {_ITEM}/why", f"GET {_STREAM}/why"),
     "console": (f"GET {_ITEM}/console",),
     "logs": (f"GET {_ITEM}/log", f"GET {_ITEM}/console", f"GET {_ITEM}/domain-xml"),

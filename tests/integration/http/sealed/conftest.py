@@ -18,15 +18,21 @@ from tests.support.api import Api
 
 
 @pytest.fixture
+def trusted() -> tuple[str, ...]:
+    """Origins that the broker may ask wherever they are."""
+    return ()
+
+
+@pytest.fixture
 async def grid(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parked: Callable[[int], Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parked: Callable[[int], Any], trusted: tuple[str, ...]
 ) -> AsyncIterator[tuple[Api, Api]]:
     """A broker with TLS; its first user's calls, and the first launcher's."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     files = {"tls_cert": tmp_path / "cert.pem", "tls_key": tmp_path / "key.pem"}
     files["tls_cert"].write_bytes(SERVER.pem)
     files["tls_key"].write_bytes(SERVER.key_pem)
-    settings = load_settings({"data": tmp_path / "data", "listen": "127.0.0.1:0", "user": "alice", **files})
+    settings = load_settings({"data": tmp_path / "data", "listen": "127.0.0.1:0", "user": "alice", "outgoing_trusted": trusted, **files})
     context = ssl.create_default_context(cadata=AUTHORITY.pem.decode())
     async with running_broker(settings) as url:
         assert url.startswith("https://")
