@@ -70,6 +70,10 @@ def set_user(
     most_streams: Annotated[int | None, typer.Option(min=0, help="Streams.")] = None,
     most_file_bytes: Annotated[int | None, typer.Option(min=0, help="Bytes of their files.")] = None,
     most_image_bytes: Annotated[int | None, typer.Option(min=0, help="Bytes of their images.")] = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PREFIX", help="Where their targets may be, e.g. s3://lab/results; repeat for several."),
+    ] = None,
 ) -> None:
     """Set a user's weight and bounds; what is left out is as it is for everybody. For who runs the broker."""
     settings = UserSettings(
@@ -79,6 +83,7 @@ def set_user(
         most_streams=most_streams,
         most_file_bytes=most_file_bytes,
         most_image_bytes=most_image_bytes,
+        targets=None if targets is None else tuple(targets),
     )
 
     async def work(acting: Acting) -> None:
@@ -96,4 +101,5 @@ def _show(view: UserView) -> None:
     table.add_row("streams", f"{view.streams} of {view.most_streams}")
     table.add_row("files", f"{showing.size(view.file_bytes)} of {showing.size(view.most_file_bytes)}")
     table.add_row("images", f"{showing.size(view.image_bytes)} of {showing.size(view.most_image_bytes)}")
+    table.add_row("targets", showing.plain(", ".join(view.targets)) if view.targets else "anywhere")
     showing.stdout().print(table)

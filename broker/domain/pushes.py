@@ -25,12 +25,14 @@ _PARAM_USE = re.compile(r"\{param\.([A-Za-z_][A-Za-z0-9_]{0,63})\}")
 def item_faults(spec: StreamSpec, stream: StreamRef, items: Iterable[tuple[int, NewItem]]) -> list[Fault]:
     """Check the items of a push, each with its line, against the spec they will run under; return what is wrong."""
     wanted = sorted(set(_PARAM_USE.findall(spec.run)))
-    is_plain = not wanted and not spec.params and not _may_expose(spec)
+    is_plain = not wanted and not spec.params
     good = _PLAIN_URL
     if is_plain and targets.needs_input(spec.output.to):
         good = _PLAIN_PATH
         longest = NewItem(url=f"https://host.example/{_LONGEST_PATH}")
         is_plain = not any(_target(spec, stream, longest))
+    if _may_expose(spec):
+        good = re.compile(good.pattern.replace("https?", "https", 1))
     return [
         Fault(str(line), fault.reason, fault.remedy)
         for line, item in items

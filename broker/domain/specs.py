@@ -236,9 +236,7 @@ def _plugins(plugins: Mapping[str, str]) -> Iterator[Fault]:
         except BadPath:
             is_path = False
         if not is_path or len(path) > MAX_PLUGIN_CHARS:
-            yield Fault(
-                "plugins", f"{path[:100]!r} is no absolute path in the vm", "write one like /opt/plugin"
-            )
+            yield Fault("plugins", f"{path[:100]!r} is no absolute path in the vm", "write one like /opt/plugin")
 
 
 def _network(spec: StreamSpec) -> Iterator[Fault]:

@@ -59,10 +59,10 @@ async def verify_in_s3(services: Services, claimed: Claimed, outputs: Sequence[O
         async with asyncio.timeout(_ALL_S), asyncio.TaskGroup() as group:
             for output in wanted:
                 group.create_task(look(output))
-    except* (Conflict, Unavailable) as errors:
+    except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
-    except* TimeoutError as errors:
-        raise Unavailable("the stream's S3 did not tell of all outputs in time: try again") from errors
+    except TimeoutError as error:
+        raise Unavailable("the stream's S3 did not tell of all outputs in time: try again") from error
 
 
 async def _look(services: Services, urls: S3Urls, output: OutputFile) -> None:

@@ -64,6 +64,7 @@ def signed_put(urls: S3Urls, url: str, facts: UploadFacts | None) -> SignedUrl:
     headers = {"If-None-Match": "*"}
     if facts is not None:
         headers["Content-Length"] = str(facts.size_bytes)
+        headers["x-amz-sdk-checksum-algorithm"] = "SHA256"
         headers["x-amz-checksum-sha256"] = checksum_of(facts.digest)
     signed = urls.sign("PUT", *bucket_and_key(url), life_s=_LIFE_S, headers=headers)
     return SignedUrl(url=signed, target=url, method="PUT", headers=headers)

@@ -4,7 +4,7 @@ import re
 
 from aiohttp import web
 
-from broker.domain import specs, targets
+from broker.domain import prefixes, specs, targets
 from broker.domain.errors import Rejected
 from broker.domain.faults import Fault, rejected
 from broker.domain.paths import FILE_SCHEME, parse_file_url
@@ -33,6 +33,13 @@ async def put_stream(call: Call) -> web.Response:
     await _check_machine(call, spec)
     await check_uses(call, spec)
     await _check_inputs(call, spec)
+    may_be = (await call.services.store.get_user(call.stream.user)).targets
+    if may_be is not None and not prefixes.is_below(spec.output.to, call.stream, may_be):
+        where = " or ".join(may_be)
+        raise Rejected(
+            ProblemCode.BAD_SPEC,
+            f"output.to: targets of {call.stream.user} are to be below {where}, and {spec.output.to!r} is not",
+        )
     below = targets.written_below(spec.output.to, call.stream)
     if below is not None:
         allow(call.who, Authority.FILE_WRITE, below)

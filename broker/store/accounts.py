@@ -2,6 +2,7 @@
 
 from broker.domain.errors import Rejected
 from broker.domain.limits import LIMITS
+from broker.domain.prefixes import MAX_PREFIXES, check_prefix
 from broker.store.reading import Reading
 from broker.wire.accounts import UserSettings, UserView
 from broker.wire.names import UserName
@@ -40,6 +41,7 @@ class Accounts(Reading):
             most_file_bytes=most["file_bytes"],
             image_bytes=sum(int(size) for size in images),
             most_image_bytes=most["image_bytes"],
+            targets=tuple(account["targets"].split("\n")) if account.get("targets") else None,
         )
 
     async def put_user(self, user: UserName, settings: UserSettings) -> UserView:
@@ -55,10 +57,19 @@ class Accounts(Reading):
         wrong = [name for name, most in given.items() if most is not None and not 0 <= most < 1 << 50]
         if wrong:
             raise Rejected(bound.problem, f"most_{wrong[0]} is {given[wrong[0]]}: write 0 or more")
+        for prefix in settings.targets or ():
+            check_prefix(prefix)
+        if settings.targets is not None and not 1 <= len(settings.targets) <= MAX_PREFIXES:
+            detail = f"targets: {len(settings.targets)} prefixes: write 1 to {MAX_PREFIXES}, or none for anywhere"
+            raise Rejected(bound.problem, detail)
         key = self._keys.account(user)
         said = {f"most:{name}": int(most) for name, most in given.items() if most is not None}
         unsaid = [f"most:{name}" for name, most in given.items() if most is None]
         fields = [part for pair in said.items() for part in pair]
+        if settings.targets is None:
+            unsaid.append("targets")
+        else:
+            fields += ["targets", "\n".join(settings.targets)]
         await self._server.commands(
             [("HSET", key, "weight", settings.weight, *fields), *([("HDEL", key, *unsaid)] if unsaid else [])],
             atomic=True,

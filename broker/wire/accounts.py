@@ -30,6 +30,8 @@ class UserSettings(FromPerson, frozen=True, kw_only=True):
     most_streams: int | None = None
     most_file_bytes: int | None = None
     most_image_bytes: int | None = None
+    targets: tuple[str, ...] | None = None
+    """Where targets of the user's streams may be: prefixes like `file:`, `s3://lab/results`, `https://up.example/in`."""
 
 
 class UserView(Message, frozen=True, kw_only=True):
@@ -47,3 +49,5 @@ class UserView(Message, frozen=True, kw_only=True):
     most_file_bytes: int
     image_bytes: int
     most_image_bytes: int
+    targets: tuple[str, ...] | None = None
+    """Where targets may be; absent: anywhere."""

@@ -66,13 +66,16 @@ class Api:
         json: Any = None,
         data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        follows: bool = True,
     ) -> Answer:
         sent = dict(headers or {})
         if self.token is not None:
             sent.setdefault("Authorization", f"Bearer {self.token}")
         url = URL(path if path.startswith("http") else f"{self.url}{path}", encoded=True)
         body = io.BytesIO(data) if data is not None else None
-        async with self._http.request(method, url, json=json, data=body, headers=sent) as response:
+        async with self._http.request(
+            method, url, json=json, data=body, headers=sent, allow_redirects=follows
+        ) as response:
             answer = Answer(response.status, response.headers, await response.read())
         check_answer(method, url.raw_path, answer.status, answer.headers, answer.body)
         return answer

@@ -53,3 +53,18 @@ async def test_only_who_runs_the_broker_sets_and_sees_others(user: Api, issue: C
     assert (await bob.call("PUT", "/v1/users/bob", json={"weight": 9})).code == "forbidden"
     for wrong in ({"weight": 0}, {"weight": 1_001}, {"most_items": -1}, {"wieght": 2}):
         assert (await user.call("PUT", "/v1/users/bob", json=wrong)).code == "bad_request"
+
+
+async def test_targets_are_to_be_where_the_operator_says(user: Api) -> None:
+    stream = await add_stream(user)
+    put = await user.ok("PUT", "/v1/users/alice", json={"targets": ["file:alice/results", "https://up.example/in"]})
+    assert put["targets"] == ["file:alice/results", "https://up.example/in"]
+
+    for to, status in (("file:{user}/{name}", 422), ("https://up.example/in/{name}", 200)):
+        spec = {"machine": "m", "run": "x", "output": {"files": ["*"], "to": to}}
+        answer = await user.call("PUT", stream, json=spec)
+        assert answer.status == status, answer
+        assert status == 200 or "below file:alice/results or https://up.example/in" in answer.json["detail"]
+
+    assert "targets" not in await user.ok("PUT", "/v1/users/alice", json={})
+    assert (await user.call("PUT", "/v1/users/alice", json={"targets": ["nowhere"]})).code == "bad_request"

@@ -32,7 +32,9 @@ async def grid(
     files = {"tls_cert": tmp_path / "cert.pem", "tls_key": tmp_path / "key.pem"}
     files["tls_cert"].write_bytes(SERVER.pem)
     files["tls_key"].write_bytes(SERVER.key_pem)
-    settings = load_settings({"data": tmp_path / "data", "listen": "127.0.0.1:0", "user": "alice", "outgoing_trusted": trusted, **files})
+    settings = load_settings(
+        {"data": tmp_path / "data", "listen": "127.0.0.1:0", "user": "alice", "outgoing_trusted": trusted, **files}
+    )
     context = ssl.create_default_context(cadata=AUTHORITY.pem.decode())
     async with running_broker(settings) as url:
         assert url.startswith("https://")

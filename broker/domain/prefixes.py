@@ -1,0 +1,70 @@
+"""Where the targets of a user may be: prefixes, compared by origin and whole segments of what a template has literally."""
+
+from typing import NamedTuple
+
+from broker.domain import targets
+from broker.domain.errors import Rejected
+from broker.domain.paths import FILE_SCHEME
+from broker.wire.names import StreamRef
+from broker.wire.problems import ProblemCode
+
+MAX_PREFIXES = 32
+MAX_PREFIX_CHARS = 1_024
+
+
+class _Place(NamedTuple):
+    origin: str
+    segments: tuple[str, ...]
+
+
+def check_prefix(prefix: str) -> None:
+    """Check a prefix as an operator writes it.
+
+    Raises:
+        Rejected: `bad_request`.
+    """
+    try:
+        if not 0 < len(prefix) <= MAX_PREFIX_CHARS or not prefix.isascii() or not prefix.isprintable() or " " in prefix:
+            raise targets.BadTarget("it is empty, too long, or not printable")
+        if "{" in prefix or "?" in prefix or "#" in prefix or "%" in prefix:
+            raise targets.BadTarget("a prefix is literal: it has no placeholder, no query and no percent sign")
+        place = _place(prefix)
+        if any(part in {"", ".", ".."} for part in place.segments):
+            raise targets.BadTarget("it has an empty part, '.' or '..'")
+    except targets.BadTarget as error:
+        detail = (
+            f"targets: {prefix[:200]!r}: {error}; write file:, file:USER/PATH, s3://BUCKET/PATH or https://HOST/PATH"
+        )
+        raise Rejected(ProblemCode.BAD_REQUEST, detail) from error
+
+
+def is_below(template: str, stream: StreamRef, prefixes: tuple[str, ...]) -> bool:
+    """Tell whether every target of a checked template is below one of the prefixes."""
+    literal = template.replace("{user}", stream.user).replace("{job}", stream.name)
+    head, brace, _ = literal.partition("{")
+    # A part that a placeholder ends is no whole one.
+    head = head.partition("?")[0]
+    place = _place(head.rpartition("/")[0] + "/" if brace or "/" in head else head)
+    return any(_holds(_place(prefix), place) for prefix in prefixes)
+
+
+def _holds(outer: _Place, inner: _Place) -> bool:
+    return outer.origin == inner.origin and inner.segments[: len(outer.segments)] == outer.segments
+
+
+def _place(text: str) -> _Place:
+    """Take an address apart: `file:`, or scheme, host and port (or bucket); and the segments of its path."""
+    if text.startswith(FILE_SCHEME):
+        return _Place(FILE_SCHEME, _segments(text.removeprefix(FILE_SCHEME)))
+    scheme, mark, rest = text.partition("://")
+    host, _, path = rest.partition("/")
+    if not mark or not scheme:
+        raise targets.BadTarget("it is no address")
+    # By any port's name the same place: https://h and https://h:443.
+    at = targets.origin_of(f"{scheme}://{host}/") or host
+    return _Place(f"{scheme.lower()}://{at.lower()}", _segments(path))
+
+
+def _segments(path: str) -> tuple[str, ...]:
+    path = path.removesuffix("/")
+    return tuple(path.split("/")) if path else ()
