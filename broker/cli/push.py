@@ -19,6 +19,7 @@ from broker.cli.chunks import Common, chunks_of
 from broker.cli.exits import BadUsage, tell
 from broker.cli.progress import progress
 from broker.cli.pushing import Pushing, told
+from broker.cli.rehearsing import rehearse
 from broker.cli.sources import BadSource, Given, Source, count_listed, listed, named, one_by_one
 from broker.cli.tally import TOLD, counted, sentence_of
 from broker.client.errors import ApiError, Unreachable
@@ -52,6 +53,9 @@ def push(
     skip_bad: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Push the other lines, and write the bad ones to FILE.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and show where files would go; push nothing.")
+    ] = False,
     key: Annotated[
         str | None, typer.Option(metavar="KEY", help="Pushed again with the same key, nothing is added twice.")
     ] = None,
@@ -67,7 +71,11 @@ def push(
         if name is not None and sources.total != 1:
             raise BadUsage("--name is for one item; in a --from file each line may be JSON with a name")
         delay_ms = parse_duration_ms(delay, "--delay") if delay else 0
-        await _push(acting, stream, sources, Common(sources.params, name, priority, delay_ms), skip_bad, key)
+        common = Common(sources.params, name, priority, delay_ms)
+        if dry_run:
+            await rehearse(acting, stream, sources, common)
+            return
+        await _push(acting, stream, sources, common, skip_bad, key)
 
     act(work)
 

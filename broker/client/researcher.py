@@ -14,6 +14,7 @@ from broker.wire.items import (
     CHUNK_BYTES,
     CHUNK_ITEMS,
     CancelledItem,
+    DryRun,
     HoldItem,
     ItemPage,
     ItemView,
@@ -123,6 +124,13 @@ class Researcher:
             patience=None if part is None else ONCE,
         )
         return msgspec.json.decode(reply.body, type=Pushed)
+
+    async def rehearse(self, ref: StreamRef, lines: bytes) -> DryRun:
+        """Check a chunk as a push would, an item a line as JSON, and learn where its files would go."""
+        reply = await self._session.send(
+            "POST", f"/v1/streams/{ref}/items", body=lines, headers={"Content-Type": NDJSON}, query={"dry_run": "1"}
+        )
+        return msgspec.json.decode(reply.body, type=DryRun)
 
     async def item(self, ref: ItemRef) -> ItemView:
         return await self._get(_item_path(ref), ItemView)

@@ -1,4 +1,4 @@
-"""Where the targets of a user may be: prefixes, compared by origin and whole segments of what a template has literally."""
+"""Where the targets of a user may be: prefixes, compared by origin and whole segments of what is literal."""
 
 from typing import NamedTuple
 
@@ -23,19 +23,22 @@ def check_prefix(prefix: str) -> None:
     Raises:
         Rejected: `bad_request`.
     """
+    fault = _fault(prefix)
+    if fault:
+        how = "write file:, file:USER/PATH, s3://BUCKET/PATH or https://HOST/PATH"
+        raise Rejected(ProblemCode.BAD_REQUEST, f"targets: {prefix[:200]!r}: {fault}; {how}")
+
+
+def _fault(prefix: str) -> str:
+    if not 0 < len(prefix) <= MAX_PREFIX_CHARS or not prefix.isascii() or not prefix.isprintable() or " " in prefix:
+        return "it is empty, too long, or not printable"
+    if any(char in prefix for char in "{}?#%"):
+        return "a prefix is literal: it has no placeholder, no query and no percent sign"
     try:
-        if not 0 < len(prefix) <= MAX_PREFIX_CHARS or not prefix.isascii() or not prefix.isprintable() or " " in prefix:
-            raise targets.BadTarget("it is empty, too long, or not printable")
-        if "{" in prefix or "?" in prefix or "#" in prefix or "%" in prefix:
-            raise targets.BadTarget("a prefix is literal: it has no placeholder, no query and no percent sign")
         place = _place(prefix)
-        if any(part in {"", ".", ".."} for part in place.segments):
-            raise targets.BadTarget("it has an empty part, '.' or '..'")
     except targets.BadTarget as error:
-        detail = (
-            f"targets: {prefix[:200]!r}: {error}; write file:, file:USER/PATH, s3://BUCKET/PATH or https://HOST/PATH"
-        )
-        raise Rejected(ProblemCode.BAD_REQUEST, detail) from error
+        return str(error)
+    return "it has an empty part, '.' or '..'" if any(part in {"", ".", ".."} for part in place.segments) else ""
 
 
 def is_below(template: str, stream: StreamRef, prefixes: tuple[str, ...]) -> bool:

@@ -58,6 +58,7 @@ LAUNCHER_CURSOR = _query("cursor", Annotated[str, Meta(pattern="^[01]-.*$")], "`
 LIMIT = _query("limit", Annotated[int, Meta(ge=1, le=_MAX_LIMIT)], "most on one page; 100 where it is absent")
 AFTER = _query("after", Annotated[str, Meta(pattern="^[0-9]{1,18}-[0-9]{1,18}$")], "as `Last-Event-ID`")
 SKIP_BAD = _query("skip_bad", Literal["0", "1"], "1: bad lines are left out and told, the others are pushed")
+DRY_RUN = _query("dry_run", Literal["0", "1"], "1: all is checked, nothing is pushed; the answer shows where files go")
 PART = _query(
     "part",
     Annotated[int, Meta(ge=0, le=999_999_999)],

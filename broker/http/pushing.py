@@ -24,13 +24,14 @@ from broker.domain.paths import FilePath
 from broker.domain.scopes import Authority
 from broker.http.call import Call, decode, json_answer, limit
 from broker.http.contract import NDJSON, lines_of, operation
-from broker.http.parameters import IDEMPOTENCY_KEY, PART, SKIP_BAD
+from broker.http.parameters import DRY_RUN, IDEMPOTENCY_KEY, PART, SKIP_BAD
 from broker.http.parts import Part, parts_of
+from broker.http.rehearsing import Rehearsal
 from broker.http.streams import no_stream
 from broker.store import SpecChanged
 from broker.store.catalogue import machine_not_usable
 from broker.store.reading import TRIES, kept_changing
-from broker.wire.items import NewItem, Pushed
+from broker.wire.items import DryRun, NewItem, Pushed
 from broker.wire.problems import ProblemCode
 from broker.wire.streams import StreamSpec
 
@@ -53,6 +54,7 @@ class _Push:
     key: str | None
     is_skipping: bool
     first_part: int | None
+    dry: Rehearsal | None = None
     may_run: bool = False
     """Whether its share was looked at."""
     answers: list[Pushed] = field(default_factory=list)
@@ -83,7 +85,7 @@ class _Looked:
 
 @operation(
     takes=(list[NewItem], lines_of(NewItem)),
-    answers={201: Pushed},
+    answers={200: DryRun, 201: Pushed},
     problems=(
         ProblemCode.BAD_ITEMS,
         ProblemCode.BAD_SPEC,
@@ -91,22 +93,26 @@ class _Looked:
         ProblemCode.PURGING,
         ProblemCode.QUOTA_EXCEEDED,
     ),
-    parameters=(SKIP_BAD, PART, IDEMPOTENCY_KEY),
+    parameters=(SKIP_BAD, DRY_RUN, PART, IDEMPOTENCY_KEY),
 )
 async def push(call: Call) -> web.Response:
     """Add items. A part with a bad line is not accepted, or without its bad lines where `?skip_bad=1` asks for that."""
-    query = call.query("skip_bad", "part")
-    skip_bad = query.get("skip_bad", "0")
-    if skip_bad not in {"0", "1"}:
-        raise Rejected(ProblemCode.BAD_REQUEST, "skip_bad is 0 or 1")
+    query = call.query("skip_bad", "dry_run", "part")
+    skip_bad, dry_run = query.get("skip_bad", "0"), query.get("dry_run", "0")
+    if not {skip_bad, dry_run} <= {"0", "1"}:
+        raise Rejected(ProblemCode.BAD_REQUEST, "skip_bad and dry_run are 0 or 1")
     first_part = _first_part(query.get("part"))
-    seen = call.services.store.seen_spec(call.stream)
+    seen = None if dry_run == "1" else call.services.store.seen_spec(call.stream)
     revision, spec = seen or await _latest(call)
     going = _Push(call, spec, revision, seen is None, _key(call), skip_bad == "1", first_part)
+    if dry_run == "1":
+        going.dry = Rehearsal(call.stream, spec)
     if call.request.content_type != NDJSON:
         await _push_array(going, await call.whole_body())
     else:
         await _push_parts(going, parts_of(call.chunks()))
+    if going.dry is not None and (going.dry.items or going.refused):
+        return json_answer(going.dry.answer(going.refused))
     if not going.answers and not going.refused:
         raise Rejected(ProblemCode.BAD_REQUEST, "the push holds no item: send at least one")
     return json_answer(_summary(going), status=201)
@@ -197,7 +203,9 @@ async def _push_items(going: _Push, looked: _Looked) -> bool:
         raise refusal
     bad = {int(fault.at) for fault in faults}
     good = [item for number, item in looked.items if number not in bad]
-    if good:
+    if going.dry is not None:
+        going.dry.add(good)
+    elif good:
         going.call.services.waiting.expect(going.call.stream)
         try:
             answer = await going.call.services.store.push(
@@ -217,7 +225,7 @@ async def _push_items(going: _Push, looked: _Looked) -> bool:
 async def _is_known(going: _Push, part: Part) -> bool:
     """Tell whether the part was pushed under its key before; its answer is then the first one."""
     key = _key_of(going, part)
-    if key is None or going.is_skipping:
+    if key is None or going.is_skipping or going.dry is not None:
         return False
     digest = hashlib.sha256(part.body).hexdigest()
     known = await going.call.services.store.first_answer(going.call.stream, key, digest)

@@ -82,6 +82,28 @@ class VmView(Message, frozen=True, kw_only=True):
     has_console: bool = False
 
 
+class DryItem(Message, frozen=True, kw_only=True):
+    """Where an item's files would be: its outputs are supposed to be `out.txt`, of the first run of item `number`.
+
+    `headers` by the address that they go along to; a secret's value is `secret NAME` here.
+    """
+
+    number: int
+    input: str | None = None
+    inputs: dict[str, str] = {}
+    target: str
+    headers: dict[str, dict[str, str]] = {}
+
+
+class DryRun(Message, frozen=True, kw_only=True):
+    """The answer to a push with `?dry_run=1`, which adds nothing: the `items` that are good, the first ones shown."""
+
+    stream: str
+    items: int
+    first: list[DryItem] = []
+    refused: tuple[dict[str, str], ...] = ()
+
+
 class ItemView(Message, frozen=True, kw_only=True):
     item: str
     state: ItemState

@@ -137,7 +137,7 @@ async def test_headers_go_to_their_origin_alone_and_each_handing_out_is_an_event
     await put(user, "token", TOKEN, "bearer_token")
     output = {"files": ["*"], "to": "davs://share.example/dav/{job}/{item}/{name}"}
     stream = await add_stream(user, access=ACCESS, trust=["renci"], output=output)
-    await user.ok("POST", f"{stream}/items", json=[{"url": "https://other.example/in"}])
+    await user.ok("POST", f"{stream}/items", json=[{}])
     assert (await launcher.call("POST", "/v1/dispatch", json=offer())).status == 204, "nobody trusted it"
 
     dispatched = await labelled("renci").ok("POST", "/v1/dispatch", json=offer())
@@ -166,3 +166,25 @@ async def test_a_secret_goes_to_nobody_in_the_clear(user: Api) -> None:
     stream = await add_stream(user, access={"share.example:8080": ACCESS["share.example"]}, trust=["renci"])
     answer = await user.call("POST", f"{stream}/items", json=[{"url": "http://share.example:8080/in"}])
     assert (answer.code, "https" in answer.json["detail"]) == ("bad_items", True)
+
+
+async def test_a_dry_run_checks_all_shows_where_files_would_go_and_adds_nothing(user: Api) -> None:
+    await put(user, "token", TOKEN, "bearer_token")
+    output = {"files": ["*"], "to": "davs://share.example/dav/{item}/{input.path}"}
+    stream = await add_stream(user, access=ACCESS, trust=["renci"], output=output)
+    lines = b"\n".join(b'{"url": "https://other.example/in/%d"}' % number for number in range(1_200))
+    headers = {"Content-Type": "application/x-ndjson"}
+    answer = await user.call("POST", f"{stream}/items?dry_run=1", data=lines, headers=headers)
+    assert (answer.status, answer.json["items"], len(answer.json["first"])) == (200, 1_200, 10)
+    assert answer.json["first"][1] == {
+        "number": 2,
+        "input": "https://other.example/in/1",
+        "target": "davs://share.example/dav/2/in/1.1-00000000",
+        "headers": {
+            "davs://share.example/dav/2/in/1.1-00000000": {"X-Project": "render", "Authorization": "secret token"}
+        },
+    }
+    assert TOKEN not in answer.body
+    bad = await user.call("POST", f"{stream}/items?dry_run=1", json=[{}])
+    assert bad.code == "bad_items"
+    assert (await user.ok("GET", f"{stream}/items"))["items"] == []
