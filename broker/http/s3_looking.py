@@ -19,6 +19,7 @@ from broker.wire.problems import ProblemCode
 
 _AT_ONCE = 8
 _ALL_S = 30.0
+_LATE = "the stream's S3 did not tell of its outputs in time: try again"
 _ONE = Bounds(size_bytes=4_096, total_s=10.0)
 _LIFE_S = 60
 _WITH_CHECKSUM = {"x-amz-checksum-mode": "ENABLED"}
@@ -62,7 +63,7 @@ async def verify_in_s3(services: Services, claimed: Claimed, outputs: Sequence[O
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     except TimeoutError as error:
-        raise Unavailable("the stream's S3 did not tell of all outputs in time: try again") from error
+        raise Unavailable(ProblemCode.STORE_UNAVAILABLE, _LATE) from error
 
 
 async def _look(services: Services, urls: S3Urls, output: OutputFile) -> None:
@@ -73,7 +74,7 @@ async def _look(services: Services, urls: S3Urls, output: OutputFile) -> None:
         if error.is_lasting:
             log.info("output_not_looked_at", url=output.url, reason=str(error))
             return
-        raise Unavailable(f"the S3 of {output.url} did not tell of it: try again") from error
+        raise Unavailable(ProblemCode.STORE_UNAVAILABLE, _LATE) from error
     _compare(answer, output)
 
 
@@ -81,7 +82,7 @@ def _compare(answer: Answer, output: OutputFile) -> None:
     if answer.status == _NOT_FOUND:
         raise unverified(f"{output.name!r} was not uploaded to {output.url}")
     if answer.status >= _SERVER_ERROR:
-        raise Unavailable(f"the S3 of {output.url} answers {answer.status}: try again")
+        raise Unavailable(ProblemCode.STORE_UNAVAILABLE, f"the S3 of {output.url} answers {answer.status}: try again")
     if answer.status != _FOUND:
         log.info("output_not_looked_at", url=output.url, status=answer.status)
         return
