@@ -85,7 +85,7 @@ class _Looked:
 
 @operation(
     takes=(list[NewItem], lines_of(NewItem)),
-    answers={200: DryRun, 201: Pushed},
+    answers={201: Pushed, 200: DryRun},
     problems=(
         ProblemCode.BAD_ITEMS,
         ProblemCode.BAD_SPEC,

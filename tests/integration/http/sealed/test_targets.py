@@ -137,7 +137,7 @@ async def test_headers_go_to_their_origin_alone_and_each_handing_out_is_an_event
     await put(user, "token", TOKEN, "bearer_token")
     output = {"files": ["*"], "to": "davs://share.example/dav/{job}/{item}/{name}"}
     stream = await add_stream(user, access=ACCESS, trust=["renci"], output=output)
-    await user.ok("POST", f"{stream}/items", json=[{}])
+    await user.ok("POST", f"{stream}/items", json=[{"url": "https://other.example/in"}])
     assert (await launcher.call("POST", "/v1/dispatch", json=offer())).status == 204, "nobody trusted it"
 
     dispatched = await labelled("renci").ok("POST", "/v1/dispatch", json=offer())
