@@ -28,7 +28,7 @@ async def rehearse(acting: Acting, stream: str, sources: Iterable[Given], common
             shown = shown or told
             count += told.items
     if shown is not None:
-        _show(shown)
+        show_rehearsal(shown)
     showing.stdout().print(f"{count} items would be pushed to {ref}; nothing was")
 
 
@@ -39,7 +39,8 @@ def _of_addresses(sources: Iterable[Given]) -> Iterable[Given]:
         yield source
 
 
-def _show(told: DryRun) -> None:
+def show_rehearsal(told: DryRun) -> None:
+    """Show where the files of the first items would be."""
     table = showing.table("item", "what", "where", right=("item",))
     for each in told.first:
         rows = [("input", each.input)] if each.input else []

@@ -101,6 +101,9 @@ def add(
         list[str] | None,
         typer.Option(metavar="HOST NAME: VALUE", help="Header for one host; its value may be @SECRET of yours."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and show where files would go; keep nothing.")
+    ] = False,
     as_user: Annotated[str | None, typer.Option("--as", metavar="USER", help="Account in the guest.")] = None,
 ) -> None:
     """Add a stream, or change its spec: a change is a new revision, for items pushed from then on.
@@ -137,7 +140,8 @@ def add(
         "plugins": plugin,
         "access": access,
     }
-    act(lambda acting: _add(acting, name, file, {path: value for path, value in given.items() if value is not None}))
+    said = {path: value for path, value in given.items() if value is not None}
+    act(lambda acting: _add(acting, name, file, said, dry_run=dry_run))
 
 
 @app.command(name="list")
@@ -162,7 +166,8 @@ def revisions(name: Annotated[str, typer.Argument(help="JOB or USER/JOB.")]) -> 
     act(lambda acting: _revisions(acting, name))
 
 
-async def _add(acting: Acting, name: str, file: str | None, given: dict[str, Any]) -> int:
+async def _add(acting: Acting, name: str, file: str | None, given: dict[str, Any], *, dry_run: bool) -> int:
+    from broker.cli.rehearsing import show_rehearsal
     from broker.cli.spec_file import BadSpec, merge, read_script, read_spec
 
     stream = acting.stream(name)
@@ -177,6 +182,10 @@ async def _add(acting: Acting, name: str, file: str | None, given: dict[str, Any
     except BadSpec as error:
         tell(str(error), *(map(str, error.faults) if len(error.faults) > 1 else ()))
         return Exit.USAGE
+    if dry_run:
+        show_rehearsal(await acting.researcher.rehearse_stream(stream, spec))
+        showing.stdout().print(f"the spec of {stream} is good; nothing was kept")
+        return Exit.DONE
     view = await acting.researcher.put_stream(stream, spec)
     showing.stdout().print(f"stream {view.stream} is there, revision {view.revision}, on machine {view.spec.machine}")
     return Exit.DONE

@@ -125,6 +125,12 @@ class Researcher:
         )
         return msgspec.json.decode(reply.body, type=Pushed)
 
+    async def rehearse_stream(self, ref: StreamRef, spec: StreamSpec) -> DryRun:
+        """Check a spec as `put_stream` would, and learn where an item's files would go; nothing is kept."""
+        body = msgspec.json.encode(spec)
+        reply = await self._session.send("PUT", f"/v1/streams/{ref}", body=body, query={"dry_run": "1"})
+        return msgspec.json.decode(reply.body, type=DryRun)
+
     async def rehearse(self, ref: StreamRef, lines: bytes) -> DryRun:
         """Check a chunk as a push would, an item a line as JSON, and learn where its files would go."""
         reply = await self._session.send(

@@ -12,6 +12,7 @@ from broker.wire.streams import StreamSpec
 
 _SHOWN = 10
 _NAME = "out.txt"
+_INPUT = "https://host.example/in.txt"
 _RUN = DispatchId("0" * 36)
 
 
@@ -23,6 +24,13 @@ class Rehearsal:
         self._stream = stream
         self._spec = spec
         self._shown: list[DryItem] = []
+
+    @classmethod
+    def of_spec(cls, stream: StreamRef, spec: StreamSpec) -> DryRun:
+        """Return what would become of one item, with an input only where its targets are made from that."""
+        rehearsal = cls(stream, spec)
+        rehearsal.add([NewItem(url=_INPUT if targets.needs_input(spec.output.to) else None)])
+        return rehearsal.answer(())
 
     def add(self, items: Sequence[NewItem]) -> None:
         """Take checked items in."""

@@ -10,10 +10,12 @@ from broker.domain.faults import Fault, rejected
 from broker.domain.paths import FILE_SCHEME, parse_file_url
 from broker.domain.scopes import Authority
 from broker.http.call import Call, allow, json_answer, limit
-from broker.http.contract import NOT_SEEN, operation
+from broker.http.contract import JSON, NOT_SEEN, Content, Form, operation
 from broker.http.handing_out import check_uses
-from broker.http.parameters import REVISION, USER
+from broker.http.parameters import DRY_RUN, REVISION, USER
+from broker.http.rehearsing import Rehearsal
 from broker.store.catalogue import machine_not_usable
+from broker.wire.items import DryRun
 from broker.wire.names import StreamRef, UserName, check_name
 from broker.wire.problems import ProblemCode
 from broker.wire.streams import BulkAct, BulkRequest, PauseRequest, RevisionView, StreamSpec, StreamView
@@ -23,11 +25,15 @@ _REVISION = re.compile(r"[1-9][0-9]{0,8}")
 
 @operation(
     takes=StreamSpec,
-    answers=StreamView,
+    answers={200: Content(JSON, Form.JSON, (StreamView, DryRun))},
+    parameters=(DRY_RUN,),
     problems=(ProblemCode.BAD_SPEC, ProblemCode.PURGING, ProblemCode.QUOTA_EXCEEDED),
 )
 async def put_stream(call: Call) -> web.Response:
-    """Create the stream, or give it a new revision of its spec."""
+    """Create the stream, or give it a new revision of its spec; with `?dry_run=1` check the spec, and keep nothing."""
+    dry_run = call.query("dry_run").get("dry_run", "0")
+    if dry_run not in {"0", "1"}:
+        raise Rejected(ProblemCode.BAD_REQUEST, "dry_run is 0 or 1")
     spec = await call.body(StreamSpec)
     specs.check_spec(spec, call.stream)
     await _check_machine(call, spec)
@@ -43,6 +49,8 @@ async def put_stream(call: Call) -> web.Response:
     below = targets.written_below(spec.output.to, call.stream)
     if below is not None:
         allow(call.who, Authority.FILE_WRITE, below)
+    if dry_run == "1":
+        return json_answer(Rehearsal.of_spec(call.stream, spec))
     return json_answer(await call.services.store.put_stream(call.stream, spec))
 
 

@@ -105,3 +105,22 @@ def test_words_that_are_no_files_are_told_in_one_sentence(
         assert "Traceback" not in said.err
         assert "[/x]" not in command[-1] or "[/x] :fire:" in said.err
     assert total(broker, stream) == 0
+
+
+def test_a_dry_run_shows_where_files_would_go_and_adds_nothing(
+    home: Home, broker: Broker, stream: str, tmp_path: Path
+) -> None:
+    shown = home.ok("broker", "push", stream, "https://host.example/1", "https://host.example/2", "--dry-run")
+    assert "https://host.example/1" in shown
+    assert f"file:alice/{stream}/2/1-00000000/out.txt" in shown
+    assert f"2 items would be pushed to alice/{stream}; nothing was" in shown
+    assert home.run("broker", "push", stream, "ftp://host.example/1", "--dry-run").status != 0
+    (tmp_path / "f").write_bytes(b"x")
+    assert "broker file put" in home.run("broker", "push", stream, str(tmp_path / "f"), "--dry-run").err
+    assert total(broker, stream) == 0
+    to = "https://up.example/in/{name}"
+    words = ("--machine", "deb12", "--run", "x", "--output-to", to, "--access", "up.example X-Project: 7", "--dry-run")
+    added = home.run("broker", "stream", "add", f"{stream}-dry", *words)
+    assert "https://up.example/in/out.1-00000000.txt" in added.out, added
+    assert "X-Project: 7" in added.out
+    assert home.run("broker", "stream", "show", f"{stream}-dry").status != 0

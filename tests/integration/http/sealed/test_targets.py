@@ -188,3 +188,13 @@ async def test_a_dry_run_checks_all_shows_where_files_would_go_and_adds_nothing(
     bad = await user.call("POST", f"{stream}/items?dry_run=1", json=[{}])
     assert bad.code == "bad_items"
     assert (await user.ok("GET", f"{stream}/items"))["items"] == []
+
+
+async def test_a_spec_is_rehearsed_without_being_kept(user: Api) -> None:
+    stream = await add_stream(user)
+    spec = {"machine": "m", "run": "x", "output": {"files": ["*"], "to": "https://up.example/{input.path}"}}
+    told = await user.ok("PUT", f"{stream}?dry_run=1", json=spec)
+    assert told["first"][0]["target"] == "https://up.example/in.txt.1-00000000"
+    assert (await user.ok("GET", stream))["revision"] == 1
+    bad = {**spec, "s3": {"secret": "none"}}
+    assert (await user.call("PUT", f"{stream}?dry_run=1", json=bad)).code == "bad_spec"
