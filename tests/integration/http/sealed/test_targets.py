@@ -7,6 +7,8 @@ from typing import Any
 import aiohttp
 import obstore
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from tests.integration.http.sealed.scene import TOKEN, Labelled, claim, events, put
@@ -198,3 +200,42 @@ async def test_a_spec_is_rehearsed_without_being_kept(user: Api) -> None:
     assert (await user.ok("GET", stream))["revision"] == 1
     bad = {**spec, "s3": {"secret": "none"}}
     assert (await user.call("PUT", f"{stream}?dry_run=1", json=bad)).code == "bad_spec"
+
+
+async def test_a_token_is_negotiated_and_opens_the_upload_to_the_vm_alone(
+    user: Api, launcher: Api, labelled: Labelled
+) -> None:
+    taken: dict[str, tuple[str, bytes]] = {}
+
+    async def negotiate(_: web.Request) -> web.Response:
+        return web.Response(text="token-of-the-share")
+
+    async def take(request: web.Request) -> web.Response:
+        if request.headers.get("Authorization") != "Bearer token-of-the-share":
+            return web.Response(status=401)
+        taken[request.path] = (request.headers["X-Project"], await request.read())
+        return web.Response(status=201)
+
+    app = web.Application()
+    app.add_routes([web.post("/tokens", negotiate), web.put("/in/{path:.+}", take)])
+    async with TestServer(app) as share:
+        # Plain HTTP: to a loopback address nobody is on the way.
+        origin = f"127.0.0.1:{share.port}"
+        _, token = await ask("POST", f"http://{origin}/tokens")
+        await put(user, "upload", token, "bearer_token")
+        access = {origin: {"headers": {"X-Project": "render"}, "secret_headers": {"Authorization": "upload"}}}
+        output = {"files": ["*"], "to": f"http://{origin}/in/{{job}}/{{item}}/{{run}}/{{name}}"}
+        stream = await add_stream(user, access=access, trust=["renci"], output=output)
+        await user.ok("POST", f"{stream}/items", json=[{}])
+        dispatched = await labelled("renci").ok("POST", "/v1/dispatch", json=offer())
+        guest = launcher.bearing((await claim(launcher, dispatched["ticket"])).json["lease"])
+        signed = (await guest.ok("POST", "/v1/lease/urls", json={"outputs": ["out.txt"]}))["outputs"]["out.txt"]
+        assert (await ask("PUT", signed["url"], data=RESULT))[0] == 401
+        assert (await ask("PUT", signed["url"], data=RESULT, headers=signed["headers"]))[0] == 201
+        result = {"name": "out.txt", "size_bytes": len(RESULT), "digest": digest_of(RESULT), "url": signed["target"]}
+        await guest.ok("POST", "/v1/lease/complete", json={"outputs": [result], "exit_code": 0})
+        path = signed["target"].removeprefix(f"http://{origin}")
+        assert taken == {path: ("render", RESULT)}
+        answer = await user.call("GET", f"{stream}/items/1/outputs/out.txt", follows=False)
+        assert (answer.status, answer.headers["Location"]) == (307, signed["target"])
+        assert b"token-of-the-share" not in (await user.call("GET", stream)).body
