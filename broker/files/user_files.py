@@ -78,6 +78,7 @@ class UserFiles:
         if create_only and expected is not None:
             there = await asyncio.to_thread(self._records.read_same, path, expected)
         self._check_size(announced_bytes)
+        self._space.check()  # the record is on this disk, wherever the bytes are
         folder = self._records.folder_of(path.user)
         await asyncio.to_thread(make_private, folder)
         async with changing(self._counting, path.user, folder) as room:
@@ -111,9 +112,9 @@ class UserFiles:
             Rejected: `too_large`, `quota_exceeded`, or `already_exists` as for `put`.
             Unavailable: as for `put`.
         """
+        self._check_size(facts.size_bytes)
         if self.direct is None or not self.direct.takes(facts.size_bytes):
             return None
-        self._check_size(facts.size_bytes)
         self._space.check()
         await self._settle(path)
         record = await asyncio.to_thread(self._records.read, path)
