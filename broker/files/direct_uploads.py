@@ -99,9 +99,9 @@ class DirectUploads:
 
         notes = await asyncio.to_thread(lambda: list(self._pending.of_user(user)))
         paths = {FilePath(user, split_path(note.path)) for note in notes}
-        async with asyncio.TaskGroup() as group:
-            for path in paths:
-                group.create_task(one(path))
+        for outcome in await asyncio.gather(*map(one, paths), return_exceptions=True):
+            if outcome is not None:
+                raise outcome
 
     async def noted(self, paths: Iterable[FilePath]) -> list[FilePath]:
         """Return those of the paths to which something may be under way."""

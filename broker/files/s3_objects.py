@@ -209,13 +209,16 @@ class S3Objects:
         digest = Digest(f"sha256:{hashlib.sha256(_PROBE).hexdigest()}")
         try:
             async with asyncio.timeout(_CALL_S):
+                # Who may not list a bucket is answered 403 for what is not there.
+                await self._head(key)
+                await anext(aiter(obstore.list(self._store, chunk_size=1)), None)
                 status = await self._put(key, digest, bytes(len(_PROBE)))
                 if status < HTTPStatus.BAD_REQUEST:
                     await obstore.delete_async(self._store, key)
                     raise BadBucket("it takes bytes that have not the SHA-256 which was signed for them")
                 await self._check_written(key, digest)
         except _FAULTS as error:
-            raise BadBucket(f"it cannot be reached: {_reason(error)}") from error
+            raise BadBucket(f"it cannot be reached, or not listed: {_reason(error)}") from error
 
     async def _check_written(self, key: str, digest: Digest) -> None:
         status = await self._put(key, digest, _PROBE)

@@ -45,11 +45,12 @@ async def sweep_once(services: Services) -> None:
     """Remove what may go; what cannot be removed now is left for the next time."""
     try:
         removed = await services.uploads.clear_abandoned()
-        if services.files.direct is not None:
-            await services.files.direct.sweep()
         await release_unnamed(services, keep_ms=UNNAMED_MS)
         await remove_ungranted(services)
         await recount_files(services)
+        # Last, since it asks somebody else, who may be away.
+        if services.files.direct is not None:
+            await services.files.direct.sweep()
     except (Unavailable, OSError) as error:
         log.warning("sweep_missed", reason=str(error))
         return

@@ -311,6 +311,9 @@ async def test_a_bucket_that_is_away_is_said_to_be_and_changes_nothing(far: Home
 
     with pytest.raises(Unavailable, match="does not answer"):
         await far.files.find(OTHER)
+    assert far.files.direct is not None
+    with pytest.raises(Unavailable, match="does not answer"):
+        await far.files.direct.sweep()
     with pytest.raises(Unavailable, match="does not answer"):
         await far.files.put(OTHER, chunks(b"x"), expected=None, create_only=False)
     stored = await far.files.find(PATH)

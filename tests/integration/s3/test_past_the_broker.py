@@ -16,14 +16,17 @@ from broker.client.files import Content, Files, read_content
 from broker.client.session import Session
 from broker.listening import CannotServe
 from broker.settings import BadSettings, load_settings
+from broker.wire.dispatches import DispatchRequest, Room
+from broker.wire.items import NewItem
 from broker.wire.names import Digest
-from broker.wire.states import ItemState
+from broker.wire.states import Accelerator, Exchange, ItemState
+from broker.wire.streams import Needs, StreamSpec
 from guest.exits import Exit
-from tests.integration.guest.edge import started_guest
+from tests.integration.guest.edge import Client, started_guest
 from tests.integration.guest.real_broker import STREAM, Broker, real_broker
 from tests.support.api import Api, claim, digest_field, digest_of
 from tests.support.cuttable import CuttableWay, cuttable_way
-from tests.support.grid import free_port
+from tests.support.grid import REPOSITORY, free_port
 from tests.support.s3_server import KEY_ID, SECRET, S3Server
 
 FILE = "/v1/files/alice/in/frame%201.txt"
@@ -200,6 +203,47 @@ async def test_an_older_guest_puts_through_the_broker_and_a_dead_one_is_gone_on_
     assert (await guest.ok("POST", "/v1/lease/complete", json={"outputs": outputs}))["state"] == "done"
 
 
+async def test_the_client_in_sh_and_curl_reads_past_the_broker(far: Far) -> None:
+    source = far.folder / "frame 1.txt"
+    source.write_bytes(CONTENT)
+    await far.real.files.put_file(source, "alice/in/frame 1.txt", await read_content(source))
+    item = await far.real.push("sh -c 'wc -c <\"$VMBROKER_INPUT\" >{output}/size'", "file:alice/in/frame 1.txt")
+    shell = Client(("/bin/sh", str(REPOSITORY / "docs/reference/guest-client.sh")), takes_options=False)
+
+    dispatched = await far.real.dispatch()
+    async with started_guest(far.real.url, far.folder / "run", ticket=dispatched.ticket, client=shell) as guest:
+        assert await guest.wait() == Exit.COMPLETED, (far.folder / "guest.out").read_text()
+
+    [output] = (await far.real.item(item)).outputs
+    assert output.digest == digest_of(b"%d\n" % len(CONTENT))
+    assert MARK not in far.carried
+
+
+async def test_every_process_has_the_bucket_and_a_launcher_stages_from_it(
+    kept_in_s3: dict[str, Any], s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    async with real_broker(tmp_path, more={**kept_in_s3, "workers": 2}) as real:
+        source = tmp_path / "source"
+        for number in range(6):
+            source.write_bytes(b"%d" % number)
+            await real.files.put_file(source, f"alice/in/{number}", await read_content(source))
+        assert len(s3.uploads) == 6
+        spec = StreamSpec(machine="m", run="true", needs=Needs(exchange=Exchange.DISK))
+        await real.researcher.put_stream(STREAM, spec)
+        new = NewItem(url="file:alice/in/0")
+        assert [pushed.accepted async for pushed in real.researcher.push(STREAM, [new], "k" * 32)] == [1]
+        room = Room(vcpus=2, memory_mib=1024, disk_mib=100_000, accelerator=Accelerator.TCG, exchanges=(Exchange.DISK,))
+        request = DispatchRequest(dispatch_key="k" * 32, launcher="l", node="n", room=room, wait_ms=10_000)
+        dispatched = await real.dispatches.dispatch(request)
+    assert dispatched is not None
+    assert dispatched.staged is not None
+    assert dispatched.staged.input is not None
+    staged = dispatched.staged.input
+    assert staged.url.startswith(f"{s3.url}/")
+    assert (staged.target, staged.size_bytes, staged.digest) == ("file:alice/in/0", 1, digest_of(b"0"))
+
+
 async def test_without_a_bucket_nothing_is_announced_and_an_input_is_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,7 +266,7 @@ async def test_without_a_bucket_nothing_is_announced_and_an_input_is_told_of(
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"files": "s3://no-such-bucket"}, "users' files cannot be kept in s3://no-such-bucket: it cannot be written"),
+        ({"files": "s3://no-such-bucket"}, "users' files cannot be kept in s3://no-such-bucket: .*404 Not Found"),
         ({"files_endpoint": "http://127.0.0.1:9"}, "it cannot be reached"),
         ({"files_credentials": "/nowhere"}, "files_credentials: /nowhere cannot be read"),
         ({"files_credentials": None}, "set files_credentials, or AWS_ACCESS_KEY_ID"),
