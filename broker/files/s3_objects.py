@@ -34,9 +34,9 @@ from broker.wire.problems import ProblemCode
 if TYPE_CHECKING:
     from obstore.store import S3Config  # there is none at run time
 
-PART_BYTES = 16 * 1024 * 1024
-"""S3 takes 10,000 parts of one object: enough for the largest file, in memory for a few at a time."""
-_PARTS_AT_ONCE = 3
+PART_BYTES = 8 * 1024 * 1024
+"""S3 takes 10,000 parts of one object, enough for the largest file; each upload through here has a few in memory."""
+_PARTS_AT_ONCE = 2
 _CALL_S = 30.0
 _ORPHANED = timedelta(days=1)
 _PROBE = b"whether this bucket can be written"
