@@ -13,8 +13,9 @@ import aiohttp
 
 from broker.auth.s3_urls import BadCredentials, S3Credentials, S3Urls
 from broker.domain.buckets import Bucket
+from broker.files.bucket_store import bucket_store
 from broker.files.folders import make_private
-from broker.files.s3_objects import BadBucket, S3Objects, bucket_store
+from broker.files.s3_objects import BadBucket, S3Objects
 from broker.http.bucket_urls import BucketUrls
 from broker.listening import CannotServe
 

@@ -56,6 +56,15 @@ class Objects(Protocol):
             Unavailable: the home takes nothing now; nothing is kept.
         """
 
+    def adopting(self, name: ObjectName, proved: Path, facts: Facts) -> AbstractAsyncContextManager[Arrival]:
+        """Take in, for the block, a file of the broker's disk that is durable, and that was proved to be that.
+
+        It may be moved, when it is kept, or stay for its owner to remove.
+
+        Raises:
+            Unavailable: the home takes nothing now; nothing is kept.
+        """
+
     async def remove(self, name: ObjectName) -> None:
         """Remove an object, if it is there; one that cannot be removed now is left to a sweep."""
 
@@ -94,6 +103,10 @@ class LocalObjects:
             self._incoming, chunks, limit_bytes=limit_bytes, expected=expected, space=self._space, admit=admit
         ) as received:
             yield _LocalArrival(received, self.location(name))
+
+    @asynccontextmanager
+    async def adopting(self, name: ObjectName, proved: Path, facts: Facts) -> AsyncIterator[Arrival]:
+        yield _LocalArrival(Received(proved, facts.size_bytes, facts.digest), self.location(name))
 
     async def remove(self, name: ObjectName) -> None:
         await asyncio.to_thread(self.location(name).unlink, missing_ok=True)

@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import aiohttp
 import obstore
@@ -23,7 +24,6 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 from yarl import URL
 
-from broker.domain.buckets import Bucket
 from broker.domain.errors import Rejected, Unavailable
 from broker.files.incoming import too_large
 from broker.files.objects import Arrival, Facts, ObjectName
@@ -31,12 +31,10 @@ from broker.files.room import Admit
 from broker.wire.names import Digest, UserName
 from broker.wire.problems import ProblemCode
 
-if TYPE_CHECKING:
-    from obstore.store import S3Config  # there is none at run time
-
 PART_BYTES = 8 * 1024 * 1024
 """S3 takes 10,000 parts of one object, enough for the largest file; each upload through here has a few in memory."""
 _PARTS_AT_ONCE = 2
+_BLOCK_BYTES = 1_048_576
 _CALL_S = 30.0
 _ORPHANED = timedelta(days=1)
 _PROBE = b"whether this bucket can be written"
@@ -64,28 +62,6 @@ class Signer(Protocol):
 
     def put(self, key: str, size_bytes: int, digest: Digest) -> Address:
         """Sign the writing of an object that is not there yet, with bytes of this size and digest alone."""
-
-
-def bucket_store(bucket: Bucket, access_key_id: str, secret_access_key: str, session_token: str | None) -> S3Store:
-    """Return what sends the broker's own requests below the bucket's prefix."""
-    config: S3Config = {
-        "access_key_id": access_key_id,
-        "secret_access_key": secret_access_key,
-        "region": bucket.region,
-        "checksum_algorithm": "SHA256",
-    }
-    if session_token is not None:
-        config["session_token"] = session_token
-    if bucket.endpoint is not None:
-        config["endpoint"] = bucket.endpoint
-    is_plain = bucket.endpoint is not None and bucket.endpoint.startswith("http://")
-    return S3Store(
-        bucket.bucket,
-        prefix=bucket.prefix or None,
-        config=config,
-        client_options={"allow_http": is_plain, "connect_timeout": "10s", "timeout": "300s"},
-        retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=60)},
-    )
 
 
 class _Incoming:
@@ -161,6 +137,13 @@ class S3Objects:
         finally:
             if not arrival.is_kept:
                 await self.remove(name)
+
+    @asynccontextmanager
+    async def adopting(self, name: ObjectName, proved: Path, facts: Facts) -> AsyncIterator[Arrival]:
+        async with self.arriving(
+            name, _read(proved), limit_bytes=facts.size_bytes, expected=facts.digest, admit=_admitted
+        ) as arrival:
+            yield arrival
 
     async def remove(self, name: ObjectName) -> None:
         try:
@@ -295,6 +278,16 @@ async def _chained(first: bytes, parts: AsyncIterator[bytes]) -> AsyncIterator[b
     async for part in parts:
         if part:
             yield part
+
+
+async def _read(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while block := await asyncio.to_thread(file.read, _BLOCK_BYTES):
+            yield block
+
+
+async def _admitted(_: int) -> None:
+    """Stand where a user's room is taken, which was done."""
 
 
 def _reason(error: BaseException) -> str:

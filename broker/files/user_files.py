@@ -9,6 +9,7 @@ without passing here: see `direct_uploads`.
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,7 +46,8 @@ class UserFiles:
     def __init__(
         self, folder: Path, *, limit_bytes: int, space: FreeSpace, counting: Counting, bucket: Home | None = None
     ) -> None:
-        self._records = Records(folder / "records")
+        self.records = folder / "records"
+        self._records = Records(self.records)
         self._pending = Pending(folder / "pending")
         self._limit_bytes = limit_bytes
         self._counting = counting
@@ -89,17 +91,45 @@ class UserFiles:
                     return self._stored(path, there), False
                 raise
             name = object_of(path, secrets.token_hex(16))
-            async with self._objects.arriving(
+            arriving = self._objects.arriving(
                 name,
                 chunks,
                 limit_bytes=self._limit_bytes,
                 expected=expected,
                 admit=lambda size_bytes: room.grow_to(RECORD_BYTES + size_bytes),
-            ) as arrival:
-                record, old = await asyncio.to_thread(self._keep, path, name, arrival, create_only, room)
-            if old is not None and old != record:
-                await self._objects.remove(object_of(path, old.object_id))
-            return self._stored(path, record), old is None
+            )
+            return await self._made(path, name, arriving, create_only, room)
+
+    async def adopt(
+        self, path: FilePath, proved: Path, size_bytes: int, digest: Digest, *, create_only: bool
+    ) -> tuple[StoredFile, bool]:
+        """Keep a file of the data folder's disk, durable and with its digest proved; tell whether it is new.
+
+        It is moved, or stays for its owner to remove: where the same bytes are there already, and where files go to S3.
+
+        Raises:
+            Rejected, Unavailable: as `put`.
+        """
+        await self._settle(path)
+        folder = self._records.folder_of(path.user)
+        await asyncio.to_thread(make_private, folder)
+        async with changing(self._counting, path.user, folder) as room:
+            await room.grow_to(RECORD_BYTES + size_bytes)
+            name = object_of(path, secrets.token_hex(16))
+            adopting = self._objects.adopting(name, proved, Facts(size_bytes, digest))
+            return await self._made(path, name, adopting, create_only, room)
+
+    async def check_room(self, user: UserName, more_bytes: int) -> None:
+        """Return when the user has room for a file of that size now; none is kept for it.
+
+        Raises:
+            Rejected: `quota_exceeded`, or `too_large` when no file may be so large.
+        """
+        self._check_size(more_bytes)
+        folder = self._records.folder_of(user)
+        await asyncio.to_thread(make_private, folder)
+        async with changing(self._counting, user, folder) as room:
+            await room.grow_to(RECORD_BYTES + more_bytes)
 
     async def announce(self, path: FilePath, facts: Facts, *, create_only: bool) -> StoredFile | ObjectName | None:
         """Prepare for a file's bytes to come to S3 without passing here; None: they have to be `put`.
@@ -171,6 +201,20 @@ class UserFiles:
     async def _settle(self, path: FilePath) -> None:
         if self.direct is not None:
             await self.direct.settle(path)
+
+    async def _made(
+        self,
+        path: FilePath,
+        name: ObjectName,
+        arriving: AbstractAsyncContextManager[Arrival],
+        create_only: bool,
+        room: Room,
+    ) -> tuple[StoredFile, bool]:
+        async with arriving as arrival:
+            record, old = await asyncio.to_thread(self._keep, path, name, arrival, create_only, room)
+        if old is not None and old != record:
+            await self._objects.remove(object_of(path, old.object_id))
+        return self._stored(path, record), old is None
 
     def _check_size(self, size_bytes: int | None) -> None:
         if size_bytes is not None and size_bytes > self._limit_bytes:

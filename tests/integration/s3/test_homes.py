@@ -160,6 +160,26 @@ async def test_a_file_of_several_parts_comes_back_whole(home: Home, monkeypatch:
     assert await home.read(PATH) == piece * 23
 
 
+async def test_a_file_that_lies_beside_becomes_one_of_a_users(home: Home, tmp_path: Path) -> None:
+    for number in range(3):
+        proved = tmp_path / f"proved-{number}"
+        proved.write_bytes(b"proved")
+        facts = facts_of(b"proved")
+        stored, is_new = await home.files.adopt(PATH, proved, *facts[:2], create_only=True)
+        assert (stored.digest, is_new) == (facts.digest, number == 0)
+    (tmp_path / "other").write_bytes(b"other")
+    with pytest.raises(Rejected, match="exists already"):
+        await home.files.adopt(PATH, tmp_path / "other", *facts_of(b"other")[:2], create_only=True)
+
+    assert await home.read(PATH) == b"proved"
+    assert home.objects() == 1
+    home.counted.most = 3 * 4_096 + 6
+    await home.files.check_room(ALICE, 4_096)
+    with pytest.raises(Rejected, match="full"):
+        await home.files.check_room(ALICE, 8_192)
+    assert home.counted.bytes[ALICE] == 4_096 + 6 == await home.files.counted(ALICE)
+
+
 async def test_what_broke_off_differs_or_is_too_large_leaves_nothing(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
