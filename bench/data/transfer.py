@@ -47,7 +47,7 @@ class Server(NamedTuple):
 
 
 class Measured:
-    """MiB a second of each turn, and by how many MiB the broker grew."""
+    """MiB a second of each turn, and by how many MiB the broker grew; `kept`: nginx with what it leaves undone."""
 
     def __init__(self) -> None:
         self.ours: list[float] = []
@@ -70,9 +70,9 @@ def measure(folder: Path, extent: Extent) -> list[Figure]:
         for server in (ours, plain):
             server.put(source, "there")
             server.check("there", extent.file_bytes, digest)
-        into = _put(ours, plain, source, here.pid, idle_mib, extent)
+        into, first = _put(ours, plain, source, here.pid, idle_mib, extent)
         out = _get(ours, plain, here.pid, idle_mib, extent)
-    return [*_figures_in(into, extent), *_figures_out(out, extent)]
+    return [*_figures_in(into, extent), *_figures_out(out, first, extent)]
 
 
 def _write(path: Path, size_bytes: int) -> str:
@@ -89,20 +89,25 @@ def _write(path: Path, size_bytes: int) -> str:
     return hasher.hexdigest()
 
 
-def _put(ours: Server, plain: Server, source: Path, pid: int, idle_mib: float, extent: Extent) -> Measured:
-    measured, mib = Measured(), extent.file_bytes / _BLOCK_BYTES
+def _put(
+    ours: Server, plain: Server, source: Path, pid: int, idle_mib: float, extent: Extent
+) -> tuple[Measured, Measured]:
+    """Return what PUTs took, and the first GETs of what was put."""
+    measured, first, mib = Measured(), Measured(), extent.file_bytes / _BLOCK_BYTES
     for number in range(extent.rounds):
         name = f"in{number}"
         with peak_of(pid) as peak:
             measured.ours.append(mib / ours.put(source, name))
         measured.grown.append(peak.mib - idle_mib)
+        first.ours.append(mib / ours.get(name, extent.file_bytes))
         ours.delete(name)
         took_s = plain.put(source, name)
         measured.nginx.append(mib / took_s)
         assert plain.folder is not None, "nginx serves a folder"
         measured.kept.append(mib / (took_s + _keep(plain.folder / name)))
+        first.nginx.append(mib / plain.get(name, extent.file_bytes))
         plain.delete(name)
-    return measured
+    return measured, first
 
 
 def _keep(path: Path) -> float:
@@ -143,12 +148,15 @@ def _figures_in(into: Measured, extent: Extent) -> list[Figure]:
     ]
 
 
-def _figures_out(out: Measured, extent: Extent) -> list[Figure]:
+def _figures_out(out: Measured, first: Measured, extent: Extent) -> list[Figure]:
     size = f"{extent.file_bytes >> 20} MiB over loopback, out of the page cache"
+    new = f"{extent.file_bytes >> 20} MiB over loopback, just after the PUT"
     return [
         median_of("GET", "MiB/s", out.ours, reference=size),
         median_of("  nginx", "MiB/s", out.nginx, reference=f"{size}; sendfile on"),
         ratio_of("GET / nginx", out.ours, out.nginx, reference="nginx, sendfile on", at_least=0.5, aim=1),
+        median_of("first GET of what was put", "MiB/s", first.ours, reference=f"{new}, from the disk"),
+        median_of("  nginx", "MiB/s", first.nginx, reference=f"{new}, out of the page cache"),
         _memory("GET", out, size),
     ]
 

@@ -15,8 +15,9 @@ from broker.wire.names import Digest
 from broker.wire.problems import ProblemCode
 
 SANDBOX = "default-src 'none'; sandbox"
-_PIECE_BYTES = 1_048_576
-_AHEAD_BYTES = 8 * _PIECE_BYTES
+_PIECE_BYTES = 2_097_152
+_AHEAD_BYTES = 8_388_608
+_TLS_PIECE_BYTES = 1_048_576
 
 
 class _File(web.FileResponse):
@@ -28,7 +29,7 @@ class _File(web.FileResponse):
     """
 
     def __init__(self, location: Path, headers: dict[str, str]) -> None:
-        super().__init__(location, chunk_size=_PIECE_BYTES, headers=headers)
+        super().__init__(location, chunk_size=_TLS_PIECE_BYTES, headers=headers)
 
     async def _sendfile(self, request: web.BaseRequest, fobj: IO[Any], offset: int, count: int) -> AbstractStreamWriter:
         writer = await web.StreamResponse.prepare(self, request)
@@ -37,12 +38,16 @@ class _File(web.FileResponse):
             raise ConnectionResetError("the connection is closed")
         if transport.get_extra_info("sslcontext") is not None:
             return await self._sendfile_fallback(writer, fobj, offset, count)
-        loop, end = asyncio.get_running_loop(), offset + count
+        loop, end, told = asyncio.get_running_loop(), offset + count, offset
         for start in range(offset, end, _PIECE_BYTES):
             if transport.is_closing():
                 raise ConnectionResetError("the connection is closed")
-            # What was only just written is not in memory, and the loop would stand still for the disk, too.
-            os.posix_fadvise(fobj.fileno(), start, _AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
+            # What was only just written is not in memory, and the loop would stand still for the disk, too. To tell of
+            # the same bytes twice would take the kernel as long as sending them.
+            ahead = min(start + _AHEAD_BYTES, end)
+            if ahead > told:
+                os.posix_fadvise(fobj.fileno(), told, ahead - told, os.POSIX_FADV_WILLNEED)
+                told = ahead
             await loop.sendfile(transport, fobj, start, min(_PIECE_BYTES, end - start))
             await asyncio.sleep(0)
         await web.StreamResponse.write_eof(self)

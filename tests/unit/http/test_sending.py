@@ -17,7 +17,7 @@ from tests.support import certificates
 from tests.support.api import digest_of
 from tests.unit.client.test_session import serving
 
-PIECE_BYTES = 1_048_576
+PIECE_BYTES = 2_097_152
 CONTENT = random.Random(8).randbytes(2 * PIECE_BYTES + 5)
 DIGEST = check_digest(digest_of(CONTENT))
 
@@ -99,7 +99,7 @@ async def test_a_receiver_that_goes_away_is_no_fault_of_the_broker(
     tmp_path: Path, contexts: Contexts, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (tmp_path / "file").open("wb") as file:
-        file.truncate(256 * PIECE_BYTES)
+        file.truncate(128 * PIECE_BYTES)
 
     async with asked(tmp_path / "file", contexts) as answer:
         await answer.content.read(1)
