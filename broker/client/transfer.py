@@ -89,7 +89,10 @@ async def fetch(session: Session, signed: SignedUrl, path: Path, *, limit_bytes:
                 hasher.update(chunk)
     if expected is not None and expected != hasher.digest():
         raise ContentDiffers("the bytes that arrived do not match the digest that came with them")
-    return FileFacts(size_bytes, f"sha256:{hasher.hexdigest()}")
+    digest = f"sha256:{hasher.hexdigest()}"
+    if signed.digest is not None and digest != signed.digest:
+        raise ContentDiffers("the bytes that arrived do not match the digest that the broker knows")
+    return FileFacts(size_bytes, digest)
 
 
 async def put(session: Session, signed: SignedUrl, upload: Upload, *, may_be_ours: bool) -> None:

@@ -4,25 +4,20 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from broker.domain import access, limits, targets
-from broker.domain.faults import Fault, is_param_name
+from broker.domain.faults import Fault, input_name_faults
 from broker.domain.paths import FILE_SCHEME, BadPath, parse_file_url
 from broker.wire.streams import StreamSpec
 
-MAX_INPUTS = 32
-"""Further inputs of one item, its stream's among them."""
 _HOW = "write http(s)://…, dav(s)://…, s3://BUCKET/KEY or file:USER/PATH"
 
 
-def named_faults(at: str, spec: StreamSpec, inputs: Mapping[str, str]) -> Iterator[Fault]:
-    """Check further inputs, by their names."""
-    if len(inputs) > MAX_INPUTS:
-        yield Fault(at, f"{len(inputs)} further inputs are too many", f"name at most {MAX_INPUTS}, or pack them")
-    for name, url in list(inputs.items())[:MAX_INPUTS]:
-        if not name or not is_param_name(name):
-            yield Fault(at, f"{name[:70]!r} is no input's name", "use letters, digits and '_'")
+def named_faults(at: str, spec: StreamSpec, own: Mapping[str, str], others: Mapping[str, str]) -> Iterator[Fault]:
+    """Check further inputs, by their names; of `others`, which an item has as well, the names alone."""
+    yield from input_name_faults(at, {**others, **own})
+    for name, url in list(own.items())[: limits.default("inputs")]:
         wrong = wrong_with(spec, url)
         if wrong:
-            yield Fault(at, f"input {name[:70]!r}: {wrong[0]}", wrong[1])
+            yield Fault(at, f"the input {name[:70]!r}: {wrong[0]}", wrong[1])
 
 
 def wrong_with(spec: StreamSpec, url: str) -> tuple[str, str] | None:

@@ -68,7 +68,8 @@ def input_files(items: Iterable[NewItem]) -> set[FilePath]:
 def _item(spec: StreamSpec, stream: StreamRef, item: NewItem, wanted: list[str]) -> Iterator[Fault]:
     if item.url is not None and (wrong := inputs.wrong_with(spec, item.url)):
         yield Fault("", *wrong)
-    yield from inputs.named_faults("", spec, specs.inputs_of(spec, item.inputs) if item.inputs else {})
+    if item.inputs:
+        yield from inputs.named_faults("", spec, item.inputs, spec.inputs)
     params = specs.params_of(spec, item.params)
     yield from param_faults("", params)
     if item.name is not None and not (0 < len(item.name) <= 255 and item.name.isprintable()):

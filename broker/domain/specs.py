@@ -94,7 +94,7 @@ def spec_faults(spec: StreamSpec, stream: StreamRef) -> list[Fault]:
         *_exchange(spec.needs),
         *_backoff(spec),
         *_output(spec, stream),
-        *inputs.named_faults("inputs", spec, spec.inputs),
+        *inputs.named_faults("inputs", spec, spec.inputs, {}),
         *access.access_faults(spec),
         *_s3(spec.s3),
         *_plugins(spec.plugins),

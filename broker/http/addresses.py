@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 from broker.auth.s3_urls import S3Urls
 from broker.domain.access import HTTP_OF, access_of, exposure
-from broker.domain.paths import FILE_SCHEME, parse_file_url
+from broker.domain.paths import FILE_SCHEME
 from broker.domain.specs import inputs_of
 from broker.domain.targets import DAV_SCHEMES, S3_SCHEME, BadTarget, folders_of, origin_of, scheme_of
 from broker.http.call import Call
+from broker.http.file_addresses import input_address, output_address
 from broker.http.handing_out import header_values, withhold
 from broker.http.s3_signing import NoS3Keys, s3_origin, signed_get, signed_put, signer
 from broker.store import Claimed, Dispatched
@@ -83,7 +84,7 @@ def origins_of(found: Dispatched) -> list[str | None]:
 async def got(call: Call, url: str, s3: S3Urls | None) -> SignedUrl:
     """Return where an address is got by GET; `s3` signs for the stream's S3."""
     if url.startswith(FILE_SCHEME):
-        return SignedUrl(url=call.services.urls.sign("GET", f"/v1/files/{parse_file_url(url)}"), target=url)
+        return await input_address(call, url)
     if s3 is not None and scheme_of(url) == S3_SCHEME:
         return signed_get(s3, url)
     return SignedUrl(url=by_http(url), target=url)
@@ -91,8 +92,7 @@ async def got(call: Call, url: str, s3: S3Urls | None) -> SignedUrl:
 
 async def _put(call: Call, spec: StreamSpec, target: str, facts: UploadFacts | None, s3: S3Urls | None) -> SignedUrl:
     if target.startswith(FILE_SCHEME):
-        url = call.services.urls.sign("PUT", f"/v1/files/{parse_file_url(target)}")
-        return SignedUrl(url=url, target=target, method="PUT", headers={"If-None-Match": "*"})
+        return await output_address(call, target, facts)
     if s3 is not None and scheme_of(target) == S3_SCHEME:
         return signed_put(s3, target, facts)
     return SignedUrl(url=by_http(target), target=target, method="PUT", folders=folders_of(spec.output.to, target))

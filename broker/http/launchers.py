@@ -19,6 +19,7 @@ from broker.domain.errors import Rejected
 from broker.http.addresses import origins_of, staged_addresses
 from broker.http.call import Call, bounded, bounded_facts, check_room, check_users, json_answer, speaker
 from broker.http.contract import JSON, NOTHING, Content, Form, operation
+from broker.http.file_addresses import file_origins
 from broker.http.handing_out import masked, masked_facts, masked_text, shown_values
 from broker.http.offers import Offer
 from broker.store import Dispatched
@@ -201,7 +202,7 @@ async def _answer(call: Call, found: Dispatched, known: dict[tuple[str, int], _S
             first_deadline_ms=deadlines.FIRST_DEADLINE_MS,
             heartbeat_ms=call.services.deadlines.heartbeat_ms,
         ),
-        origins=_origins(urls.public_url, found) if _has_network(found) else [],
+        origins=_origins(urls.public_url, found, file_origins(call)) if _has_network(found) else [],
         exchange=found.spec.needs.exchange,
         exchange_folder=found.spec.needs.exchange_folder if found.spec.needs.exchange is Exchange.ROOTDISK else "",
         staged=None if _has_network(found) else await _staged(call, found),
@@ -239,7 +240,7 @@ async def _staged(call: Call, found: Dispatched) -> StagedItem:
     )
 
 
-def _origins(public_url: str, found: Dispatched) -> list[str]:
-    """List what the vm may reach, each once: the broker, its inputs, its targets, what the stream names."""
-    wanted = [targets.origin_of(public_url), *origins_of(found), *found.spec.network]
+def _origins(public_url: str, found: Dispatched, of_files: list[str]) -> list[str]:
+    """List what the vm may reach, each once: broker, its files' bucket, inputs, targets, what the stream names."""
+    wanted = [targets.origin_of(public_url), *of_files, *origins_of(found), *found.spec.network]
     return list(dict.fromkeys(origin for origin in wanted if origin))

@@ -23,6 +23,7 @@ from broker.http import (
     outputs,
     presence,
     pushing,
+    results,
     secrets,
     streams,
     tokens,
@@ -157,7 +158,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     _person("GET", f"{_STREAM_PATH}/events", events.events, _A.READ, _STREAM, "events: SSE, or NDJSON by Accept"),
     _person("GET", "/v1/events", events.feed, None, _NONE, "those of all of a user's streams (`?user=`), in one order"),
-    _person("GET", f"{_STREAM_PATH}/results", items.results, _A.READ, _STREAM, "NDJSON of done and held items"),
+    _person("GET", f"{_STREAM_PATH}/results", results.results, _A.READ, _STREAM, "NDJSON of done and held items"),
     _person("GET", _USER_PATH, users.get_user, None, _NONE, "a user's share, what they have and may have"),
     _person("PUT", _USER_PATH, users.put_user, _A.ADMIN, _USER, "a user's weight and bounds"),
     _launcher("/v1/dispatch", launchers.dispatch, "offer room, wait for an item; 204 when none came"),
@@ -179,6 +180,7 @@ ROUTES: tuple[Route, ...] = (
     _bytes("PUT", _FILE_PATH, files.put_file, _A.FILE_WRITE, _FILE, "write a file, whole or not at all"),
     _bytes("GET", _FILE_PATH, files.get_file, _A.FILE_READ, _FILE, "a file's bytes, in ranges"),
     _bytes("HEAD", _FILE_PATH, files.get_file, _A.FILE_READ, _FILE, "a file's size and digest"),
+    _person("POST", _FILE_PATH, files.announce_file, _A.FILE_WRITE, _FILE, "how to send such a file, past the broker"),
     _person("DELETE", _FILE_PATH, files.delete_file, _A.FILE_WRITE, _FILE, "remove a file"),
 )
 

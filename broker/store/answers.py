@@ -1,6 +1,6 @@
 """What the store hands to those above it, where the wire has no type for it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from broker.domain.placement import Size
 from broker.wire.events import Event
@@ -27,8 +27,8 @@ class GivenItem:
     revision: int
     url: str | None
     params: dict[str, str]
-    inputs: dict[str, str] = field(default_factory=dict)
-    """Further inputs of its own, by name."""
+    inputs: dict[str, str]
+    """Its own further inputs, by name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Files, images and results: what the broker says of bytes it keeps."""
 
 from broker.wire.items import OutputFile, Reason
-from broker.wire.kinds import Message
+from broker.wire.kinds import FromPerson, Message
+from broker.wire.leases import SignedUrl
 from broker.wire.states import ItemState
 
 
@@ -14,8 +15,28 @@ class FileView(Message, frozen=True, kw_only=True):
     url: str
 
 
+class AnnounceFile(FromPerson, frozen=True, kw_only=True):
+    """`POST /v1/files/USER/PATH`: a file before it is sent; `digest` as `sha256:…`. `create_only`: replace nothing."""
+
+    size_bytes: int
+    digest: str
+    create_only: bool = False
+
+
+class AnnouncedFile(Message, frozen=True, kw_only=True):
+    """What to do with an announced file: nothing where it is there already, as `file` tells; else send it by `upload`
+    and announce it again; where there is neither, PUT it to the broker.
+    """
+
+    file: FileView | None = None
+    upload: SignedUrl | None = None
+
+
 class ResultLine(Message, frozen=True, kw_only=True):
-    """One line of `GET …/results`: a done or held item. An output's `url` can be had with a token that may read it."""
+    """One line of `GET …/results`: a done or held item. An output's `url` can be had with a token that may read it.
+
+    `position`, where they are followed: going on after it misses none, and tells again those that settled at its times.
+    """
 
     item: str
     state: ItemState
@@ -27,3 +48,4 @@ class ResultLine(Message, frozen=True, kw_only=True):
     reason: Reason | None = None
     outputs: list[OutputFile] = []
     settled_at: str | None = None
+    position: str | None = None

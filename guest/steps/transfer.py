@@ -14,7 +14,7 @@ from broker.client.lease import LeaseClient
 from broker.client.repetition import answered, repeated
 from broker.client.session import ONCE, ApiError, Patience, Session
 from broker.client.transfer import RepeatJudge, Upload, fetch, put
-from broker.wire.leases import ClaimAnswer, SignedUrl, UrlsAnswer
+from broker.wire.leases import ClaimAnswer, SignedUrl, UploadFacts, UrlsAnswer
 from broker.wire.states import FailureCode
 from guest.steps.carrier import Delivered, Fetched
 from guest.steps.failure import StepFailed
@@ -81,7 +81,8 @@ class Transfers:
 
         async def once() -> str:
             nonlocal has_tried
-            signed = await self._signed_output(output.name)
+            facts = UploadFacts(size_bytes=output.size_bytes, digest=f"sha256:{digest.hex()}")
+            signed = await self._signed_output(output.name, facts)
             may_be_ours, has_tried = has_tried, True
             await self._upload(signed, output, digest, may_be_ours=may_be_ours)
             return signed.target
@@ -96,7 +97,7 @@ class Transfers:
 
     async def _signed_input(self) -> SignedUrl:
         try:
-            signed = (await self._urls([])).input
+            signed = (await self._urls({})).input
         except CallError as error:
             raise StepFailed(
                 FailureCode.INPUT_UNAVAILABLE, f"the broker gave no address for the input: {error}"
@@ -105,9 +106,9 @@ class Transfers:
             raise StepFailed(FailureCode.INPUT_UNAVAILABLE, "the broker gave no address for the input")
         return signed
 
-    async def _signed_output(self, name: str) -> SignedUrl:
+    async def _signed_output(self, name: str, facts: UploadFacts) -> SignedUrl:
         try:
-            answer = await self._urls([name])
+            answer = await self._urls({name: facts})
         except CallError as error:
             raise StepFailed(
                 FailureCode.UPLOAD_FAILED, f"the broker gave no address for the output {name}: {error}"
@@ -116,10 +117,11 @@ class Transfers:
             raise StepFailed(FailureCode.UPLOAD_FAILED, f"the broker gave no address for the output {name}")
         return answer.outputs[name]
 
-    async def _urls(self, outputs: list[str]) -> UrlsAnswer:
+    async def _urls(self, uploads: dict[str, UploadFacts]) -> UrlsAnswer:
         lease = self._claimed.lease
         answer = await answered(
-            lambda: self._client.urls(lease, outputs, self._secrets.versions, patience=ONCE), SIGNING_PATIENCE
+            lambda: self._client.urls(lease, list(uploads), self._secrets.versions, uploads=uploads, patience=ONCE),
+            SIGNING_PATIENCE,
         )
         self._secrets.take(answer.secrets)
         return answer

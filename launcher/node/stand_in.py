@@ -21,7 +21,7 @@ from broker.client.transfer import FileFacts, RepeatJudge, Upload, fetch, put
 from broker.wire.dispatches import DispatchAnswer, StagedItem
 from broker.wire.exchange import ExchangeOutput, ExchangeResult
 from broker.wire.items import OutputFile
-from broker.wire.leases import ClaimAnswer, ClaimRequest, CompleteRequest, FailRequest, Settled, SignedUrl
+from broker.wire.leases import ClaimAnswer, ClaimRequest, CompleteRequest, FailRequest, Settled, SignedUrl, UploadFacts
 from broker.wire.problems import ProblemCode
 from broker.wire.states import EXIT_GIVE_BACK, FailureCode, Instruction, Verdict
 from launcher.exchange.folder import ItemFault
@@ -213,7 +213,8 @@ class StandIn:
 
         async def once() -> str:
             nonlocal has_tried
-            signed = await self._signed_output(output.name)
+            facts = UploadFacts(size_bytes=output.size_bytes, digest=f"sha256:{digest.hex()}")
+            signed = await self._signed_output(output.name, facts)
             may_be_ours, has_tried = has_tried, True
             with os.fdopen(output.open(), "rb") as file:
                 await put(self._session, signed, Upload(file, output.size_bytes, digest), may_be_ours=may_be_ours)
@@ -221,10 +222,12 @@ class StandIn:
 
         return await repeated(once, _UPLOAD_PATIENCE, RepeatJudge())
 
-    async def _signed_output(self, name: str) -> SignedUrl:
-        lease = self._held().lease
+    async def _signed_output(self, name: str, facts: UploadFacts) -> SignedUrl:
+        lease, uploads = self._held().lease, {name: facts}
         try:
-            answer = await answered(lambda: self._client.urls(lease, [name], patience=ONCE), _SIGNING_PATIENCE)
+            answer = await answered(
+                lambda: self._client.urls(lease, [name], uploads=uploads, patience=ONCE), _SIGNING_PATIENCE
+            )
             return answer.outputs[name]
         except (CallError, KeyError) as error:
             sentence = f"the broker gave no address for the output {name}: {error}"
