@@ -14,6 +14,7 @@ from broker.wire.leases import (
     LeaseExtend,
     LeaseExtended,
     Settled,
+    UploadFacts,
     UrlsAnswer,
     UrlsRequest,
 )
@@ -55,13 +56,14 @@ class LeaseClient:
         outputs: list[str] | None = None,
         secrets: Mapping[str, int] | None = None,
         *,
+        uploads: Mapping[str, UploadFacts] | None = None,
         patience: Patience | None = None,
     ) -> UrlsAnswer:
-        """Ask for fresh signed addresses of the input and of the named outputs, and for secrets that changed.
+        """Ask for fresh signed addresses of the inputs and of the named outputs, and for secrets that changed.
 
-        `secrets` are those that the guest has, with their versions.
+        `secrets` are those that the guest has, with their versions; `uploads` what is known of the outputs.
         """
-        request = UrlsRequest(outputs=outputs or [], secrets=dict(secrets or {}))
+        request = UrlsRequest(outputs=outputs or [], uploads=dict(uploads or {}), secrets=dict(secrets or {}))
         return await self._post(lease, "urls", request, UrlsAnswer, patience)
 
     async def complete(self, lease: str, request: CompleteRequest, *, patience: Patience | None = None) -> Settled:
