@@ -118,7 +118,7 @@ async def put(
         if error.status != HTTPStatus.PRECONDITION_FAILED:
             raise
         there = await _digest_there(session, signed)
-        if there != upload.sha256 and not (there is None and may_be_ours):
+        if there != upload.sha256 and not (there is None and (may_be_ours or sending.has_begun_anew)):
             raise
     finally:
         sending.end()
@@ -136,11 +136,17 @@ class Sending:
         self._writer: AbstractStreamWriter | None = None
         self._offset_bytes = 0
         self._before_bytes = 0
+        self._tries = 0
 
     @property
     def sent_bytes(self) -> int:
         transport = None if self._writer is None else self._writer.transport
         return self._offset_bytes - (0 if transport is None else transport.get_write_buffer_size())
+
+    @property
+    def has_begun_anew(self) -> bool:
+        """Tell whether bytes went more than once: aiohttp itself repeats a PUT whose connection broke."""
+        return self._tries > 1
 
     @property
     def moved_bytes(self) -> int | None:
@@ -149,6 +155,7 @@ class Sending:
 
     def begin(self, writer: AbstractStreamWriter) -> None:
         self._before_bytes += self._offset_bytes
+        self._tries += 1
         self._writer, self._offset_bytes = writer, 0
 
     def add(self, count: int) -> None:
@@ -203,7 +210,8 @@ async def _digest_there(session: Session, signed: SignedUrl) -> bytes | None:
 async def _make(session: Session, signed: SignedUrl, folder: str) -> None:
     """Make a WebDAV collection, if it is not there. It gets the headers of the upload where it is of that origin."""
     is_same = URL(folder).origin() == URL(signed.url).origin()
-    headers = signed.headers if is_same else {}
+    # A length, too: some servers would wait for a body where none is told.
+    headers = {"Content-Length": "0", **(signed.headers if is_same else {})}
     try:
         async with session.open("MKCOL", folder, headers=headers, is_bare=True) as response:
             if response.status >= HTTPStatus.MULTIPLE_CHOICES and response.status not in _MADE_BEFORE:

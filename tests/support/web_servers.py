@@ -3,11 +3,13 @@
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from werkzeug.serving import make_server
+from werkzeug.wsgi import get_input_stream
 from wsgidav.wsgidav_app import WsgiDAVApp
 
 from tests.support.grid import free_port
@@ -57,7 +59,13 @@ def webdav(folder: Path) -> Iterator[str]:
             "verbose": 0,
         }
     )
-    server = make_server("127.0.0.1", 0, app, threaded=True)
+
+    def bounded(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        # wsgidav reads to the end of what it is given, which on a socket never comes.
+        environ["wsgi.input"] = get_input_stream(environ)
+        return app(environ, start)
+
+    server = make_server("127.0.0.1", 0, bounded, threaded=True)
     serving = threading.Thread(target=server.serve_forever, daemon=True)
     serving.start()
     try:
