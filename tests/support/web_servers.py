@@ -63,7 +63,8 @@ def webdav(folder: Path) -> Iterator[str]:
     def bounded(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         # wsgidav reads to the end of what it is given, which on a socket never comes.
         environ["wsgi.input"] = get_input_stream(environ)
-        return app(environ, start)
+        answer: Iterable[bytes] = app(environ, start)
+        return answer
 
     server = make_server("127.0.0.1", 0, bounded, threaded=True)
     serving = threading.Thread(target=server.serve_forever, daemon=True)
