@@ -18,6 +18,7 @@ import structlog
 from broker.auth.keys import load_keys, remember_issuer
 from broker.auth.logins import write_logins
 from broker.auth.tokens import Tokens
+from broker.bucket import check_home
 from broker.client.private_files import write_private
 from broker.domain.turns import Turns
 from broker.listening import bound_sockets
@@ -69,6 +70,7 @@ async def running_broker(settings: Settings) -> AsyncIterator[str]:
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     keys = load_keys(settings.data / "keys")
     async with AsyncExitStack() as stack:
+        await check_home(settings.data / "files/users", settings.bucket)
         store = await _store(settings, stack)
         # Opened first: with port 0 the address is known only then.
         listeners = bound_sockets(settings.address, settings.workers)
@@ -108,5 +110,6 @@ def _duties(settings: Settings, store: str, url: str, turns: Turns) -> Duties:
         log_level=settings.log_level,
         issuers=tuple(issuer.trusted(url) for issuer in settings.issuers),
         outgoing_trusted=settings.outgoing_trusted,
+        bucket=settings.bucket,
         outgoing_ca=None if settings.outgoing_ca is None else str(settings.outgoing_ca.absolute()),
     )

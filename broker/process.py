@@ -17,8 +17,10 @@ import structlog
 from aiohttp import web
 
 from broker.auth.keys import load_keys
+from broker.bucket import opened_bucket
 from broker.client.origins import Origin
 from broker.client.outgoing import OutgoingClient
+from broker.domain.buckets import Bucket
 from broker.domain.deadlines import Deadlines
 from broker.domain.errors import Unavailable
 from broker.domain.issuers import OutsideIssuer
@@ -74,6 +76,7 @@ class Duties(msgspec.Struct, frozen=True, kw_only=True):
     issuers: tuple[OutsideIssuer, ...] = ()
     outgoing_trusted: tuple[str, ...] = ()
     outgoing_ca: str | None = None
+    bucket: Bucket | None = None
 
     @property
     def folder(self) -> Path:
@@ -127,6 +130,7 @@ async def _services(duties: Duties, stack: AsyncExitStack) -> Services:
         duties.folder / "files",
         duties.url,
         space=space,
+        bucket=None if duties.bucket is None else await stack.enter_async_context(opened_bucket(duties.bucket)),
         outside=await _outside(duties, stack),
         deadlines=duties.deadlines,
     )

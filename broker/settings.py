@@ -18,6 +18,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from broker.bucket_settings import BucketSettings
 from broker.client.origins import Origin
 from broker.domain.deadlines import Deadlines
 from broker.domain.issuers import OutsideIssuer
@@ -72,7 +73,7 @@ def _own_name() -> str:
         return ""
 
 
-class Settings(BaseSettings):
+class Settings(BucketSettings):
     """What an operator may set."""
 
     model_config = SettingsConfigDict(

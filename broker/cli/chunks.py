@@ -24,20 +24,30 @@ _DIGEST_CHARS = 16
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """What all items of a push have in common. `params`: a parameter's one value, or one for each item in turn."""
+    """What all items of a push have in common.
+
+    `params`: a parameter's one value, or one for each item in turn. `inputs`: further inputs, by name.
+    """
 
     params: Mapping[str, list[str]] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
     name: str | None = None
     priority: Priority = Priority.NORMAL
     delay_ms: int = 0
 
     @property
     def is_nothing(self) -> bool:
-        return not self.params and self.name is None and self.priority is Priority.NORMAL and not self.delay_ms
+        is_ordinary = self.priority is Priority.NORMAL and not self.delay_ms
+        return is_ordinary and not self.params and not self.inputs and self.name is None
 
     def item(self, index: int, url: str | None) -> NewItem:
         return NewItem(
-            url=url, name=self.name, params=self._params(index), priority=self.priority, delay_ms=self.delay_ms
+            url=url,
+            name=self.name,
+            params=self._params(index),
+            inputs=dict(self.inputs),
+            priority=self.priority,
+            delay_ms=self.delay_ms,
         )
 
     def completed(self, index: int, given: NewItem) -> NewItem:
@@ -45,6 +55,7 @@ class Common:
         return msgspec.structs.replace(
             given,
             params={**self._params(index), **given.params},
+            inputs={**self.inputs, **given.inputs},
             priority=given.priority if given.priority is not Priority.NORMAL else self.priority,
             delay_ms=given.delay_ms or self.delay_ms,
         )
@@ -165,7 +176,7 @@ async def _uploaded(acting: Acting, ref: OwnedName, chunk: Chunk, common: Common
 
     async def upload(path: Path) -> tuple[Path, str]:
         async with waiting:
-            return path, await _upload(acting, ref, path, bars)
+            return path, await upload_input(acting, ref, path, bars)
 
     uploads = dict(await asyncio.gather(*(upload(path) for path in files)))
     index = chunk.first - 1
@@ -179,7 +190,7 @@ async def _uploaded(acting: Acting, ref: OwnedName, chunk: Chunk, common: Common
     return chunk
 
 
-async def _upload(acting: Acting, ref: OwnedName, path: Path, bars: Bars) -> str:
+async def upload_input(acting: Acting, ref: OwnedName, path: Path, bars: Bars) -> str:
     """Upload an input under a name made of its digest, so that no later push can change it under an item."""
     content = await read_content(path)
     folder = content.digest.removeprefix("sha256:")[:_DIGEST_CHARS]

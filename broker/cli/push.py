@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -15,13 +15,14 @@ import typer
 from broker.cli import showing
 from broker.cli.acting import Acting, act
 from broker.cli.amounts import parse_duration_ms
-from broker.cli.chunks import Common, chunks_of
+from broker.cli.chunks import Common, chunks_of, upload_input
 from broker.cli.exits import BadUsage, tell
-from broker.cli.progress import progress
+from broker.cli.progress import Bars, progress
 from broker.cli.pushing import Pushing, told
 from broker.cli.sources import BadSource, Given, Source, count_listed, listed, named, one_by_one
 from broker.cli.tally import TOLD, counted, sentence_of
 from broker.client.errors import ApiError, Unreachable
+from broker.wire.names import OwnedName
 from broker.wire.states import Priority
 
 _MAX_ITEMS = 1_000_000
@@ -41,6 +42,10 @@ def push(
     param: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Parameter of every item; '{1..500}' gives each item the next number."),
+    ] = None,
+    further: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="NAME=FILE|URL", help="A further input of every item, by a name of its own."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the item, when there is one.")] = None,
     priority: Annotated[
@@ -67,7 +72,8 @@ def push(
         if name is not None and sources.total != 1:
             raise BadUsage("--name is for one item; in a --from file each line may be JSON with a name")
         delay_ms = parse_duration_ms(delay, "--delay") if delay else 0
-        await _push(acting, stream, sources, Common(sources.params, name, priority, delay_ms), skip_bad, key)
+        common = Common(sources.params, {}, name, priority, delay_ms)
+        await _push(acting, stream, sources, common, further_inputs(further or []), skip_bad, key)
 
     act(work)
 
@@ -115,12 +121,19 @@ class Sources:
 
 
 async def _push(
-    acting: Acting, stream: str, sources: Sources, common: Common, skip_bad: Path | None, key: str | None
+    acting: Acting,
+    stream: str,
+    sources: Sources,
+    common: Common,
+    further: dict[str, Source],
+    skip_bad: Path | None,
+    key: str | None,
 ) -> None:
     ref = acting.stream(stream)
     await acting.researcher.stream(ref)  # before anything is uploaded for it
     with progress(of_items=True) as bars, _opened(skip_bad) as skipped:
         pushing = Pushing(acting, ref, key or uuid.uuid4().hex, skipped)
+        common = replace(common, inputs=await _uploaded(acting, ref, further, bars))
         bar = bars.bar(f"pushing to {ref}", sources.total if bars.is_shown else None)
         try:
             await pushing.run(chunks_of(acting, ref, sources, common, bars), bar)
@@ -131,6 +144,30 @@ async def _push(
         more = [f"… and {tally.bad_count - TOLD} more"] if tally.bad_count > TOLD else []
         tell(f"{counted(tally.bad_count, 'line')} skipped, written to {skip_bad}", *tally.bad, *more)
     showing.stdout().print(sentence_of(tally, is_asked_again=key is not None))
+
+
+async def _uploaded(acting: Acting, ref: OwnedName, further: dict[str, Source], bars: Bars) -> dict[str, str]:
+    """Return where each further input is; local files are uploaded."""
+    urls = {name: source.url for name, source in further.items() if source.url is not None}
+    files = {name: source.file for name, source in further.items() if source.file is not None}
+    return urls | {name: await upload_input(acting, ref, file, bars) for name, file in files.items()}
+
+
+def further_inputs(words: list[str]) -> dict[str, Source]:
+    """Read each NAME=FILE|URL.
+
+    Raises:
+        BadUsage, BadSource: it is none; show the text.
+    """
+    found: dict[str, Source] = {}
+    for text in words:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise BadUsage(f"--input {text}: write NAME=FILE or NAME=URL")
+        if name in found:
+            raise BadUsage(f"--input {name} is given twice: an item has one input of a name")
+        found[name] = named(value)
+    return found
 
 
 def _opened(file: Path | None) -> AbstractContextManager[BinaryIO | None]:

@@ -6,27 +6,24 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
 import msgspec
 
+from broker.client.direct import TRANSFER_PATIENCE, Counted, DirectUploads, Progress
 from broker.client.errors import ApiError, CallError, may_help_to_repeat
-from broker.client.session import Patience, Session
+from broker.client.session import Session
 from broker.client.uploads import ImageUpload
-from broker.wire.files import FileView
+from broker.wire.files import AnnounceFile, FileView
 from broker.wire.machines import ImageView
 from broker.wire.names import Digest
 
 CHUNK_BYTES = 1_048_576
-TRANSFER_PATIENCE = Patience(attempts=6, total_s=600.0)
 _NOT_FOUND = 404
 _SHA_256 = re.compile(r"(?:^|,)[ \t]*sha-256=:([A-Za-z0-9+/]{43}=):[ \t]*(?=,|$)")
-
-Progress = Callable[[int], None]
-"""Told the bytes that went by since it was last told."""
 
 
 class Content(NamedTuple):
@@ -34,18 +31,6 @@ class Content(NamedTuple):
 
     digest: Digest
     size_bytes: int
-
-
-class _Counted:
-    """Progress of one attempt, which may have to be taken back."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self.bytes = 0
-
-    def __call__(self, count: int) -> None:
-        self.bytes += count
-        self._progress(count)
 
 
 class DownloadDiffers(Exception):
@@ -74,6 +59,7 @@ class Files:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._direct = DirectUploads(session)
 
     async def has_image(self, digest: Digest) -> bool:
         """Tell whether the broker holds an image for this user."""
@@ -101,7 +87,10 @@ class Files:
     ) -> FileView:
         """Upload a file as `name` (`USER/PATH`)."""
         headers = {"If-None-Match": "*"} if create_only else {}
-        return await self._put(f"/v1/files/{quote(name, safe='/')}", path, content, progress, headers)
+        url = f"/v1/files/{quote(name, safe='/')}"
+        said = AnnounceFile(size_bytes=content.size_bytes, digest=content.digest, create_only=create_only)
+        there = await self._direct.put(url, said, lambda counted: _chunks(path, counted), progress)
+        return there or await self._put(url, path, content, progress, headers)
 
     async def get_file(self, url: str, path: Path, expected: Content | None, progress: Progress = silent) -> Content:
         """Download an address, or a path of the broker, to `path`: whole and as expected, or not at all.
@@ -130,7 +119,7 @@ class Files:
             **headers,
         }
         for attempt in range(1, TRANSFER_PATIENCE.attempts + 1):
-            counted = _Counted(progress)
+            counted = Counted(progress)
             try:
                 data = _chunks(path, counted)
                 async with self._session.open("PUT", url, data=data, headers=sent, idle_timeout_s=300) as reply:
@@ -166,7 +155,9 @@ class Files:
         """Write what comes to a new file; return what it is, and the digest that was announced with it."""
         hasher, size_bytes = hashlib.sha256(), 0
         async with self._session.open("GET", url) as answer:
-            announced = _announced(answer.headers.get("Repr-Digest", ""))
+            # Where the broker leads to S3, which knows no such field, it told the digest with the way.
+            told = answer.history[0] if answer.history else answer
+            announced = _announced(told.headers.get("Repr-Digest", ""))
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
                 async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
                     file.write(chunk)

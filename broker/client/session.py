@@ -5,6 +5,7 @@ lost connection, and an answer that says "later", are tried again with jittered 
 """
 
 import asyncio
+import io
 import random
 import ssl
 import time
@@ -40,6 +41,7 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 CONNECT_TIMEOUT_S = 15.0
 MAX_RETRY_AFTER_S = 60.0
 MAX_REDIRECTS = 9
+_LARGE_BYTES = 1_048_576
 _UNAUTHENTICATED = 401
 
 
@@ -267,7 +269,7 @@ class Session:
     ) -> Reply:
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s, CONNECT_TIMEOUT_S))
         try:
-            async with self._request(method, path, body, timeout, headers, query, token) as response:
+            async with self._request(method, path, _to_send(body), timeout, headers, query, token) as response:
                 content = await read_bounded(response, MAX_ANSWER_BYTES)
                 return Reply(response.status, content, response.headers, response.headers.get("X-Request-Id", ""))
         except TimeoutError as error:
@@ -332,6 +334,11 @@ class Session:
             if self._ca_pem:
                 self._tls.load_verify_locations(cadata=self._ca_pem)
         return self._tls
+
+
+def _to_send(body: bytes | None) -> bytes | io.BytesIO | None:
+    """Return the body as aiohttp wants it: what is large is written in pieces, between which the loop goes on."""
+    return io.BytesIO(body) if body is not None and len(body) > _LARGE_BYTES else body
 
 
 def _retry_after_s(error: CallError) -> float | None:

@@ -10,6 +10,8 @@ from broker.wire.problems import ProblemCode
 MAX_FAULTS = 20
 """Faults told in one answer; nobody mends five hundred lines one by one."""
 _PARAM_NAME_CHARS = 64
+NO_INPUT = "path"
+"""`{input.path}` stands for something else in a target."""
 
 
 class Fault(NamedTuple):
@@ -44,6 +46,20 @@ def param_faults(at: str, params: Mapping[str, str]) -> Iterator[Fault]:
         other = variables.setdefault(variable_of(name), name)
         if other != name:
             reason = f"the parameters {other!r} and {name!r} would both be {variable_of(name)}"
+            yield Fault(at, reason, "rename one of them")
+
+
+def input_name_faults(at: str, inputs: Mapping[str, str]) -> Iterator[Fault]:
+    """Check how many further inputs there are, and their names, those of the stream and of the item together."""
+    if len(inputs) > limits.default("inputs"):
+        yield Fault(at, f"{len(inputs)} further inputs are too many", f"give at most {limits.default('inputs')}")
+    variables: dict[str, str] = {}
+    for name in inputs:
+        if not is_param_name(name) or name == NO_INPUT:
+            yield Fault(at, f"{name[:70]!r} is no input's name", f"use letters, digits and '_', and not {NO_INPUT!r}")
+        other = variables.setdefault(name.upper(), name)
+        if other != name:
+            reason = f"the inputs {other!r} and {name!r} would both be VMBROKER_INPUT_{name.upper()}"
             yield Fault(at, reason, "rename one of them")
 
 

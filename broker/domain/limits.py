@@ -36,6 +36,7 @@ LIMITS: dict[str, Limit] = {
     ),
     "url_bytes": Limit(8_192, "bytes", ProblemCode.BAD_ITEMS, "an item's URL"),
     "params_bytes": Limit(65_536, "bytes", ProblemCode.BAD_ITEMS, "an item's parameters, names and values"),
+    "inputs": Limit(32, "inputs", ProblemCode.BAD_ITEMS, "further inputs of an item, its stream's among them"),
     "delay_ms": Limit(31_536_000_000, "ms", ProblemCode.BAD_ITEMS, "an item's delay: one year"),
     "user_items": Limit(
         5_000_000,
@@ -47,7 +48,7 @@ LIMITS: dict[str, Limit] = {
         2_147_483_648,
         "bytes",
         ProblemCode.QUOTA_EXCEEDED,
-        "URLs, names, parameters of one user's items that are kept",
+        "URLs, names, parameters and inputs of one user's items that are kept",
     ),
     "user_streams": Limit(1_000, "streams", ProblemCode.QUOTA_EXCEEDED, "streams of one user"),
     "stream_revisions": Limit(1_000, "revisions", ProblemCode.QUOTA_EXCEEDED, "revisions of one stream's spec"),

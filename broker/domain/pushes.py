@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from broker.domain import limits, targets
-from broker.domain.faults import Fault, param_faults
+from broker.domain.faults import Fault, input_name_faults, param_faults
 from broker.domain.paths import FILE_SCHEME, BadPath, FilePath, parse_file_url
 from broker.domain.specs import params_of
 from broker.wire.items import NewItem
@@ -36,6 +36,7 @@ def _is_plainly_good(item: NewItem) -> bool:
         item.url is not None
         and item.name is None
         and not item.params
+        and not item.inputs
         and not item.delay_ms
         and len(item.url) <= _PLAIN_CHARS
         and _PLAIN_URL.fullmatch(item.url) is not None
@@ -44,11 +45,18 @@ def _is_plainly_good(item: NewItem) -> bool:
 
 def input_files(items: Iterable[NewItem]) -> set[FilePath]:
     """Return the files of our file service that checked items name as input."""
-    return {parse_file_url(item.url) for item in items if item.url and item.url.startswith(FILE_SCHEME)}
+    return {parse_file_url(url) for item in items for url in _urls(item) if url.startswith(FILE_SCHEME)}
+
+
+def _urls(item: NewItem) -> Iterator[str]:
+    if item.url:
+        yield item.url
+    yield from item.inputs.values()
 
 
 def _item(spec: StreamSpec, stream: StreamRef, item: NewItem, wanted: list[str]) -> Iterator[Fault]:
     yield from _url(item.url)
+    yield from _inputs(spec, item)
     params = params_of(spec, item.params)
     yield from param_faults("", params)
     if item.name is not None and not (0 < len(item.name) <= 255 and item.name.isprintable()):
@@ -61,6 +69,14 @@ def _item(spec: StreamSpec, stream: StreamRef, item: NewItem, wanted: list[str])
         yield Fault("", f"it lacks the parameter {name!r}, which the stream's run line names", f"add {name} to params")
     if targets.needs_input(spec.output.to):
         yield from _target(spec, stream, item)
+
+
+def _inputs(spec: StreamSpec, item: NewItem) -> Iterator[Fault]:
+    if item.inputs:
+        yield from input_name_faults("", {**spec.inputs, **item.inputs})
+    for name, url in item.inputs.items():
+        for fault in _url(url):
+            yield fault._replace(reason=f"the input {name[:70]!r}: {fault.reason}")
 
 
 def _target(spec: StreamSpec, stream: StreamRef, item: NewItem) -> Iterator[Fault]:

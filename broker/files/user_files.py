@@ -1,69 +1,59 @@
 """The file service: files of users, each a record that names an object holding its bytes.
 
-A path never becomes a path on disk: a record's name is the hash of the path, so no path can reach outside, collide with
-a folder, or be too deep. A record is what makes a file exist, and is put in place by one rename (or one link, when it
-must be new), so a reader sees the old file or the new, whole. Objects are never changed, only removed after no record
-names them; a crash between leaves at most an object that nobody names. A record is read and replaced as one step, under
-a lock that the broker's other processes respect, too.
+A record is what makes a file exist. Objects are never changed, only removed after no record names them; a crash between
+leaves at most an object that nobody names. A record is read and replaced as one step, under a lock that the broker's
+other processes respect, too. Where objects are is the business of their home; where that is S3, they may come there
+without passing here: see `direct_uploads`.
 """
 
 import asyncio
-import hashlib
-import os
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from broker.domain.errors import Rejected
 from broker.domain.paths import FilePath
+from broker.files.direct_uploads import DirectUploads, Home
 from broker.files.folders import make_private
 from broker.files.free_space import FreeSpace
-from broker.files.incoming import Received, clear_abandoned, receive, sync_folder, too_large
-from broker.files.locks import held, is_idle
+from broker.files.incoming import too_large
+from broker.files.locks import is_idle
+from broker.files.objects import Arrival, Facts, LocalObjects, ObjectName, Objects
+from broker.files.pending import Pending
+from broker.files.records import RECORD_BYTES, Record, Records, already_exists, object_of
 from broker.files.room import Counting, Room, changing
 from broker.wire.names import Digest, UserName, check_digest
-from broker.wire.problems import ProblemCode
 
-_RECORD_BYTES = 4_096
-"""What a file takes beside its bytes, so that empty ones are bounded, too: the block of its record."""
 _MOST_COUNTED = 1_000_000
 """Records of one user that are looked at to count them; it takes about a minute."""
 
 
-class Record(msgspec.Struct, frozen=True):
-    """What is kept of one file beside its bytes."""
-
-    path: str
-    object_id: str
-    size_bytes: int
-    digest: str
-
-
 class StoredFile(NamedTuple):
-    """A file that is there: `location` holds its bytes until it is replaced or deleted."""
+    """A file that is there. `location` holds its bytes until it is replaced or deleted; None: they are in S3."""
 
-    location: Path
+    location: Path | None
     size_bytes: int
     digest: Digest
+    name: ObjectName
+    etag: str = ""
 
 
 class UserFiles:
-    """Files of all users below one folder of the broker's disk."""
+    """Files of all users: records below one folder of the broker's disk, objects there or in the `bucket`."""
 
-    def __init__(self, folder: Path, *, limit_bytes: int, space: FreeSpace, counting: Counting) -> None:
-        self._records = folder / "records"
-        self._objects = folder / "objects"
-        self._incoming = folder / "incoming"
+    def __init__(
+        self, folder: Path, *, limit_bytes: int, space: FreeSpace, counting: Counting, bucket: Home | None = None
+    ) -> None:
+        self.records = folder / "records"
+        self._records = Records(self.records)
+        self._pending = Pending(folder / "pending")
         self._limit_bytes = limit_bytes
-        self._space = space
         self._counting = counting
-        for part in (self._records, self._objects, self._incoming):
-            make_private(part)
-        clear_abandoned(self._incoming)
+        self._space = space
+        self._objects: Objects = bucket or LocalObjects(folder, space=space)
+        self.direct = DirectUploads(self._records, self._pending, bucket, counting) if bucket else None
 
     async def put(
         self,
@@ -83,52 +73,122 @@ class UserFiles:
         Raises:
             Rejected: `too_large`, `quota_exceeded`, `digest_mismatch`, or `already_exists` when `create_only` and it
                 holds other bytes; nothing is kept.
-            Unavailable: `store_disk_full`.
+            Unavailable: `store_disk_full`, or S3 is away.
         """
+        await self._settle(path)
         there = None
         if create_only and expected is not None:
-            there = await asyncio.to_thread(self._read_same, path, expected)
-        if announced_bytes is not None and announced_bytes > self._limit_bytes:
-            raise too_large(self._limit_bytes)
-        folder = self._records / path.user
+            there = await asyncio.to_thread(self._records.read_same, path, expected)
+        self._check_size(announced_bytes)
+        self._space.check()  # the record is on this disk, wherever the bytes are
+        folder = self._records.folder_of(path.user)
         await asyncio.to_thread(make_private, folder)
         async with changing(self._counting, path.user, folder) as room:
             try:
-                await room.grow_to(_RECORD_BYTES + (announced_bytes or 0))
+                await room.grow_to(RECORD_BYTES + (announced_bytes or 0))
             except Rejected:
                 if there is not None:
-                    return self._stored(there), False
+                    return self._stored(path, there), False
                 raise
-            async with receive(
-                self._incoming,
+            name = object_of(path, secrets.token_hex(16))
+            arriving = self._objects.arriving(
+                name,
                 chunks,
                 limit_bytes=self._limit_bytes,
                 expected=expected,
-                space=self._space,
-                admit=lambda size_bytes: room.grow_to(_RECORD_BYTES + size_bytes),
-            ) as received:
-                return await asyncio.to_thread(self._keep, path, received, create_only, room)
+                admit=lambda size_bytes: room.grow_to(RECORD_BYTES + size_bytes),
+            )
+            return await self._made(path, name, arriving, create_only, room)
+
+    async def adopt(
+        self, path: FilePath, proved: Path, size_bytes: int, digest: Digest, *, create_only: bool
+    ) -> tuple[StoredFile, bool]:
+        """Keep a file of the data folder's disk, durable and with its digest proved; tell whether it is new.
+
+        It is moved, or stays for its owner to remove: where the same bytes are there already, and where files go to S3.
+
+        Raises:
+            Rejected, Unavailable: as `put`.
+        """
+        await self._settle(path)
+        folder = self._records.folder_of(path.user)
+        await asyncio.to_thread(make_private, folder)
+        async with changing(self._counting, path.user, folder) as room:
+            await room.grow_to(RECORD_BYTES + size_bytes)
+            name = object_of(path, secrets.token_hex(16))
+            adopting = self._objects.adopting(name, proved, Facts(size_bytes, digest))
+            return await self._made(path, name, adopting, create_only, room)
+
+    async def check_room(self, user: UserName, more_bytes: int) -> None:
+        """Return when the user has room for a file of that size now; none is kept for it.
+
+        Raises:
+            Rejected: `quota_exceeded`, or `too_large` when no file may be so large.
+        """
+        self._check_size(more_bytes)
+        folder = self._records.folder_of(user)
+        await asyncio.to_thread(make_private, folder)
+        async with changing(self._counting, user, folder) as room:
+            await room.grow_to(RECORD_BYTES + more_bytes)
+
+    async def announce(self, path: FilePath, facts: Facts, *, create_only: bool) -> StoredFile | ObjectName | None:
+        """Prepare for a file's bytes to come to S3 without passing here; None: they have to be `put`.
+
+        Returns:
+            The file, once it is there with these bytes; until then the object that is to be written, for whose room
+            its user has to have place. Announced again it is the same object.
+
+        Raises:
+            Rejected: `too_large`, `quota_exceeded`, or `already_exists` as for `put`.
+            Unavailable: as for `put`.
+        """
+        self._check_size(facts.size_bytes)
+        if self.direct is None or not self.direct.takes(facts.size_bytes):
+            return None
+        self._space.check()
+        await self._settle(path)
+        record = await asyncio.to_thread(self._records.read, path)
+        if record is not None and record.digest == facts.digest:
+            return self._stored(path, record)
+        if record is not None and create_only:
+            raise already_exists(path)
+        return await self.direct.announce(path, facts, create_only=create_only)
 
     async def find(self, path: FilePath) -> StoredFile | None:
-        """Return the file, or None."""
-        record = await asyncio.to_thread(self._read, path)
-        return self._stored(record) if record else None
+        """Return the file, or None.
+
+        Raises:
+            Unavailable: S3 does not tell whether it came.
+        """
+        await self._settle(path)
+        record = await asyncio.to_thread(self._records.read, path)
+        return self._stored(path, record) if record else None
 
     async def find_all(self, paths: set[FilePath]) -> set[FilePath]:
         """Return those of the paths under which there is a file."""
-        return await asyncio.to_thread(lambda: {path for path in paths if self._record(path).exists()})
+        found = await asyncio.to_thread(lambda: {path for path in paths if self._records.exists(path)})
+        if self.direct is not None:
+            for path in await self.direct.noted(paths - found):
+                await self._settle(path)
+                if await asyncio.to_thread(self._records.exists, path):
+                    found.add(path)
+        return found
 
     async def delete(self, path: FilePath) -> bool:
         """Remove a file; tell whether it was there."""
-        folder = self._records / path.user
-        if await asyncio.to_thread(self._read, path) is None:
+        await self._settle(path)
+        folder = self._records.folder_of(path.user)
+        if await asyncio.to_thread(self._records.read, path) is None:
             return False
         async with changing(self._counting, path.user, folder) as room:
-            return await asyncio.to_thread(self._delete, path, room)
+            record = await asyncio.to_thread(self._delete, path, room)
+        if record is not None:
+            await self._objects.remove(object_of(path, record.object_id))
+        return record is not None
 
     async def users(self) -> list[UserName]:
         """Return who ever had a file."""
-        return await asyncio.to_thread(lambda: [UserName(folder.name) for folder in self._records.iterdir()])
+        return await asyncio.to_thread(self._records.users)
 
     async def counted(self, user: UserName) -> int | None:
         """Return what room the user's files take; None when one of them is changing, or they are too many to look at.
@@ -136,86 +196,66 @@ class UserFiles:
         A count that holds if the room did not move since before this was called: who changes a file moves it before,
         and is seen here until it is settled.
         """
-        return await asyncio.to_thread(self._counted, self._records / user)
+        return await asyncio.to_thread(self._counted, user)
 
-    def _record(self, path: FilePath) -> Path:
-        name = hashlib.sha256(path.path.encode()).hexdigest()
-        return self._records / path.user / name[:2] / f"{name}.json"
+    async def _settle(self, path: FilePath) -> None:
+        if self.direct is not None:
+            await self.direct.settle(path)
 
-    def _object(self, object_id: str) -> Path:
-        return self._objects / object_id[:2] / object_id
+    async def _made(
+        self,
+        path: FilePath,
+        name: ObjectName,
+        arriving: AbstractAsyncContextManager[Arrival],
+        create_only: bool,
+        room: Room,
+    ) -> tuple[StoredFile, bool]:
+        async with arriving as arrival:
+            record, old = await asyncio.to_thread(self._keep, path, name, arrival, create_only, room)
+        if old is not None and old != record:
+            await self._objects.remove(object_of(path, old.object_id))
+        return self._stored(path, record), old is None
 
-    def _stored(self, record: Record) -> StoredFile:
-        return StoredFile(self._object(record.object_id), record.size_bytes, check_digest(record.digest))
+    def _check_size(self, size_bytes: int | None) -> None:
+        if size_bytes is not None and size_bytes > self._limit_bytes:
+            raise too_large(self._limit_bytes)
 
-    def _read(self, path: FilePath) -> Record | None:
-        try:
-            return msgspec.json.decode(self._record(path).read_bytes(), type=Record)
-        except FileNotFoundError:
-            return None
+    def _stored(self, path: FilePath, record: Record) -> StoredFile:
+        name = object_of(path, record.object_id)
+        return StoredFile(
+            self._objects.location(name), record.size_bytes, check_digest(record.digest), name, record.etag
+        )
 
-    def _read_same(self, path: FilePath, digest: Digest) -> Record | None:
-        record = self._read(path)
-        if record is not None and record.digest != digest:
-            raise _exists(path)
-        return record
-
-    def _counted(self, folder: Path) -> int | None:
-        if not is_idle(folder):
+    def _counted(self, user: UserName) -> int | None:
+        if not is_idle(self._records.folder_of(user)):
             return None
         size_bytes = 0
-        for number, record in enumerate(folder.glob("*/*.json")):
+        for number, record in enumerate(self._records.of_user(user)):
             if number >= _MOST_COUNTED:
                 return None
-            with suppress(FileNotFoundError):
-                size_bytes += _room_of(msgspec.json.decode(record.read_bytes(), type=Record))
-        return size_bytes
+            size_bytes += record.room_bytes
+        return size_bytes + sum(RECORD_BYTES + note.size_bytes for note in self._pending.of_user(user))
 
-    def _keep(self, path: FilePath, received: Received, create_only: bool, room: Room) -> tuple[StoredFile, bool]:
-        record = Record(path.path, secrets.token_hex(16), received.size_bytes, received.digest)
-        folder = self._record(path).parent
-        make_private(folder)
-        with held(folder):
-            old = self._read(path)
-            if old is not None and old.digest == received.digest:
-                return self._stored(old), False
+    def _keep(
+        self, path: FilePath, name: ObjectName, arrival: Arrival, create_only: bool, room: Room
+    ) -> tuple[Record, Record | None]:
+        """Make the record of what arrived; return the record that holds now, and the one before."""
+        record = Record.of(path, name.object_id, arrival.facts)
+        with self._records.lock(path):
+            old = self._records.read(path)
+            if old is not None and old.digest == record.digest:
+                return old, old
             if old is not None and create_only:
-                raise _exists(path)
-            location = self._object(record.object_id)
-            make_private(location.parent)
-            received.path.rename(location)
-            sync_folder(location.parent)
-            self._write_record(path, record)
-            room.kept_bytes = _room_of(record) - (0 if old is None else _room_of(old))
-            if old is not None:
-                self._object(old.object_id).unlink(missing_ok=True)
-        return self._stored(record), old is None
+                raise already_exists(path)
+            arrival.keep()
+            self._records.write(path, record)
+            room.kept_bytes = record.room_bytes - (0 if old is None else old.room_bytes)
+        return record, old
 
-    def _write_record(self, path: FilePath, record: Record) -> None:
-        target = self._record(path)
-        beside = target.with_suffix(f".{record.object_id}")
-        with beside.open("xb") as file:
-            file.write(msgspec.json.encode(record))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(target)
-        sync_folder(target.parent)
-
-    def _delete(self, path: FilePath, room: Room) -> bool:
-        with held(self._record(path).parent):
-            record = self._read(path)
-            if record is None:
-                return False
-            self._record(path).unlink()
-            sync_folder(self._record(path).parent)
-            self._object(record.object_id).unlink(missing_ok=True)
-            room.kept_bytes = -_room_of(record)
-            return True
-
-
-def _room_of(record: Record) -> int:
-    return _RECORD_BYTES + record.size_bytes
-
-
-def _exists(path: FilePath) -> Rejected:
-    return Rejected(ProblemCode.ALREADY_EXISTS, f"{path} exists already with other bytes and was not replaced")
+    def _delete(self, path: FilePath, room: Room) -> Record | None:
+        with self._records.lock(path):
+            record = self._records.read(path)
+            if record is not None:
+                self._records.remove(path)
+                room.kept_bytes = -record.room_bytes
+        return record

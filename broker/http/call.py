@@ -24,6 +24,7 @@ from broker.files.user_files import UserFiles
 from broker.http import bodies
 from broker.http.bells import Bells
 from broker.http.bodies import Bodies
+from broker.http.bucket_urls import BucketUrls
 from broker.http.contract import JSON, Operation, Undeclared
 from broker.http.revocations import Revocations
 from broker.http.roll_call import RollCall
@@ -67,6 +68,7 @@ class Services:
     tails: Tails
     bells: Bells
     bodies: Bodies
+    bucket: BucketUrls | None
     waiting: WaitingRoom
     roll_call: RollCall
     deadlines: Deadlines

@@ -7,13 +7,15 @@ import re
 from aiohttp import web
 
 from broker.domain.errors import Rejected
+from broker.files.objects import Facts
 from broker.files.user_files import StoredFile
 from broker.http.call import Call, json_answer
 from broker.http.contract import BYTES, NOTHING, PARTS, operation
+from broker.http.file_addresses import direct_address, redirected
 from broker.http.parameters import CONTENT_DIGEST, CREATE_ONLY, IF_NONE_MATCH, RANGE, REPR_DIGEST
 from broker.http.sending import repr_digest, send_file
-from broker.wire.files import FileView
-from broker.wire.names import Digest
+from broker.wire.files import AnnouncedFile, AnnounceFile, FileView
+from broker.wire.names import Digest, check_digest
 from broker.wire.problems import ProblemCode
 
 _SHA_256 = re.compile(r"(?:^|,)[ \t]*sha-256=:([A-Za-z0-9+/]*={0,2}):[ \t]*(?=,|$)")
@@ -42,14 +44,33 @@ async def put_file(call: Call) -> web.Response:
     return json_answer(_view(call, stored), status=201 if is_new else 200, headers=headers)
 
 
+@operation(takes=AnnounceFile, answers=AnnouncedFile, problems=(ProblemCode.ALREADY_EXISTS, ProblemCode.QUOTA_EXCEEDED))
+async def announce_file(call: Call) -> web.Response:
+    """Ask how to send a file of this size and digest. Where files are in S3 the answer is a signed address there.
+
+    Announced again after it was sent, it is there. Until then it takes its user's room, and for six hours at most.
+    """
+    said = await call.body(AnnounceFile)
+    if said.size_bytes < 0:
+        raise Rejected(ProblemCode.BAD_REQUEST, f"size_bytes is {said.size_bytes}: send the number of bytes")
+    facts = Facts(said.size_bytes, check_digest(said.digest))
+    found = await direct_address(call, call.file, facts, create_only=said.create_only)
+    if isinstance(found, StoredFile):
+        return json_answer(AnnouncedFile(file=_view(call, found)))
+    return json_answer(AnnouncedFile(upload=found))
+
+
 @operation(
-    answers=PARTS,
+    answers={**PARTS, 307: NOTHING},
     problems=(ProblemCode.RANGE_NOT_SATISFIABLE,),
     parameters=(RANGE, IF_NONE_MATCH),
     sends=(REPR_DIGEST,),
 )
 async def get_file(call: Call) -> web.StreamResponse:
+    """Send the file, or, where files are in S3, the way to it: `Repr-Digest` is then that of the file there."""
     stored = await _find(call)
+    if stored.location is None:
+        return redirected(call, stored)
     return send_file(call.request, stored.location, name=call.file.name, digest=stored.digest)
 
 

@@ -14,6 +14,7 @@ from broker.domain.paths import FILE_SCHEME, parse_file_url
 from broker.http.call import Call, bounded, bounded_facts, json_answer
 from broker.http.contract import operation
 from broker.http.doors import bearer
+from broker.http.file_addresses import input_address, output_address
 from broker.http.handing_out import changed_secrets, masked, masked_facts, masked_text, secrets_of_claim, shown_values
 from broker.store import Claimed, Lease
 from broker.wire.items import OutputFile
@@ -30,6 +31,7 @@ from broker.wire.leases import (
     LeaseLimits,
     Settled,
     SignedUrl,
+    UploadFacts,
     UrlsAnswer,
     UrlsRequest,
 )
@@ -86,9 +88,10 @@ async def urls(call: Call) -> web.Response:
     if len(body.outputs) > MAX_OUTPUTS:
         raise Rejected(ProblemCode.TOO_LARGE, f"an item has at most {MAX_OUTPUTS} outputs")
     claimed = await call.services.store.leased(lease)
-    outputs = {name: _put(call, target) for name, target in _targets(claimed, body.outputs).items()}
+    uploads = body.uploads
+    outputs = {n: await _put(call, to, uploads.get(n)) for n, to in _targets(claimed, body.outputs).items()}
     secrets = await changed_secrets(call, claimed, body.secrets)
-    return json_answer(UrlsAnswer(input=_get(call, claimed.item.url), outputs=outputs, secrets=secrets))
+    return json_answer(UrlsAnswer(input=await _get(call, claimed.item.url), outputs=outputs, secrets=secrets))
 
 
 @operation(
@@ -183,19 +186,18 @@ def _targets(claimed: Claimed, names: list[str]) -> dict[str, str]:
     return found
 
 
-def _get(call: Call, url: str | None) -> SignedUrl | None:
+async def _get(call: Call, url: str | None) -> SignedUrl | None:
     if url is None:
         return None
     if not url.startswith(FILE_SCHEME):
         return SignedUrl(url=url, target=url)
-    return SignedUrl(url=call.services.urls.sign("GET", f"/v1/files/{parse_file_url(url)}"), target=url)
+    return await input_address(call, url)
 
 
-def _put(call: Call, target: str) -> SignedUrl:
+async def _put(call: Call, target: str, facts: UploadFacts | None) -> SignedUrl:
     if not target.startswith(FILE_SCHEME):
         return SignedUrl(url=target, target=target, method="PUT")
-    url = call.services.urls.sign("PUT", f"/v1/files/{parse_file_url(target)}")
-    return SignedUrl(url=url, target=target, method="PUT", headers={"If-None-Match": "*"})
+    return await output_address(call, target, facts)
 
 
 def _check_outputs(outputs: list[OutputFile]) -> None:

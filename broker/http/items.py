@@ -139,6 +139,7 @@ def _result(call: Call, item: ItemView) -> ResultLine:
         url=item.url,
         name=item.name,
         params=item.params,
+        inputs=item.inputs,
         exit_code=item.exit_code,
         reason=item.reason,
         outputs=[_with_address(call, output) for output in item.outputs],

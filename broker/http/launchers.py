@@ -17,9 +17,10 @@ from aiohttp import web
 from broker.auth.tickets import make_ticket
 from broker.domain import deadlines, specs, targets
 from broker.domain.errors import Rejected
-from broker.domain.paths import FILE_SCHEME, parse_file_url
+from broker.domain.paths import FILE_SCHEME
 from broker.http.call import Call, bounded, bounded_facts, check_room, check_users, json_answer, speaker
 from broker.http.contract import JSON, NOTHING, Content, Form, operation
+from broker.http.file_addresses import file_origins, input_address
 from broker.http.handing_out import masked, masked_facts, masked_text, shown_values
 from broker.http.offers import Offer
 from broker.store import Dispatched
@@ -73,7 +74,7 @@ async def dispatch(call: Call) -> web.Response:
     if not found:
         return web.Response(status=204)
     sources: dict[tuple[str, int], _Sources] = {}
-    answers = [_answer(call, each, sources) for each in found]
+    answers = [await _answer(call, each, sources) for each in found]
     return json_answer(answers[0] if request.most is None else DispatchAnswers(dispatches=answers))
 
 
@@ -176,7 +177,7 @@ class _Sources(NamedTuple):
     nvram: DiskSource | None
 
 
-def _answer(call: Call, found: Dispatched, known: dict[tuple[str, int], _Sources]) -> DispatchAnswer:
+async def _answer(call: Call, found: Dispatched, known: dict[tuple[str, int], _Sources]) -> DispatchAnswer:
     urls = call.services.urls
     machine = found.machine
     name = (machine.machine, machine.revision)
@@ -203,10 +204,10 @@ def _answer(call: Call, found: Dispatched, known: dict[tuple[str, int], _Sources
             first_deadline_ms=deadlines.FIRST_DEADLINE_MS,
             heartbeat_ms=call.services.deadlines.heartbeat_ms,
         ),
-        origins=_origins(urls.public_url, found) if _has_network(found) else [],
+        origins=_origins(urls.public_url, found, file_origins(call)) if _has_network(found) else [],
         exchange=found.spec.needs.exchange,
         exchange_folder=found.spec.needs.exchange_folder if found.spec.needs.exchange is Exchange.ROOTDISK else "",
-        staged=None if _has_network(found) else _staged(call, found),
+        staged=None if _has_network(found) else await _staged(call, found),
     )
 
 
@@ -224,7 +225,7 @@ def _has_network(found: Dispatched) -> bool:
     return found.spec.needs.exchange is Exchange.NETWORK
 
 
-def _staged(call: Call, found: Dispatched) -> StagedItem:
+async def _staged(call: Call, found: Dispatched) -> StagedItem:
     """Tell all of the item that its guest cannot ask for."""
     spec, item = found.spec, found.item
     return StagedItem(
@@ -235,20 +236,17 @@ def _staged(call: Call, found: Dispatched) -> StagedItem:
         output_files=list(spec.output.files),
         output_mib=spec.limits.output_mib,
         input_name=targets.input_name(item.url) if item.url else None,
-        input=_signed_input(call, item.url) if item.url else None,
+        input=await _signed_input(call, item.url) if item.url else None,
     )
 
 
-def _signed_input(call: Call, url: str) -> SignedUrl:
-    is_ours = url.startswith(FILE_SCHEME)
-    return SignedUrl(
-        url=call.services.urls.sign("GET", f"/v1/files/{parse_file_url(url)}") if is_ours else url, target=url
-    )
+async def _signed_input(call: Call, url: str) -> SignedUrl:
+    return await input_address(call, url) if url.startswith(FILE_SCHEME) else SignedUrl(url=url, target=url)
 
 
-def _origins(public_url: str, found: Dispatched) -> list[str]:
-    """List what the vm may reach, each once: the broker, its input, its targets, what the stream names."""
-    wanted = [targets.origin_of(public_url), *found.spec.network]
+def _origins(public_url: str, found: Dispatched, of_files: list[str]) -> list[str]:
+    """List what the vm may reach, each once: broker, its files' bucket, input, targets, what the stream names."""
+    wanted = [targets.origin_of(public_url), *of_files, *found.spec.network]
     if urlsplit(found.spec.output.to).scheme in {"http", "https"}:
         wanted.insert(1, targets.origin_of(found.spec.output.to.partition("{")[0]))
     if found.item.url:

@@ -176,6 +176,7 @@ ROUTES: tuple[Route, ...] = (
     _bytes("PUT", _FILE_PATH, files.put_file, _A.FILE_WRITE, _FILE, "write a file, whole or not at all"),
     _bytes("GET", _FILE_PATH, files.get_file, _A.FILE_READ, _FILE, "a file's bytes, in ranges"),
     _bytes("HEAD", _FILE_PATH, files.get_file, _A.FILE_READ, _FILE, "a file's size and digest"),
+    _person("POST", _FILE_PATH, files.announce_file, _A.FILE_WRITE, _FILE, "how to send such a file, past the broker"),
     _person("DELETE", _FILE_PATH, files.delete_file, _A.FILE_WRITE, _FILE, "remove a file"),
 )
 

@@ -18,6 +18,11 @@ def repr_digest(digest: Digest) -> str:
     return f"sha-256=:{base64.b64encode(bytes.fromhex(digest.removeprefix('sha256:'))).decode()}:"
 
 
+def attachment(name: str) -> str:
+    """Write `Content-Disposition` so that a browser keeps a file under its name, and never shows it."""
+    return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+
+
 def send_file(request: web.Request, location: Path, *, name: str, digest: Digest) -> web.FileResponse:
     """Answer with a file, or with the part of it that the request asks for.
 
@@ -29,7 +34,7 @@ def send_file(request: web.Request, location: Path, *, name: str, digest: Digest
         location,
         headers={
             "Content-Type": "application/octet-stream",
-            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
+            "Content-Disposition": attachment(name),
             "Content-Security-Policy": SANDBOX,
             "Repr-Digest": repr_digest(digest),
             "Cache-Control": "private, no-cache",

@@ -15,12 +15,14 @@ from broker.domain.deadlines import DEFAULT, Deadlines
 from broker.domain.turns import Turns
 from broker.files.free_space import FreeSpace
 from broker.files.images import Images
+from broker.files.s3_objects import S3Objects
 from broker.files.tails import Tails
 from broker.files.uploads import Uploads
 from broker.files.user_files import UserFiles
 from broker.http import uploads
 from broker.http.bells import Bells
 from broker.http.bodies import Bodies
+from broker.http.bucket_urls import BucketUrls
 from broker.http.call import SERVICES, Services
 from broker.http.key_watch import keep_keys
 from broker.http.offers import Offer
@@ -42,12 +44,13 @@ def make_services(
     public_url: str,
     *,
     space: FreeSpace,
+    bucket: tuple[S3Objects, BucketUrls] | None = None,
     outside: OutsideTokens | None = None,
     deadlines: Deadlines = DEFAULT,
 ) -> Services:
     """Put together what handlers act with; blobs are kept below `folder`, while there is `space`.
 
-    Without `outside` no token is taken but the broker's own.
+    Without `outside` no token is taken but the broker's own; with a `bucket`, users' files are there.
     """
 
     async def take(offer: Offer) -> list[Dispatched]:
@@ -68,7 +71,13 @@ def make_services(
         revocations=revocations,
         keys=keys,
         urls=SignedUrls(keys.mac, public_url),
-        files=UserFiles(folder / "users", limit_bytes=limits.default("file_bytes"), space=space, counting=store),
+        files=UserFiles(
+            folder / "users",
+            limit_bytes=limits.default("file_bytes"),
+            space=space,
+            counting=store,
+            bucket=None if bucket is None else bucket[0],
+        ),
         images=Images(folder, limit_bytes=limits.default("image_bytes"), space=space),
         uploads=Uploads(
             folder,
@@ -79,6 +88,7 @@ def make_services(
         tails=Tails(folder),
         bells=Bells(store),
         bodies=Bodies(),
+        bucket=None if bucket is None else bucket[1],
         waiting=waiting,
         roll_call=RollCall(store, waiting),
         deadlines=deadlines,

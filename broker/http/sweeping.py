@@ -48,6 +48,9 @@ async def sweep_once(services: Services) -> None:
         await release_unnamed(services, keep_ms=UNNAMED_MS)
         await remove_ungranted(services)
         await recount_files(services)
+        # Last, since it asks somebody else, who may be away.
+        if services.files.direct is not None:
+            await services.files.direct.sweep()
     except (Unavailable, OSError) as error:
         log.warning("sweep_missed", reason=str(error))
         return

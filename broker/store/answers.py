@@ -27,6 +27,8 @@ class GivenItem:
     revision: int
     url: str | None
     params: dict[str, str]
+    inputs: dict[str, str]
+    """Its own further inputs, by name."""
 
 
 @dataclass(frozen=True, slots=True)

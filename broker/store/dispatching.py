@@ -17,7 +17,7 @@ from broker.store.catalogue import Catalogue
 from broker.store.keys import Keys
 from broker.store.launchers import too_many_launchers
 from broker.store.reading import TRIES
-from broker.store.records import given_item, item_ref, revision_of
+from broker.store.records import given_item, item_ref, kept_item, revision_of
 from broker.store.remembered import Remembered
 from broker.store.scripts import Word
 from broker.store.server import Reply, Server
@@ -324,7 +324,7 @@ class Dispatching(Catalogue):
         machine = await self.get_machine(parse_owned(vm["machine"], None, "machine"), int(vm["machine_revision"]))
         assert machine is not None, "machines' revisions stay"
         size = placement.Size(int(vm["vcpus"]), int(vm["memory_mib"]), spec.needs.disk_mib)
-        given = given_item(ref, revision, item.get("url", ""), item.get("params", ""))
+        given = kept_item(ref, item)
         return Dispatched(dispatch, given, int(vm["fence"]), spec, machine, size, int(vm["boot_ms"]), True)
 
 

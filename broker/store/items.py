@@ -21,7 +21,10 @@ _SCAN_PAGES = 10
 
 _LOOKED_THROUGH = 20
 """Entries of the ready list that are looked at for one that is not stale."""
-_QUOTAS = {"items": "items that are kept", "bytes": "bytes of URLs, names and parameters of items that are kept"}
+_QUOTAS = {
+    "items": "items that are kept",
+    "bytes": "bytes of URLs, names, parameters and inputs of items that are kept",
+}
 _CURSOR = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
 
 

@@ -9,7 +9,7 @@ from broker.store import arguments
 from broker.store.answers import Claimed, Lease
 from broker.store.outcomes import LATE_RESULT, SLOT_BOUND, decide, slot_ended
 from broker.store.reading import TRIES, Reading, kept_changing, lease_lost
-from broker.store.records import MAX_FACT_CHARS, Hash, bounded_facts, encode_json, given_item
+from broker.store.records import MAX_FACT_CHARS, Hash, bounded_facts, encode_json, given_item, kept_item
 from broker.store.scripts import Word
 from broker.wire.items import OutputFile
 from broker.wire.leases import CompleteRequest, FailRequest, LeaseExtended, Settled
@@ -62,10 +62,10 @@ class Leases(Reading):
                     ProblemCode.TICKET_REPLAYED,
                     "this ticket was used with another claim key: the item was taken back, and neither may go on",
                 )
-        *numbers, url, params = reply.values
+        *numbers, url, params, inputs = reply.values
         fence, deadline_in_ms, run_ms, revision = (int(value) for value in numbers)
         spec = await self._spec(ref.stream, revision)
-        return Claimed(dispatch, given_item(ref, revision, url, params), fence, spec, deadline_in_ms, run_ms)
+        return Claimed(dispatch, given_item(ref, revision, url, params, inputs), fence, spec, deadline_in_ms, run_ms)
 
     async def leased(self, lease: Lease, *, or_late: bool = False) -> Claimed:
         """Return what the lease is for; reads only.
@@ -87,7 +87,7 @@ class Leases(Reading):
             raise lease_lost()
         deadline_in_ms = max(0, int(float(deadline or 0)) - int(now[0]) * 1000 - int(now[1]) // 1000)
         revision = int(item["revision"])
-        given = given_item(lease.item, revision, item.get("url", ""), item.get("params", ""))
+        given = kept_item(lease.item, item)
         spec = await self._spec(lease.item.stream, revision)
         run_ms = int(item.get("may_run", spec.limits.run_ms))
         return Claimed(DispatchId(item["last"]), given, int(item["fence"]), spec, deadline_in_ms, run_ms)

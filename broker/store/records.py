@@ -43,18 +43,21 @@ def encode_items(items: Sequence[NewItem]) -> tuple[int, tuple[str, ...]]:
     """Return items as push.lua is passed them: how many values each has, and the values of one after another."""
     if all(map(_is_url_alone, items)):
         return 1, tuple([item.url or "" for item in items])
-    return 4, tuple([value for item in items for value in _encode_item(item)])
+    width = 5 if any(item.inputs for item in items) else 4
+    return width, tuple([value for item in items for value in _encode_item(item)[:width]])
 
 
 def _is_url_alone(item: NewItem) -> bool:
-    return item.name is None and not item.params and not item.delay_ms and item.priority is Priority.NORMAL
+    is_ordinary = not item.delay_ms and item.priority is Priority.NORMAL
+    return is_ordinary and item.name is None and not item.params and not item.inputs
 
 
-def _encode_item(item: NewItem) -> tuple[str, str, str, str]:
-    """Return url, name, parameters and order; '' is none."""
-    params = msgspec.json.encode(item.params).decode() if item.params else ""
+def _encode_item(item: NewItem) -> tuple[str, str, str, str, str]:
+    """Return url, name, parameters, order and further inputs; '' is none."""
+    params = encode_json(item.params) if item.params else ""
+    inputs = encode_json(item.inputs) if item.inputs else ""
     is_plain = item.priority is Priority.NORMAL and not item.delay_ms
-    return item.url or "", item.name or "", params, "" if is_plain else _order(item)
+    return item.url or "", item.name or "", params, "" if is_plain else _order(item), inputs
 
 
 def _order(item: NewItem) -> str:
@@ -94,7 +97,8 @@ def item_view(ref: ItemRef, item: Hash, vm: VmView | None) -> ItemView:
         pushed_at=rfc3339(int(item["pushed_ms"])),
         url=item.get("url"),
         name=item.get("name"),
-        params=msgspec.json.decode(item.get("params", "{}"), type=dict[str, str]),
+        params=_texts(item.get("params")),
+        inputs=_texts(item.get("inputs")),
         priority=Priority(item.get("priority", "normal")),
         attempts=_int(item, "attempts"),
         boots=_int(item, "boots"),
@@ -107,9 +111,18 @@ def item_view(ref: ItemRef, item: Hash, vm: VmView | None) -> ItemView:
     )
 
 
-def given_item(ref: ItemRef, revision: int, url: str, params: str) -> GivenItem:
+def given_item(ref: ItemRef, revision: int, url: str, params: str, inputs: str) -> GivenItem:
     """Return what a vm works with, as the scripts answer it: '' is none."""
-    return GivenItem(ref, revision, url or None, msgspec.json.decode(params, type=dict[str, str]) if params else {})
+    return GivenItem(ref, revision, url or None, _texts(params), _texts(inputs))
+
+
+def kept_item(ref: ItemRef, item: Hash) -> GivenItem:
+    """Return what a vm works with of an item as it is kept."""
+    return given_item(ref, int(item["revision"]), *(item.get(name, "") for name in ("url", "params", "inputs")))
+
+
+def _texts(kept: str | None) -> dict[str, str]:
+    return msgspec.json.decode(kept, type=dict[str, str]) if kept else {}
 
 
 def vm_view(dispatch: DispatchId, vm: Hash) -> VmView:

@@ -1,7 +1,8 @@
 """Files, images and results: what the broker says of bytes it keeps."""
 
 from broker.wire.items import OutputFile, Reason
-from broker.wire.kinds import Message
+from broker.wire.kinds import FromPerson, Message
+from broker.wire.leases import SignedUrl
 from broker.wire.states import ItemState
 
 
@@ -12,6 +13,23 @@ class FileView(Message, frozen=True, kw_only=True):
     size_bytes: int
     digest: str
     url: str
+
+
+class AnnounceFile(FromPerson, frozen=True, kw_only=True):
+    """`POST /v1/files/USER/PATH`: a file before it is sent; `digest` as `sha256:…`. `create_only`: replace nothing."""
+
+    size_bytes: int
+    digest: str
+    create_only: bool = False
+
+
+class AnnouncedFile(Message, frozen=True, kw_only=True):
+    """What to do with an announced file: nothing where it is there already, as `file` tells; else send it by `upload`
+    and announce it again; where there is neither, PUT it to the broker.
+    """
+
+    file: FileView | None = None
+    upload: SignedUrl | None = None
 
 
 class ResultLine(Message, frozen=True, kw_only=True):

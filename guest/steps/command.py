@@ -99,7 +99,7 @@ def environment(
     """Build the program's environment from nothing: the client's own names a Python that is none of the program's.
 
     Names of parameters and inputs are written in capitals, with `_` for every character but letters and digits. The
-    further inputs' variables begin with `VMBROKER_INPUTS_`: `VMBROKER_INPUT_NAME` is item.env's own.
+    broker takes no input called `name`, whose variable is another thing in item.env.
     """
     given = {
         "PATH": SEARCH_PATH,
@@ -117,7 +117,7 @@ def environment(
         given["VMBROKER_SCRIPT"] = str(workspace.script)
     if inputs.own is not None:
         given["VMBROKER_INPUT"] = str(inputs.own)
-    given |= {f"VMBROKER_INPUTS_{_in_capitals(name)}": str(path) for name, path in inputs.further.items()}
+    given |= {f"VMBROKER_INPUT_{_in_capitals(name)}": str(path) for name, path in inputs.further.items()}
     given |= {f"VMBROKER_PARAM_{_in_capitals(key)}": text for key, text in work.params.items()}
     if proxy is not None:
         given |= _proxy_variables(proxy)

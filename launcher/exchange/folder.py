@@ -106,7 +106,7 @@ def program(item: str, staged: StagedItem) -> str:
     """
     words = [_argument(word, item, staged) for word in _words(staged)]
     further = "".join(
-        f"export VMBROKER_INPUTS_{_in_capitals(name)}={_further(name, file)}\n"
+        f"export VMBROKER_INPUT_{_in_capitals(name)}={_further(name, file)}\n"
         for name, file in _further_names(staged).items()
     )
     return f'#!/bin/sh\nVMBROKER_SCRIPT="$VMBROKER_IN/{SCRIPT_FILE}"\n{further}exec {" ".join(words)}\n'

@@ -26,6 +26,7 @@ _BODIES: dict[str, Any] = {
     "launchers_end": {"launcher": "l1", "verdict": "host_error", "sentence": "over"},
     "presence_put_launcher": {"node": "n1", "total": _ROOM, "free": _ROOM},
     "launcher_jobs_put_jobs": {"kind": "slurm", "place": "here"},
+    "files_announce_file": {"size_bytes": len(IMAGE), "digest": digest_of(IMAGE)},
     "guests_complete": {"outputs": []},
     "guests_fail": {"code": "program_failed", "sentence": "it failed", "exit_code": 1},
     "uploads_patch": b"1234",

@@ -17,10 +17,12 @@ class CuttableWay:
     The first connections break after as many answered bytes as `breaks` say, one after the other; later ones do not.
     """
 
-    def __init__(self, port: int, breaks: Iterable[int] = ()) -> None:
+    def __init__(self, port: int, breaks: Iterable[int] = (), *, records: bool = False) -> None:
         self.port = free_port()
         self._breaks = iter(breaks)
         self.broken = 0
+        self.carried: bytearray | None = bytearray() if records else None
+        """All that went either way."""
         self._to = port
         self._listener: socket.socket | None = None
         self._open: set[socket.socket] = set()
@@ -54,6 +56,8 @@ class CuttableWay:
         with contextlib.suppress(OSError):
             while chunk := source.recv(_CHUNK_BYTES if most is None else min(_CHUNK_BYTES, most)):
                 sink.sendall(chunk)
+                if self.carried is not None:
+                    self.carried += chunk
                 most = None if most is None else most - len(chunk)
                 if most == 0:
                     self.broken += 1
@@ -73,9 +77,9 @@ def _shut(one: socket.socket) -> None:
 
 
 @contextmanager
-def cuttable_way(port: int, breaks: Iterable[int] = ()) -> Iterator[CuttableWay]:
+def cuttable_way(port: int, breaks: Iterable[int] = (), *, records: bool = False) -> Iterator[CuttableWay]:
     """A way to `127.0.0.1:PORT`, open at first, gone after the block."""
-    way = CuttableWay(port, breaks)
+    way = CuttableWay(port, breaks, records=records)
     way.mend()
     try:
         yield way

@@ -19,15 +19,16 @@
 -- EMITS    item.claimed vm.claimed ticket.replayed ticket.spent
 -- COST     O(log running)
 -- Answers  done or repeated, the fence, the milliseconds to the deadline, those from the claim in which the item may
---          run, and the item's revision, url and parameters. That is what its spec says, or less when its launcher's
+--          run, and the item's revision, url, parameters and further inputs. That is what its spec says, or less when its launcher's
 --          slot ends before; `run_ms` where an older broker's dispatch did not note it. replayed: the ticket came with
 --          another claim key; Python then takes the item back. At its slot's end a launcher lets its vms stop in their
 --          own time: the broker itself ends the lease not before that is over, and `grace_ms` later.
 local vm = vms .. dispatch
-local has = redis.call('HMGET', item, 'revision', 'url', 'params', 'may_run')
+local has = redis.call('HMGET', item, 'revision', 'url', 'params', 'may_run', 'inputs')
 local revision = has[1]
 local function answer(word, deadline, may_run)
-  return {word, tonumber(is.fence), math.max(0, deadline - now), may_run, revision, has[2] or '', has[3] or ''}
+  return {word, tonumber(is.fence), math.max(0, deadline - now), may_run, revision, has[2] or '', has[3] or '',
+    has[5] or ''}
 end
 if is.dispatch == dispatch and is.state == 'running' then
   if is.claim_key ~= claim_key then

@@ -31,7 +31,7 @@
 -- MOVES    ready -> dispatched
 -- EMITS    item.dispatched
 -- COST     O(log dispatched + log lanes) an item; stale entries are dropped, some two hundred at most
--- Answers  done and of each item its number, its fence, url and parameters; repeated and the dispatches that the key
+-- Answers  done and of each item its number, its fence, url, parameters and further inputs; repeated and the dispatches that the key
 --          was given; changed when the machine has another revision by now, or, with `is_next`, when another lane or
 --          stream comes first; canary when the revision's items wait for one that is out to claim; waits when a bulk
 --          act is about to reach them; again when only stale entries were met so far; full when its token holds `most_held`; empty when the lane has no more. `given`: what this
@@ -60,7 +60,7 @@ repeat
   for _, entry in ipairs(entries) do
     local number, generation = number_and_generation(entry)
     local is = redis.call('HMGET', items .. number, 'state', 'gen', 'fence', 'boots', 'last', 'code', 'exit_code',
-      'not_before_ms', 'url', 'params')
+      'not_before_ms', 'url', 'params', 'inputs')
     if not is_stale_as(generation, is[1], is[2]) then
       is_waiting = bulk_reaches('ready', number)
       if is_waiting then break end
@@ -106,7 +106,7 @@ for index, each in ipairs(taken) do
   emit('item.dispatched', number, {state = 'dispatched', dispatch = dispatch, fence = fence, boots = boots,
     launcher = launcher, node = node, accelerator = accelerator, vcpus = vcpus, memory_mib = memory_mib,
     machine = machine, machine_revision = machine_revision})
-  out[index] = {number, fence, is[9] or '', is[10] or ''}
+  out[index] = {number, fence, is[9] or '', is[10] or '', is[11] or ''}
 end
 redis.call('ZADD', dispatched, unpack(dispatched_at))
 redis.call('ZADD', deadlines, unpack(deadlines_at))

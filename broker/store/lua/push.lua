@@ -19,10 +19,10 @@
 -- COST     O(items)
 -- Answers  done or repeated, the first and the last number, and how many were left out because their name was there.
 --          changed when the spec has another revision than `revision`; 0 is any. full, and which bound of the user's:
---          items or bytes, and where it stands. `rest` is of each item the first `width` of url, name, parameters and
---          order; '' is none, and the others none of them has. An order is its priority class, ':' and the
+--          items or bytes, and where it stands. `rest` is of each item the first `width` of url, name, parameters,
+--          order and further inputs; '' is none, and the others none of them has. An order is its priority class, ':' and the
 --          milliseconds of its delay.
-local FIELDS = {[0] = 'url', 'name', 'params'}
+local FIELDS = {[0] = 'url', [1] = 'name', [2] = 'params', [4] = 'inputs'}
 local spec = redis.call('HMGET', stream, 'revision', 'last', 'born')
 if not spec[1] then return {'missing'} end
 if keyed == 1 then
@@ -49,7 +49,7 @@ for at = rest, rest + (size - 1) * width, width do
   if name == '' or not (seen[name] or redis.call('HEXISTS', names, name) == 1) then
     seen[name] = name ~= ''
     new[#new + 1] = at
-    bytes = bytes + #ARGV[at] + #name + #value_of(at, 2)
+    bytes = bytes + #ARGV[at] + #name + #value_of(at, 2) + #value_of(at, 4)
   end
 end
 local has = redis.call('HMGET', account, 'items', 'bytes', 'most:items', 'most:bytes')
@@ -67,7 +67,7 @@ local function add(number, at)
   local function note(name, value)
     if value ~= '' then fields[count + 1], fields[count + 2], count = name, value, count + 2 end
   end
-  for column = 0, 2 do note(FIELDS[column], value_of(at, column)) end
+  for column, field in pairs(FIELDS) do note(field, value_of(at, column)) end
   local priority, delay_ms = string.match(value_of(at, 3), '^(%a*):(%d*)$')
   note('priority', priority or '')
   local is_delayed = (delay_ms or '') ~= ''

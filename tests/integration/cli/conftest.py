@@ -8,11 +8,12 @@ import pytest
 
 from tests.support.api import IMAGE, XML, Api
 from tests.support.grid import Broker, Home, free_port
+from tests.support.typed import Typed
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    return Home(tmp_path_factory.mktemp("b"))
+    return Typed(tmp_path_factory.mktemp("b"))
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import redis
 
 from tests.support.api import IMAGE, Api, claim, digest_of, offer, run_item
 from tests.support.grid import Broker, Home, free_port
+from tests.support.typed import Typed
 from tests.support.waiting import wait_until
 
 
@@ -210,19 +211,19 @@ def test_a_refusal_is_one_sentence_that_says_what_to_do(
 
 
 def test_a_wrong_token_no_broker_and_no_login_are_told_apart(home: Home, broker: Broker, tmp_path: Path) -> None:
-    wrong = Home(home.folder, {"BEARER_TOKEN": "wrong"}).run("broker", "whoami")
+    wrong = Typed(home.folder, {"BEARER_TOKEN": "wrong"}).run("broker", "whoami")
     assert wrong.status == 4
     assert "the token is not accepted" in wrong.err
     elsewhere = f"http://127.0.0.1:{free_port()}"
-    away = Home(home.folder, {"VMBROKER_URL": elsewhere, "BEARER_TOKEN": "given"}).run("broker", "whoami")
+    away = Typed(home.folder, {"VMBROKER_URL": elsewhere, "BEARER_TOKEN": "given"}).run("broker", "whoami")
     assert away.status == 3
     assert "cannot be reached" in away.err
-    foreign = Home(home.folder, {"VMBROKER_URL": elsewhere}).run("broker", "whoami")
+    foreign = Typed(home.folder, {"VMBROKER_URL": elsewhere}).run("broker", "whoami")
     assert foreign.status == 2
     assert f"there is no token for {elsewhere}: set BEARER_TOKEN_FILE" in foreign.err
-    cut = Home(home.folder, {"BEARER_TOKEN": "one\ntwo"}).run("broker", "whoami")
+    cut = Typed(home.folder, {"BEARER_TOKEN": "one\ntwo"}).run("broker", "whoami")
     assert (cut.status, "Traceback" in cut.err) == (2, False)
-    nobody = Home(tmp_path).run("broker", "whoami")
+    nobody = Typed(tmp_path).run("broker", "whoami")
     assert nobody.status == 2
     assert "start one on this machine with `broker serve`" in nobody.err
 
@@ -272,11 +273,11 @@ def test_tls_is_served_with_the_certificate_that_was_given(tmp_path: Path) -> No
          "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
         check=True, capture_output=True,
     )  # fmt: skip
-    home = Home(tmp_path)
+    home = Typed(tmp_path)
     broker = Broker(home, free_port(), ("--tls-cert", str(cert), "--tls-key", str(key)))
     with broker.serving():
         untrusting = home.run("broker", "whoami")
-        trusting = Home(tmp_path, {"SSL_CERT_FILE": str(cert)}).ok("broker", "whoami")
+        trusting = Typed(tmp_path, {"SSL_CERT_FILE": str(cert)}).ok("broker", "whoami")
 
     assert untrusting.status == 3
     assert "certificate" in untrusting.err
@@ -284,8 +285,10 @@ def test_tls_is_served_with_the_certificate_that_was_given(tmp_path: Path) -> No
 
 
 def test_check_config_shows_the_settings_or_every_fault(tmp_path: Path) -> None:
-    assert "listen = 127.0.0.1:8642" in Home(tmp_path).ok("broker", "check-config")
-    wrong = Home(tmp_path, {"VMBROKER_BROKER_LISTEN": "x", "VMBROKER_BROKER_USER": "a b"}).run("broker", "check-config")
+    assert "listen = 127.0.0.1:8642" in Typed(tmp_path).ok("broker", "check-config")
+    wrong = Typed(tmp_path, {"VMBROKER_BROKER_LISTEN": "x", "VMBROKER_BROKER_USER": "a b"}).run(
+        "broker", "check-config"
+    )
     assert wrong.status == 2
     assert "listen: 'x' is no address" in wrong.err
     assert "user: 'a b' is no name" in wrong.err

@@ -4,20 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from broker.cli.commands import app
-from tests.support.grid import Broker, Home, Said
-
-
-class Typed(Home):
-    """A person's home, whose commands run within the test: starting a program for each took most of the time."""
-
-    def run(self, *command: str, stdin: str | None = None, timeout_s: float = 120) -> Said:
-        assert command[0] == "broker"
-        ended = CliRunner().invoke(app, command[1:], env=self.environment(), input=stdin)
-        assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exc_info
-        return Said(ended.exit_code, ended.stdout, ended.stderr)
+from tests.support.grid import Broker, Home
+from tests.support.typed import Typed
 
 
 @pytest.fixture

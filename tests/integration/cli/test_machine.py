@@ -314,13 +314,14 @@ async def test_a_machine_of_this_desktop_goes_over_stopped_and_running(
     home: Home, broker: Broker, desk: Desktop, tmp_path: Path
 ) -> None:
     asked = ("--domain", NAME, "--connect", desk.uri)
-    await asyncio.to_thread(added, home, "desk", *asked)
+    program = Home(home.folder)  # it heeds signals, which only a program's main thread can
+    await asyncio.to_thread(added, program, "desk", *asked)
     stopped = machine(broker, "desk")
     await desk.virsh("start", NAME)
     own = await desk.sources()
 
-    refused = await asyncio.to_thread(add, home, "desk", *asked)
-    said = await asyncio.to_thread(added, home, "desk", *asked, "--live")
+    refused = await asyncio.to_thread(add, program, "desk", *asked)
+    said = await asyncio.to_thread(added, program, "desk", *asked, "--live")
 
     assert (refused.status, "add --live" in refused.err) == (1, True)
     assert "desk is back on its own disks" in said

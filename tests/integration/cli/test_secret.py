@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import certificates
-from tests.support.grid import Broker, Home, with_tls
+from tests.support.grid import Broker, with_tls
 from tests.support.launching import short_folder
+from tests.support.typed import Typed
 from tests.support.waiting import wait_until
 
 AUTHORITY = certificates.authority()
@@ -21,7 +22,7 @@ TOKEN = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Broker]:
     with short_folder("vs-") as folder:
-        broker = with_tls(Home(folder), AUTHORITY, certificates.server(AUTHORITY))
+        broker = with_tls(Typed(folder), AUTHORITY, certificates.server(AUTHORITY))
         with broker.serving():
             yield broker
 

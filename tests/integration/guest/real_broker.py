@@ -1,7 +1,7 @@
 """A real broker, for clients as processes of this host."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -69,17 +69,20 @@ class Broker:
 
 @asynccontextmanager
 async def real_broker(
-    tmp_path: Path, authority: Credential | None = None, labels: tuple[str, ...] = ()
+    tmp_path: Path,
+    authority: Credential | None = None,
+    labels: tuple[str, ...] = (),
+    more: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Broker]:
     """Run a broker with a machine of alice's. `XDG_CONFIG_HOME` must be the folder's `config`: logins go there.
 
-    With an `authority` it has a certificate of that; `labels` are those of the launcher's token.
+    With an `authority` it has a certificate of that; `labels` are those of the launcher's token; `more` are settings.
     """
     image = tmp_path / "image"
     image.write_bytes(b"an image")
     async with AsyncExitStack() as stack:
         told = {"data": tmp_path / "data", "listen": "127.0.0.1:0", "user": "alice", "heartbeat_s": 1}
-        settings = load_settings(told | _certified(tmp_path, authority))
+        settings = load_settings(told | _certified(tmp_path, authority) | dict(more or {}))
         url = await stack.enter_async_context(running_broker(settings))
         ca_pem = None if authority is None else authority.pem.decode()
 

@@ -5,11 +5,12 @@ import pytest
 
 from broker.domain.errors import Rejected
 from broker.store import Store
+from broker.store.records import encode_json
 from broker.wire.items import NewItem
 from broker.wire.names import ItemRef, StreamRef
 from broker.wire.problems import ProblemCode
 from broker.wire.states import ItemState
-from tests.integration.store.scene import ALICE, RENDER, Scene
+from tests.integration.store.scene import ALICE, RENDER, Scene, lease_of
 
 ITEMS = [NewItem(url="https://share.example/a", name="a", params={"seed": "1"}), NewItem()]
 
@@ -21,6 +22,20 @@ async def test_items_are_numbered_in_order_and_kept_as_pushed(scene: Scene) -> N
     assert (first.state, first.url, first.name, first.params) == (ItemState.READY, ITEMS[0].url, "a", {"seed": "1"})
     assert (second.url, second.name, second.params) == (None, None, {})
     assert await scene.counts() == {"ready": 2}
+
+
+async def test_further_inputs_are_kept_counted_and_given_with_the_item(scene: Scene) -> None:
+    inputs = {"reference": "file:alice/genome.fa", "mask": "https://share.example/mask"}
+    await scene.store.push(RENDER, [*ITEMS, NewItem(inputs=inputs)], idempotency_key=None, body_digest="")
+    assert [(await scene.item(number)).inputs for number in (1, 2, 3)] == [{}, {}, inputs]
+    used = (await scene.store.get_user(ALICE)).bytes
+    await scene.prove()
+    given = [await scene.dispatched() for _ in range(3)]
+    assert [each.item.inputs for each in given] == [{}, {}, inputs]
+    claimed = await scene.claim(given[2])
+    assert claimed.item.inputs == inputs
+    assert (await scene.store.leased(lease_of(claimed))).item.inputs == inputs
+    assert used == sum(len(text) for text in ("https://share.example/a", "a", '{"seed":"1"}', encode_json(inputs)))
 
 
 async def test_repeated_push_with_its_key_gets_the_first_answer_and_adds_nothing(scene: Scene) -> None:

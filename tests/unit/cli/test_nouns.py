@@ -37,7 +37,7 @@ ROUTES_OF: dict[str, tuple[str, ...]] = {
     "stream show": (f"GET {_STREAM}",),
     "stream revisions": (f"GET {_STREAM}/revisions",),
     "try": (f"POST {_STREAM}/items", f"GET {_STREAM}/events", f"GET {_ITEM}"),
-    "push": (f"POST {_STREAM}/items", f"PUT {_FILE}", f"HEAD {_FILE}"),
+    "push": (f"POST {_STREAM}/items", f"POST {_FILE}", f"PUT {_FILE}", f"HEAD {_FILE}"),
     "watch": (f"GET {_STREAM}", f"GET {_STREAM}/events"),
     "status": (f"GET {_STREAM}", f"GET {_STREAM}/items", f"GET {_ITEM}"),
     "results": (f"GET {_STREAM}/results", f"GET {_FILE}"),
@@ -67,7 +67,7 @@ ROUTES_OF: dict[str, tuple[str, ...]] = {
     "user show": ("GET /v1/users/{user}",),
     "user set": ("PUT /v1/users/{user}",),
     "launchers": ("GET /v1/launchers", "GET /v1/launcher-jobs"),
-    "file put": (f"PUT {_FILE}",),
+    "file put": (f"POST {_FILE}", f"PUT {_FILE}"),
     "file get": (f"GET {_FILE}",),
     "whoami": ("GET /v1/whoami",),
 }

@@ -5,7 +5,8 @@ import msgspec
 import pytest
 
 from broker.domain.errors import Rejected
-from broker.domain.pushes import item_faults
+from broker.domain.paths import parse_file_url
+from broker.domain.pushes import input_files, item_faults
 from broker.domain.specs import BOUNDS, check_spec, params_of, spec_faults
 from broker.wire.items import NewItem
 from broker.wire.names import StreamRef, UserName
@@ -133,6 +134,23 @@ def test_a_push_is_checked_with_the_streams_parameters() -> None:
     assert re.search(r"take 65[0-9]{3} bytes", large)
     [lacking] = faults(spec(run="/opt/app/run {param.seed}"), NewItem())
     assert "lacks the parameter 'seed'" in lacking
+
+
+def test_further_inputs_have_names_of_their_own_and_addresses_a_guest_can_fetch() -> None:
+    def faults(*items: NewItem) -> list[str]:
+        return [f"{fault.at}: {fault.reason}" for fault in item_faults(spec(), RENDER, list(enumerate(items, 7)))]
+
+    good = {"mask": "file:alice/mask", "reference": "https://share.example/genome.fa"}
+    assert faults(NewItem(inputs=good), NewItem()) == []
+    assert input_files([NewItem(url="file:alice/a", inputs=good)]) == {
+        parse_file_url("file:alice/a"),
+        parse_file_url("file:alice/mask"),
+    }
+    assert faults(NewItem(inputs={"path": "file:alice/a"})) == ["7: 'path' is no input's name"]
+    assert faults(NewItem(inputs={"mask": "ftp://host.example/a"}))[0].startswith("7: the input 'mask': 'ftp:")
+    [two] = faults(NewItem(inputs={"mask": "file:alice/a", "Mask": "file:alice/b"}))
+    assert two.endswith("would both be VMBROKER_INPUT_MASK")
+    assert "33 further inputs" in faults(NewItem(inputs={f"i{index}": "file:alice/a" for index in range(33)}))[0]
 
 
 @pytest.mark.parametrize(

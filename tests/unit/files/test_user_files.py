@@ -85,6 +85,7 @@ async def test_a_replaced_file_leaves_nothing_of_the_old_one(files: UserFiles, t
     stored = await files.find(PATH)
 
     assert stored is not None
+    assert stored.location is not None
     assert stored.location.read_bytes() == b"new"
     assert len(files_below(tmp_path)) == 2, "one record, one object"
 

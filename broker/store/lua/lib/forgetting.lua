@@ -7,10 +7,12 @@ local function forget_item(number, state, last)
     redis.call('DEL', vms .. dispatch)
     dispatch = before
   end
-  local texts = redis.call('HMGET', item, 'url', 'name', 'params')
+  local texts = redis.call('HMGET', item, 'url', 'name', 'params', 'inputs')
   if texts[2] and redis.call('HGET', names, texts[2]) == number then redis.call('HDEL', names, texts[2]) end
   redis.call('HINCRBY', account, 'items', -1)
-  redis.call('HINCRBY', account, 'bytes', -(#(texts[1] or '') + #(texts[2] or '') + #(texts[3] or '')))
+  local bytes = 0
+  for index = 1, 4 do bytes = bytes + #(texts[index] or '') end
+  redis.call('HINCRBY', account, 'bytes', -bytes)
   redis.call('DEL', item)
   redis.call('ZREM', done, number)
   redis.call('ZREM', held, number)
