@@ -56,6 +56,8 @@ class EdgeBroker:
     run: str = "/bin/true"
     script: str = ""
     input_bytes: bytes | None = None
+    inputs: dict[str, bytes | None] = field(default_factory=dict)
+    """Further ones; one that is None is not there."""
     input_status: int = 200
     input_origin: str | None = None
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
@@ -98,6 +100,7 @@ class EdgeBroker:
                 web.post("/v1/claim", self._claim),
                 web.post("/v1/lease/{act}", self._lease),
                 web.get("/files/in/{name}", self._get),
+                web.get("/files/further/{name}", self._get_further),
                 web.put("/files/out/{name:.*}", self._put),
                 web.head("/files/out/{name:.*}", self._head),
             ]
@@ -146,6 +149,9 @@ class EdgeBroker:
                     heartbeat_ms=self.heartbeat_ms, lease_ms=60_000, run_ms=self.run_ms, output_mib=1, max_outputs=5
                 ),
                 input=given,
+                inputs={
+                    name: Input(name="same name", url=f"https://share.example/{name}/same name") for name in self.inputs
+                },
                 params=self.params,
                 secrets=self.secrets,
             )
@@ -176,6 +182,10 @@ class EdgeBroker:
         self.versions.append(request.secrets)
         return UrlsAnswer(
             input=SignedUrl(url=f"{self.input_origin or self.url}/files/in/x?signature=secret", target="file:alice/x"),
+            inputs={
+                name: SignedUrl(url=f"{self.url}/files/further/{name}", target=f"file:alice/{name}/same name")
+                for name in self.inputs
+            },
             outputs={
                 name: SignedUrl(
                     url=f"{self.url}/files/out/{name}?signature=s", target=f"file:alice/{name}", method="PUT"
@@ -193,6 +203,10 @@ class EdgeBroker:
     async def _get(self, request: web.Request) -> web.Response:
         await self._pass_gate(request)
         return web.Response(status=self.input_status, body=self.input_bytes if self.input_status == 200 else b"")
+
+    async def _get_further(self, request: web.Request) -> web.Response:
+        content = self.inputs[request.match_info["name"]]
+        return web.Response(status=404) if content is None else web.Response(body=content)
 
     async def _put(self, request: web.Request) -> web.Response:
         name, body = request.match_info["name"], await request.read()

@@ -81,6 +81,7 @@ def test_the_environment_holds_nothing_of_the_clients_own(monkeypatch: pytest.Mo
         "SHELL": "/bin/bash",
         "LANG": "C.UTF-8",
         "VMBROKER_INPUT": str(INPUT),
+        "VMBROKER_INPUT_DARK_1": "/var/tmp/w/inputs/dark-1/d k",
         "VMBROKER_OUTPUT": "/var/tmp/w/output",
         "VMBROKER_ITEM": "alice/render/17",
         "VMBROKER_PARAM_A_B": "1",
