@@ -150,7 +150,8 @@ class Download:
         """Refuse what the disk has no room for before it is full."""
         if self._limit_bytes is not None and (self.total_bytes or 0) > self._limit_bytes:
             raise Unreachable(
-                f"it has {self.total_bytes} bytes, more than the {self._limit_bytes} there is room for", is_lasting=True
+                f"it has {self.total_bytes} bytes, more than the {self._limit_bytes} bytes there is room for",
+                is_lasting=True,
             )
         free_bytes = max(0, shutil.disk_usage(self._path.parent).free - SPARED_BYTES)
         if wanted_bytes > free_bytes:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 from yarl import URL
 
-from broker.client.errors import Unreachable, shown_url
+from broker.client.errors import Unreachable, shown_address, shown_url
 from broker.client.session import Session
 from broker.wire.leases import SignedUrl
 
@@ -31,6 +31,8 @@ async def opened(
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     """Call a signed address and give the answer of whoever it leads to, for streaming.
 
+    A session that follows no redirects gives them as they are.
+
     Args:
         session: Through which; of its own it sends nothing along.
         signed: What; its headers go to the origin of its address alone.
@@ -49,14 +51,14 @@ async def opened(
         async with session.open(
             method, address, data=body, headers={**headers, **secret}, idle_timeout_s=idle_timeout_s, is_bare=True
         ) as response:
-            if response.status not in _REDIRECTS:
+            if response.status not in _REDIRECTS or not session.redirects:
                 yield response
                 return
             following = _next(response, method)
             if following.origin() != response.url.origin():
                 secret = {}
         address = str(following)
-    raise Unreachable(f"{signed.target} redirects more than {session.redirects} times", is_lasting=True)
+    raise Unreachable(f"{shown_address(signed.url)} redirects more than {session.redirects} times", is_lasting=True)
 
 
 def _next(response: aiohttp.ClientResponse, method: str) -> URL:

@@ -27,6 +27,7 @@ from broker.wire.leases import (
     LeaseLimits,
     Settled,
     SignedUrl,
+    UploadFacts,
     UrlsAnswer,
     UrlsRequest,
 )
@@ -84,6 +85,10 @@ class EdgeBroker:
     progress: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     puts: list[str] = field(default_factory=list)
+    uploads: dict[str, UploadFacts] = field(default_factory=dict)
+    """What the guest said of its outputs before it sent them."""
+    folders: list[str] = field(default_factory=list)
+    """The collections that it made."""
     completed: CompleteRequest | None = None
     failed: FailRequest | None = None
     port: int = 0
@@ -102,6 +107,7 @@ class EdgeBroker:
                 web.get("/files/in/{name}", self._get),
                 web.get("/files/further/{name}", self._get_further),
                 web.put("/files/out/{name:.*}", self._put),
+                web.route("MKCOL", "/files/out/{name:.*}", self._make_folder),
                 web.head("/files/out/{name:.*}", self._head),
             ]
         )
@@ -180,6 +186,7 @@ class EdgeBroker:
 
     def _urls(self, request: UrlsRequest) -> UrlsAnswer:
         self.versions.append(request.secrets)
+        self.uploads |= request.uploads
         return UrlsAnswer(
             input=SignedUrl(url=f"{self.input_origin or self.url}/files/in/x?signature=secret", target="file:alice/x"),
             inputs={
@@ -188,7 +195,10 @@ class EdgeBroker:
             },
             outputs={
                 name: SignedUrl(
-                    url=f"{self.url}/files/out/{name}?signature=s", target=f"file:alice/{name}", method="PUT"
+                    url=f"{self.url}/files/out/{name}?signature=s",
+                    target=f"file:alice/{name}",
+                    method="PUT",
+                    folders=[f"{self.url}/files/out/{name}-folder"],
                 )
                 for name in request.outputs
             },
@@ -207,6 +217,12 @@ class EdgeBroker:
     async def _get_further(self, request: web.Request) -> web.Response:
         content = self.inputs[request.match_info["name"]]
         return web.Response(status=404) if content is None else web.Response(body=content)
+
+    async def _make_folder(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        is_there = name in self.folders
+        self.folders += [] if is_there else [name]
+        return web.Response(status=405 if is_there else 201)
 
     async def _put(self, request: web.Request) -> web.Response:
         name, body = request.match_info["name"], await request.read()
