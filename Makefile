@@ -2,7 +2,7 @@
 # and says in one line what it does.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node demo test test-vm test-bundle test-large test-grid bench bench-vm chaos check format pictures clean
+.PHONY: help setup setup-node demo test test-vm test-bundle test-large test-grid bench bench-data bench-vm chaos check format pictures clean
 
 VENV := .venv/bin
 EXTRAS := --extra broker --extra launcher --extra condor
@@ -61,6 +61,10 @@ bench: setup ## The broker beside its peers and beside servers that do nothing; 
 	@deploy/setup/system-packages bench
 	@UV_PROJECT_ENVIRONMENT=.venv-peers deploy/setup/python-environment --only-group bench
 	@$(VENV)/python -m bench.broker $(BENCH)
+
+bench-data: setup ## Bytes in and out beside nginx, and pushes with targets; on a machine that does nothing else
+	@deploy/setup/system-packages bench
+	@$(VENV)/python -m bench.data $(BENCH)
 
 chaos: setup-node ## The fault test for as long as MINUTES says: processes die, answers are lost, nothing else may be
 	@$(VENV)/python -m tests.fault --minutes $(MINUTES) $(CHAOS)

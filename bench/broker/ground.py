@@ -99,12 +99,12 @@ def served(folder: Path) -> Iterator[Served]:
 
 def _add_stream(broker: Broker) -> None:
     disk = {"digest": digest_of(IMAGE), "size_bytes": len(IMAGE), "format": "raw"}
-    _put(broker, f"/v1/images/{digest_of(IMAGE)}", IMAGE)
-    _put(broker, "/v1/machines/alice/m", json.dumps({"domain_xml": XML, "disks": {"vda": disk}}).encode())
-    _put(broker, "/v1/streams/alice/work", json.dumps({"machine": "m", "run": "/bin/true"}).encode())
+    put(broker, f"/v1/images/{digest_of(IMAGE)}", IMAGE)
+    put(broker, "/v1/machines/alice/m", json.dumps({"domain_xml": XML, "disks": {"vda": disk}}).encode())
+    put(broker, "/v1/streams/alice/work", json.dumps({"machine": "m", "run": "/bin/true"}).encode())
 
 
-def _put(broker: Broker, path: str, body: bytes) -> None:
+def put(broker: Broker, path: str, body: bytes) -> None:
     headers = {"Authorization": f"Bearer {broker.token()}", "Content-Type": "application/json"}
     request = urllib.request.Request(broker.url + path, body, headers, method="PUT")
     with urllib.request.urlopen(request, timeout=30) as answer:
@@ -136,8 +136,8 @@ def floor(kind: str, folder: Path) -> Iterator[Address]:
     """Run a server that does nothing, with the answers that are recorded in the folder."""
     ready = folder / READY
     ready.unlink(missing_ok=True)
-    with _child([sys.executable, "-m", "bench.broker.floor", kind, str(folder)], folder / f"{kind}.log") as process:
-        _wait_for(ready.exists, process, folder / f"{kind}.log")
+    with child([sys.executable, "-m", "bench.broker.floor", kind, str(folder)], folder / f"{kind}.log") as process:
+        wait_for(ready.exists, process, folder / f"{kind}.log")
         yield ("127.0.0.1", int(ready.read_text()))
 
 
@@ -146,8 +146,8 @@ def valkey(folder: Path) -> Iterator[Path]:
     """Run the same store as the broker's embedded one for a peer; yield its socket."""
     folder.mkdir()
     socket, log = folder / "store.sock", folder / "output.log"
-    with _child(command(binary(), folder), log, {**os.environ, **ENVIRONMENT}) as process:
-        _wait_for(lambda: socket.exists() and _answers(socket), process, log)
+    with child(command(binary(), folder), log, {**os.environ, **ENVIRONMENT}) as process:
+        wait_for(lambda: socket.exists() and _answers(socket), process, log)
         yield socket
     shutil.rmtree(folder)
 
@@ -167,13 +167,13 @@ def beanstalkd(folder: Path) -> Iterator[Address]:
     folder.mkdir()
     port, log = free_port(), folder / "output.log"
     words = [program, "-l", "127.0.0.1", "-p", str(port), "-b", str(folder), "-f", "0"]
-    with _child(words, log) as process:
-        _wait_for(lambda: _listens(port), process, log)
+    with child(words, log) as process:
+        wait_for(lambda: listens(port), process, log)
         yield ("127.0.0.1", port)
     shutil.rmtree(folder)
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     # Source: proc(5), /proc/net/tcp: local address in hexadecimal, state 0A is LISTEN.
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     return any(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A" for line in lines)
@@ -198,7 +198,7 @@ def peer(script: str, *arguments: str) -> float:
 
 
 @contextmanager
-def _child(
+def child(
     words: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator["subprocess.Popen[bytes]"]:
     wrapper = [sys.executable, "-I", "-S", str(_DIE_WITH_PARENT), str(os.getpid())]
@@ -224,7 +224,7 @@ def _child(
             raise
 
 
-def _wait_for(condition: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path) -> None:
+def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path) -> None:
     wait_until(lambda: condition() or process.poll() is not None, f"{process.args!r} answers", timeout_s=_START_S)
     if process.poll() is not None:
         raise BenchFailed(f"a server did not start: {log.read_text()[-2_000:]}")

@@ -14,6 +14,7 @@ from bench.broker.ground import PREFIX, Served, floor, served
 from bench.broker.talks import Taken, Turn, director, parked, pusher
 from bench.failing import BenchFailed
 from bench.figures import Figure, median_of, ratio_of
+from bench.memory import resident_mib
 from broker.store.keys import Keys
 from broker.wire.dispatches import MAX_WAIT_MS
 
@@ -81,8 +82,8 @@ def measure(folder: Path, extent: Extent) -> list[Figure]:
         )
         drive_all([*talks(here.address, ours, 1), *talks(nothing, memory, 2)], main=main, limit_s=_LIMIT_S)
         seen.end()
-        resident_mib = _resident_mib(here.pid)
-    return [*_latency(ours, memory, extent), *_quiet(seen, resident_mib, extent)]
+        taken_mib = resident_mib(here.pid)
+    return [*_latency(ours, memory, extent), *_quiet(seen, taken_mib, extent)]
 
 
 def _launchers(sites: list[Calls], taken: Taken, count: int) -> list[Talk]:
@@ -111,7 +112,7 @@ def _latency(ours: Taken, memory: Taken, extent: Extent) -> list[Figure]:
     ]
 
 
-def _quiet(seen: Seen, resident_mib: float, extent: Extent) -> list[Figure]:
+def _quiet(seen: Seen, taken_mib: float, extent: Extent) -> list[Figure]:
     shown = ", ".join(f"{name} {count / extent.watch_s:.1f}" for name, count in seen.sent.most_common(_SHOWN))
     who = f"{extent.launchers} launchers wait, each asks anew every {MAX_WAIT_MS // 1000} s; nothing comes"
     scripts = f"their scripts call {seen.in_scripts / extent.watch_s:.1f} more"
@@ -124,14 +125,8 @@ def _quiet(seen: Seen, resident_mib: float, extent: Extent) -> list[Figure]:
             at_most=5,
             aim=1,
         ),
-        median_of("broker's memory", "MiB", [resident_mib], reference=f"resident; {who}", at_most=400),
+        median_of("broker's memory", "MiB", [taken_mib], reference=f"resident; {who}", at_most=400),
     ]
-
-
-def _resident_mib(pid: int) -> float:
-    """Source: proc(5), /proc/pid/status."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
 
 
 def percentile(values: list[float], percent: int) -> float:

@@ -12,11 +12,12 @@ from broker.cli import showing
 from broker.cli.acting import Acting, act
 from broker.cli.amounts import parse_duration_ms
 from broker.cli.chunks import Common, chunks_of
+from broker.cli.downloads import address_of, download_all
 from broker.cli.exits import BadUsage, Exit, fail, tell
 from broker.cli.progress import progress
 from broker.cli.push import params_of
 from broker.cli.pushing import Pushing
-from broker.cli.results import address_of, download_all, print_table
+from broker.cli.result_formats import print_table
 from broker.cli.said import print_console, print_head, print_output, said_of, verdict_of
 from broker.cli.sources import Source, named
 from broker.cli.trial import Trial

@@ -6,8 +6,6 @@ twice. Where the broker no longer has them, `Truncated` says what the items coun
 Source: HTML Living Standard, section "Server-sent events".
 """
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -16,18 +14,15 @@ from functools import partial
 import aiohttp
 import msgspec
 
-from broker.client.errors import CallError, may_help_to_repeat
+from broker.client.lasting import SILENCE_S, lasting
 from broker.client.researcher import NDJSON, lines_of
-from broker.client.session import Patience, Session
+from broker.client.session import Session
 from broker.wire.events import Event, Truncated, TruncatedLine
 from broker.wire.names import StreamRef, UserName
 
-SILENCE_S = 45.0
-"""Three heartbeats: a connection silent for longer is dead."""
 _MAX_EVENT_BYTES = 1_048_576
 _TRUNCATED = b'{"truncated":'
 """What a line begins with that stands for events no longer kept."""
-_FOLLOW_PATIENCE = Patience(attempts=1_000, total_s=120.0, max_delay_s=5.0)
 
 Said = Event | Truncated
 
@@ -101,24 +96,11 @@ async def read(session: Session, what: StreamRef | UserName, after: str | None =
 async def _resumed(
     connect: Callable[[str | None], AsyncIterator[Said]], after: str | None, *, is_endless: bool
 ) -> AsyncIterator[Said]:
-    lost_at_s: float | None = None
-    attempt = 0
-    while True:
-        try:
-            async for said in connect(after):
-                attempt, lost_at_s = 0, None
-                if isinstance(said, Event):
-                    after = said.place
-                yield said
-            if not is_endless:
-                return
-        except CallError as error:
-            lost_at_s = lost_at_s or time.monotonic()
-            is_too_long = time.monotonic() - lost_at_s > _FOLLOW_PATIENCE.total_s
-            if not may_help_to_repeat(error) or is_too_long:
-                raise
-        attempt += 1
-        await asyncio.sleep(_FOLLOW_PATIENCE.delay_s(attempt, None))
+    place = [after]
+    async for said in lasting(lambda: connect(place[0]), is_endless=is_endless):
+        if isinstance(said, Event):
+            place[0] = said.place
+        yield said
 
 
 async def _messages(session: Session, what: StreamRef | UserName, after: str | None) -> AsyncIterator[Said]:

@@ -2,23 +2,22 @@
 
 import asyncio
 import errno
-import hashlib
 import os
 import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from broker.domain.errors import Rejected
 from broker.files.free_space import FreeSpace, disk_full
 from broker.files.room import Admit
+from broker.files.writing import Writing
 from broker.wire.names import Digest
 from broker.wire.problems import ProblemCode
 
 _ABANDONED_S = 86_400
-_BLOCK_BYTES = 1_048_576
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -90,44 +89,18 @@ def too_large(limit_bytes: int) -> Rejected:
 async def _write(
     path: Path, chunks: AsyncIterator[bytes], limit_bytes: int, space: FreeSpace, admit: Admit
 ) -> Received:
-    size_bytes = 0
+    async def check(size_bytes: int) -> None:
+        if size_bytes > limit_bytes:
+            raise too_large(limit_bytes)
+        space.check()
+        await admit(size_bytes)
+
     space.check()
-    hasher = hashlib.sha256()
-    file = await asyncio.to_thread(_create, path)
+    writing = await asyncio.to_thread(Writing, path, check)
     try:
-        async for block in _blocks(chunks):
-            size_bytes += len(block)
-            if size_bytes > limit_bytes:
-                raise too_large(limit_bytes)
-            space.check()
-            await admit(size_bytes)
-            await asyncio.to_thread(_append, file, hasher, block)
-        await asyncio.to_thread(os.fsync, file.fileno())
+        async for chunk in chunks:
+            await writing.add(chunk)
+        hexdigest = await writing.finish()
     finally:
-        await asyncio.to_thread(file.close)
-    return Received(path, size_bytes, Digest(f"sha256:{hasher.hexdigest()}"))
-
-
-async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Join chunks, which may be as small as a packet: a thread's turn for each would cost more than what it does."""
-    held: list[bytes] = []
-    held_bytes = 0
-    async for chunk in chunks:
-        held.append(chunk)
-        held_bytes += len(chunk)
-        if held_bytes >= _BLOCK_BYTES:
-            yield b"".join(held)
-            held, held_bytes = [], 0
-    if held:
-        yield b"".join(held)
-
-
-def _create(path: Path) -> IO[bytes]:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0)
-
-
-def _append(file: IO[bytes], hasher: "hashlib._Hash", chunk: bytes) -> None:
-    hasher.update(chunk)
-    view = memoryview(chunk)
-    while view:
-        view = view[file.write(view) :]
+        await writing.close()
+    return Received(path, writing.size_bytes, Digest(f"sha256:{hexdigest}"))

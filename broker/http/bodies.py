@@ -63,11 +63,13 @@ async def chunks_of(request: web.BaseRequest) -> AsyncIterator[bytes]:
     check_encoding(request)
     clock = asyncio.get_running_loop().time
     left_s, came_bytes = PATIENCE_S, 0
+    # So much may wait here while the reader is busy.
+    request.content.set_read_chunk_size(_CHUNK_BYTES)
     while True:
         began_s = clock()
         try:
             async with asyncio.timeout(left_s):
-                chunk = await request.content.read(_CHUNK_BYTES)
+                chunk = await _read(request)
         except TimeoutError as error:
             raise too_slow("send it again") from error
         if not chunk:
@@ -76,6 +78,15 @@ async def chunks_of(request: web.BaseRequest) -> AsyncIterator[bytes]:
         if came_bytes >= PIECE_BYTES:
             left_s, came_bytes = PATIENCE_S, 0
         yield chunk
+
+
+async def _read(request: web.BaseRequest) -> bytes:
+    if request.content_length is None:
+        # HTTP's own chunks may be of a byte each: what came of them is taken together.
+        return await request.content.read(_CHUNK_BYTES)
+    # As it came from the connection: to put pieces together would copy each of them once more.
+    chunk, _ = await request.content.readchunk()
+    return chunk
 
 
 async def whole(request: web.BaseRequest, bodies: Bodies, user: str, most_bytes: int) -> bytes:

@@ -20,6 +20,7 @@ from broker.domain.scopes import Authority
 from broker.http.bells import SLOW_POLL_S
 from broker.http.call import Call, allow
 from broker.http.contract import NDJSON, NOT_SEEN, lines_of, operation, server_sent
+from broker.http.following import HEARTBEAT_S, goes_on, stream_answer, wait, write
 from broker.http.parameters import AFTER, FOLLOW, LAST_EVENT_ID, USER
 from broker.http.streams import known_stream
 from broker.store import EventBatch
@@ -27,9 +28,7 @@ from broker.wire.events import Event, Truncated, TruncatedLine
 from broker.wire.names import StreamRef, UserName, check_name
 from broker.wire.problems import ProblemCode
 
-HEARTBEAT_S = 15.0
 RETRY_MS = 2_000
-SLOW_READER_S = 30.0
 _BATCH_EVENTS = 100
 """A reader that takes nothing was seen to cost 200 KiB with batches of 100, 1.1 MiB with 500, which are no faster."""
 _SSE = "text/event-stream"
@@ -88,29 +87,29 @@ async def _follow(call: Call, log: _Log, after: str | None, rung: asyncio.Event)
 async def _send_sse(
     call: Call, log: _Log, batches: AsyncIterator[EventBatch | None], after: str | None
 ) -> web.StreamResponse:
-    answer = _stream_answer(_SSE)
+    answer = stream_answer(_SSE)
     await answer.prepare(call.request)
-    await _write(answer, f"retry: {RETRY_MS}\n{f'id: {after}' if after else ':'}\n\n".encode())
+    await write(answer, f"retry: {RETRY_MS}\n{f'id: {after}' if after else ':'}\n\n".encode())
     async for batch in batches:
         if batch is None:
-            await _write(answer, b":\n\n")
+            await write(answer, b":\n\n")
             continue
         if batch.truncated:
-            await _write(answer, b"event: truncated\ndata: " + msgspec.json.encode(await log.count()) + b"\n\n")
-        await _write(answer, b"".join(_sse(event) for event in batch.events))
+            await write(answer, b"event: truncated\ndata: " + msgspec.json.encode(await log.count()) + b"\n\n")
+        await write(answer, b"".join(_sse(event) for event in batch.events))
     return answer
 
 
 async def _send_lines(call: Call, log: _Log, batches: AsyncIterator[EventBatch | None]) -> web.StreamResponse:
-    answer = _stream_answer(NDJSON)
+    answer = stream_answer(NDJSON)
     await answer.prepare(call.request)
     async for batch in batches:
         if batch is None:
-            await _write(answer, b"\n")
+            await write(answer, b"\n")
             continue
         if batch.truncated:
-            await _write(answer, msgspec.json.encode(TruncatedLine(truncated=await log.count())) + b"\n")
-        await _write(answer, b"".join(msgspec.json.encode(event) + b"\n" for event in batch.events))
+            await write(answer, msgspec.json.encode(TruncatedLine(truncated=await log.count())) + b"\n")
+        await write(answer, b"".join(msgspec.json.encode(event) + b"\n" for event in batch.events))
     return answer
 
 
@@ -123,7 +122,7 @@ async def _batches(
     """
     clock = asyncio.get_running_loop().time
     beat_at_s = clock() + HEARTBEAT_S
-    while not call.services.bells.is_closed and call.request.transport is not None and _is_good(call):
+    while goes_on(call):
         rung.clear()
         batch = await log.read(after, _BATCH_EVENTS)
         if batch.events or batch.truncated:
@@ -136,28 +135,7 @@ async def _batches(
         if clock() >= beat_at_s:
             beat_at_s = clock() + HEARTBEAT_S
             yield None
-        await _wait(rung, min(SLOW_POLL_S, beat_at_s - clock()))
-
-
-def _is_good(call: Call) -> bool:
-    """Tell whether the token that opened the door would open it now."""
-    return call.who.expires_at_s > call.services.tokens.now_s() and not call.services.revocations.includes(call.who)
-
-
-async def _wait(rung: asyncio.Event, wait_s: float) -> None:
-    try:
-        async with asyncio.timeout(max(wait_s, 0)):
-            await rung.wait()
-    except TimeoutError:
-        return
-
-
-async def _write(answer: web.StreamResponse, data: bytes) -> None:
-    try:
-        async with asyncio.timeout(SLOW_READER_S):
-            await answer.write(data)
-    except TimeoutError as error:
-        raise ConnectionResetError("the reader of events was too slow") from error
+        await wait(rung, min(SLOW_POLL_S, beat_at_s - clock()))
 
 
 async def _count_stream(call: Call) -> Truncated:
@@ -174,9 +152,3 @@ async def _count_user(call: Call, user: UserName) -> Truncated:
 
 def _sse(event: Event) -> bytes:
     return b"id: " + event.place.encode() + b"\ndata: " + msgspec.json.encode(event) + b"\n\n"
-
-
-def _stream_answer(content_type: str) -> web.StreamResponse:
-    # A proxy that buffers would turn a live view into a late one.
-    headers = {"Content-Type": content_type, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return web.StreamResponse(headers=headers)

@@ -1,30 +1,25 @@
 """Items: listed, one by one, and what their vms said."""
 
 import re
-from collections.abc import AsyncIterator
 
 import msgspec
 from aiohttp import web
 
 from broker.domain.errors import Rejected
-from broker.domain.paths import FILE_SCHEME
 from broker.http.call import Call, json_answer, limit
-from broker.http.contract import BYTES, NDJSON, lines_of, operation
-from broker.http.parameters import ITEM_CURSOR, ITEM_STATE, LIMIT, RESULT_STATE
+from broker.http.contract import BYTES, operation
+from broker.http.parameters import ITEM_CURSOR, ITEM_STATE, LIMIT
 from broker.http.prospects import waits_for
 from broker.http.sending import SANDBOX
 from broker.http.streams import checked_reason, known_stream, no_stream
 from broker.store.items import no_item
-from broker.wire.files import ResultLine
-from broker.wire.items import CancelledItem, HoldItem, ItemPage, ItemView, OutputFile
+from broker.wire.items import CancelledItem, HoldItem, ItemPage, ItemView
 from broker.wire.names import DispatchId
 from broker.wire.problems import ProblemCode
 from broker.wire.states import ItemState
 
 _PAGE_ITEMS = 100
-_RESULTS_PAGE = 500
 _COUNT = re.compile(r"[0-9]{1,9}")
-_WITH_RESULT = (ItemState.DONE, ItemState.HELD)
 
 
 @operation(answers=ItemPage, parameters=(ITEM_STATE, ITEM_CURSOR, LIMIT))
@@ -103,55 +98,6 @@ async def get_domain_xml(call: Call) -> web.Response:
             ProblemCode.NOT_FOUND, f"no XML was kept of {item.item}: it comes with the end of a vm that booted"
         )
     return _raw(xml, "domain.xml")
-
-
-@operation(answers=lines_of(ResultLine), parameters=(RESULT_STATE,))
-async def results(call: Call) -> web.StreamResponse:
-    """Send one line for each done or held item, as they are now."""
-    state = _state(call.query("state").get("state"))
-    if state not in {None, *_WITH_RESULT}:
-        raise Rejected(ProblemCode.BAD_REQUEST, "state is done or held")
-    await known_stream(call)
-    answer = web.StreamResponse(headers={"Content-Type": NDJSON, "Cache-Control": "no-store"})
-    await answer.prepare(call.request)
-    async for item in _settled(call, state):
-        await answer.write(msgspec.json.encode(_result(call, item)) + b"\n")
-    await answer.write_eof()
-    return answer
-
-
-async def _settled(call: Call, wanted: ItemState | None) -> AsyncIterator[ItemView]:
-    cursor: str | None = None
-    while True:
-        page = await call.services.store.list_items(call.stream, wanted, cursor, _RESULTS_PAGE)
-        for item in page.items:
-            if item.state in _WITH_RESULT:
-                yield item
-        cursor = page.next_cursor
-        if cursor is None:
-            return
-
-
-def _result(call: Call, item: ItemView) -> ResultLine:
-    return ResultLine(
-        item=item.item,
-        state=item.state,
-        url=item.url,
-        name=item.name,
-        params=item.params,
-        inputs=item.inputs,
-        exit_code=item.exit_code,
-        reason=item.reason,
-        outputs=[_with_address(call, output) for output in item.outputs],
-        settled_at=item.settled_at,
-    )
-
-
-def _with_address(call: Call, output: OutputFile) -> OutputFile:
-    if not output.url.startswith(FILE_SCHEME):
-        return output
-    address = call.services.urls.plain(f"/v1/files/{output.url.removeprefix(FILE_SCHEME)}")
-    return msgspec.structs.replace(output, url=address)
 
 
 async def known_item(call: Call) -> ItemView:

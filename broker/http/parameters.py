@@ -65,6 +65,10 @@ PART = _query(
     "each part's key is then that of the push, `/` and its number",
 )
 FOLLOW = _query("follow", Literal["0", "1"], "1: newline-delimited JSON does not end at the last event there is")
+FOLLOW_RESULTS = _query("follow", Literal["0", "1"], "1: what settles is told as it settles, without end")
+RESULTS_AFTER = _query(
+    "after", Annotated[str, Meta(pattern="^[0-9]{1,15}-[0-9]{1,15}$")], "with `follow`: the `position` to go on from"
+)
 
 LAST_EVENT_ID = header("Last-Event-ID", AFTER.kind, "the event to go on after; from the first one where it is absent")
 IDEMPOTENCY_KEY = header(

@@ -197,7 +197,7 @@ class Items(Reading):
 
     async def _rank_after(self, key: str, score: int, number: int) -> int:
         """Return the rank after a position; when its item has moved, the rank of the first with its time."""
-        if not number:
+        if not score and not number:
             return 0
         now, rank, earlier = await self._server.commands(
             [("ZSCORE", key, number), ("ZRANK", key, number), ("ZCOUNT", key, "-inf", f"({score}")], atomic=True

@@ -33,7 +33,10 @@ class AnnouncedFile(Message, frozen=True, kw_only=True):
 
 
 class ResultLine(Message, frozen=True, kw_only=True):
-    """One line of `GET …/results`: a done or held item. An output's `url` can be had with a token that may read it."""
+    """One line of `GET …/results`: a done or held item. An output's `url` can be had with a token that may read it.
+
+    `position`, where they are followed: going on after it misses none, and tells again those that settled at its times.
+    """
 
     item: str
     state: ItemState
@@ -45,3 +48,4 @@ class ResultLine(Message, frozen=True, kw_only=True):
     reason: Reason | None = None
     outputs: list[OutputFile] = []
     settled_at: str | None = None
+    position: str | None = None

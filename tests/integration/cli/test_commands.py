@@ -1,3 +1,4 @@
+import csv
 import json
 import signal
 import subprocess
@@ -144,6 +145,33 @@ async def test_a_result_that_is_gone_keeps_no_other_from_being_downloaded(
     assert "1 files downloaded to" in said.err
     assert f"1 files were not downloaded\n  alice/{stream}/1, out.txt: there is no file" in said.err
     assert (tmp_path / "2/out.txt").read_bytes() == b"second"
+
+
+async def test_results_are_followed_and_downloaded_until_all_is_settled(
+    home: Home, stream: str, launcher: Api, tmp_path: Path
+) -> None:
+    home.ok("broker", "push", stream, "--count", "2", "--param", "k==1+1")
+    await run_item(launcher, b"first")
+    log = tmp_path / "log"
+    following = ("broker", "results", stream, "--follow", "-o", "csv", "--download", str(tmp_path / "out"))
+    with home.running(log, *following) as follower:
+        wait_until(lambda: "out.txt" in log.read_text(), "the first result is told")
+        assert follower.poll() is None
+        await run_item(launcher, b"second")
+        wait_until(lambda: follower.poll() is not None, "it ends by itself")
+
+    assert follower.returncode == 0
+    text = log.read_text()
+    assert f"2 files downloaded to {tmp_path}/out" in text
+    rows = list(csv.DictReader(line for line in text.splitlines() if "," in line and "verified" not in line))
+    assert [(row["item"], row["state"], row["size_bytes"]) for row in rows] == [
+        (f"alice/{stream}/1", "done", "5"),
+        (f"alice/{stream}/2", "done", "6"),
+    ]
+    assert json.loads(rows[0]["params"]) == {"k": "=1+1"}
+    assert [(tmp_path / f"out/{number}/out.txt").read_bytes() for number in (1, 2)] == [b"first", b"second"]
+    endless = home.run("broker", "results", stream, "--follow", "-o", "json")
+    assert (endless.status, "-o jsonl" in endless.err) == (2, True)
 
 
 def test_a_stream_whose_name_is_a_number_is_found_by_its_full_name(home: Home, broker: Broker) -> None:

@@ -267,7 +267,7 @@ async def test_large_bodies_of_one_user_take_no_place_of_another(
         assert (await bob.call("PUT", "/v1/files/bob/x", data=b"x" * MIB)).status == 200
 
     async def is_free_again() -> bool:
-        return (await user.call("PUT", "/v1/files/alice/more", data=b"x")).status == 201
+        return (await user.call("PUT", "/v1/files/alice/again", data=b"x")).status == 201
 
     await until(is_free_again, "a place is free again")
 

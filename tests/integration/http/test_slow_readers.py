@@ -11,7 +11,7 @@ from aiohttp import web
 from yarl import URL
 
 from broker.domain.limits import LIMITS
-from broker.http import events
+from broker.http import following
 from broker.store import Store
 from broker.store.embedded import EmbeddedStore
 from broker.wire.names import StreamRef, UserName
@@ -56,7 +56,7 @@ def buffered(monkeypatch: pytest.MonkeyPatch) -> Watched:
 async def test_reader_that_takes_nothing_costs_little_and_is_closed(
     user: Api, buffered: Watched, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str
 ) -> None:
-    monkeypatch.setattr(events, "SLOW_READER_S", 0.5)
+    monkeypatch.setattr(following, "SLOW_READER_S", 0.5)
     monkeypatch.setitem(LIMITS, "token_followers", LIMITS["token_followers"]._replace(default=1))
     await add_stream(user)
     await _fill(tmp_path / "data")

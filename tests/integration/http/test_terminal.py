@@ -23,6 +23,7 @@ SHOWN = [
     "results render",
     "results render -o json",
     "results render -o jsonl",
+    "results render -o csv",
     "why render",
     "why render/1",
     "console render/1",

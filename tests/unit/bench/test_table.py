@@ -1,5 +1,5 @@
-from bench.broker.table import markdown
 from bench.figures import median_of, ratio_of
+from bench.table import markdown
 
 
 def test_the_table_has_a_row_for_each_figure_with_its_bound_and_aim() -> None:

@@ -1,22 +1,37 @@
 import asyncio
+import csv
+import io
 from pathlib import Path
 
+import msgspec
 import pytest
 from aiohttp import web
 
 from broker.cli.acting import Acting
-from broker.cli.results import download_all
+from broker.cli.downloads import download_all
+from broker.cli.result_formats import csv_heading, csv_rows
 from broker.client.files import Files
 from broker.client.researcher import Researcher
 from broker.client.session import Session
 from broker.wire.files import ResultLine
-from broker.wire.items import OutputFile
+from broker.wire.items import OutputFile, Reason
 from broker.wire.states import ItemState
 from tests.support.api import digest_of
 from tests.unit.client.test_session import serving
 
 CONTENT = b"a result"
 GOOD = digest_of(CONTENT)
+
+
+def test_a_row_of_csv_is_no_formula_and_moves_no_terminal() -> None:
+    reason = Reason(code="program_failed", sentence='a, "b"\x1b[2J\nc')
+    line = ResultLine(
+        item="alice/render/1", state=ItemState.HELD, name="=1+1", exit_code=-9, reason=reason, outputs=[output("@x")]
+    )
+    [row] = csv.DictReader(io.StringIO(csv_heading() + csv_rows(line)))
+    assert (row["name"], row["exit_code"], row["output"]) == ("'=1+1", "-9", "'@x")
+    assert row["reason"] == 'a, "b"^[[2J⏎c'
+    assert csv_rows(msgspec.structs.replace(line, outputs=[])).count(",,,,") == 1
 
 
 def served(request: web.Request) -> web.Response:

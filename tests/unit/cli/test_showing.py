@@ -5,9 +5,9 @@ import pytest
 from broker.cli import showing
 from broker.cli.amounts import parse_duration_ms
 from broker.cli.commands import COMMANDS, load
+from broker.cli.downloads import local_path
 from broker.cli.exits import BadUsage, Failed
 from broker.cli.push import params_of
-from broker.cli.results import local_path
 
 
 @pytest.mark.parametrize(

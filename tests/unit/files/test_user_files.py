@@ -8,11 +8,11 @@ import pytest
 
 from broker.domain.errors import Rejected, Unavailable
 from broker.domain.paths import FilePath, parse_file_path
-from broker.files import incoming
 from broker.files.free_space import FreeSpace
 from broker.files.images import Images
 from broker.files.tails import Tails
 from broker.files.user_files import UserFiles
+from broker.files.writing import Writing
 from broker.wire.dispatches import MAX_CONSOLE_BYTES
 from broker.wire.names import DispatchId, ItemRef, StreamRef, UserName, check_digest
 from broker.wire.problems import ProblemCode
@@ -118,7 +118,7 @@ async def test_a_full_disk_is_said_to_be_one(files: UserFiles, tmp_path: Path, m
     def no_space(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(incoming, "_append", no_space)
+    monkeypatch.setattr(Writing, "_write", no_space)
 
     with pytest.raises(Unavailable, match="disk"):
         await put(files, b"x")
