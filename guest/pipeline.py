@@ -76,7 +76,7 @@ async def _with_heartbeat(
     """Work until there is something to deliver, or until the lease is lost (None)."""
     async with asyncio.TaskGroup() as group:
         working = group.create_task(_carried_out(attempt))
-        beating = group.create_task(beat_until_lost(client, claimed, lambda: attempt.stage, say, attempt.orders))
+        beating = group.create_task(beat_until_lost(client, claimed, attempt.progress, say, attempt.orders))
         refreshing = group.create_task(keep_fresh(client, claimed, attempt.secrets))
         await asyncio.wait({working, beating}, return_when=asyncio.FIRST_COMPLETED)
         refreshing.cancel()

@@ -20,10 +20,17 @@ _EXPIRES, _METHOD, _KEY, _SIGNATURE = "expires", "method", "key", "signature"
 class SignedUrls:
     """Makes and checks signed addresses below one public address of the broker."""
 
-    def __init__(self, keys: MacKeys, public_url: str, now_s: Callable[[], int] = lambda: int(time.time())) -> None:
+    def __init__(
+        self,
+        keys: MacKeys,
+        public_url: str,
+        now_s: Callable[[], int] = lambda: int(time.time()),
+        life: timedelta = LIFE,
+    ) -> None:
         self._keys = keys
         self.public_url = public_url
         self._now_s = now_s
+        self._life_s = int(life.total_seconds())
 
     def plain(self, path: str) -> str:
         """Return the address of a (decoded) path, unsigned."""
@@ -31,7 +38,7 @@ class SignedUrls:
 
     def sign(self, method: str, path: str) -> str:
         """Return the address of a (decoded) path with the right to do `method` on it."""
-        expires = str(self._now_s() + int(LIFE.total_seconds()))
+        expires = str(self._now_s() + self._life_s)
         mac = self._keys.make("url", method, path, expires)
         return (
             f"{self.plain(path)}?{_METHOD}={method}&{_EXPIRES}={expires}&{_KEY}={self._keys.current}&{_SIGNATURE}={mac}"

@@ -1,5 +1,6 @@
 """What can go wrong with a call, and the one place where aiohttp's errors and foreign answers become ours."""
 
+import re
 from contextlib import suppress
 
 import aiohttp
@@ -11,6 +12,9 @@ from broker.wire.problems import MEDIA_TYPE, PROBLEMS, TYPE_PREFIX, Problem, Pro
 MAX_PROBLEM_BYTES = 1024 * 1024
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 
+_S3_CODE = re.compile(rb"<Code>([A-Za-z]{1,64})</Code>")
+_MAX_S3_ERROR_BYTES = 65_536
+
 _CODE_OF_STATUS = {kind.status: code for code, kind in reversed(PROBLEMS.items())}
 
 
@@ -21,14 +25,18 @@ class CallError(Exception):
 class ApiError(CallError):
     """The server answered with an error. A foreign server's answer is given a `problem` of the same status.
 
-    `reason` is the phrase of the answer's status line; `is_brokers` whether the problem is a broker's own words.
+    `reason` is the phrase of the answer's status line; `is_brokers` whether the problem is a broker's own words;
+    `s3_code` what an S3 server calls its error.
     """
 
-    def __init__(self, problem: Problem, reason: str = "", *, is_brokers: bool = False) -> None:
+    def __init__(
+        self, problem: Problem, reason: str = "", *, is_brokers: bool = False, s3_code: str | None = None
+    ) -> None:
         super().__init__(problem.detail)
         self.problem = problem
         self.reason = reason
         self.is_brokers = is_brokers
+        self.s3_code = s3_code
 
     @property
     def status(self) -> int:
@@ -86,6 +94,8 @@ def translated(error: aiohttp.ClientError, url: URL) -> CallError:
             return Unreachable(f"{shown} cannot be reached: {_reason(error)}")
         case aiohttp.ServerTimeoutError():
             return Unreachable(f"{shown} did not answer in time")
+        case aiohttp.ClientPayloadError():
+            return Unreachable(f"the connection to {shown} broke before the end of its answer")
     return Unreachable(f"the connection to {shown} broke: {str(error) or type(error).__name__}")
 
 
@@ -144,7 +154,19 @@ async def error_of(response: aiohttp.ClientResponse) -> ApiError:
                 retry_after_s=retry_after_s if said.retry_after_s is None else said.retry_after_s,
             )
             is_brokers = True
-    return ApiError(problem, reason, is_brokers=is_brokers)
+    s3_code = await _s3_code(response) if response.content_type == "application/xml" else None
+    if s3_code is not None:
+        reason = f"{reason} ({s3_code})"
+    return ApiError(problem, reason, is_brokers=is_brokers, s3_code=s3_code)
+
+
+async def _s3_code(response: aiohttp.ClientResponse) -> str | None:
+    """Read what an S3 server calls its error. Source: "Error responses", Amazon S3 API Reference."""
+    try:
+        found = _S3_CODE.search(await read_bounded(response, _MAX_S3_ERROR_BYTES))
+    except (Unreachable, aiohttp.ClientError):
+        return None
+    return None if found is None else found[1].decode()
 
 
 def synthetic_problem(status: int, detail: str, request_id: str = "", retry_after_s: int | None = None) -> Problem:

@@ -59,11 +59,11 @@ class LeaseClient:
         uploads: Mapping[str, UploadFacts] | None = None,
         patience: Patience | None = None,
     ) -> UrlsAnswer:
-        """Ask for fresh signed addresses of the input and of the named outputs, and for secrets that changed.
+        """Ask for fresh signed addresses of the inputs and of the named outputs, and for secrets that changed.
 
-        `secrets` are those that the guest has, with their versions; `uploads` is what is known of those outputs.
+        `secrets` are those that the guest has, with their versions; `uploads` what is known of the outputs.
         """
-        request = UrlsRequest(outputs=outputs or [], secrets=dict(secrets or {}), uploads=dict(uploads or {}))
+        request = UrlsRequest(outputs=outputs or [], uploads=dict(uploads or {}), secrets=dict(secrets or {}))
         return await self._post(lease, "urls", request, UrlsAnswer, patience)
 
     async def complete(self, lease: str, request: CompleteRequest, *, patience: Patience | None = None) -> Settled:

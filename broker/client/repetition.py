@@ -15,6 +15,9 @@ from broker.client.session import ApiError, Patience, Unreachable
 
 T = TypeVar("T")
 
+PROGRESS_BYTES = 1_048_576
+"""Less than this is no progress: a server that gives a byte for each try is not asked for ever."""
+
 
 def is_passing(error: CallError) -> bool:
     """Tell whether the same request may succeed a little later."""
@@ -23,20 +26,28 @@ def is_passing(error: CallError) -> bool:
 
 
 async def repeated(
-    once: Callable[[], Awaitable[T]], patience: Patience, may_repeat: Callable[[CallError], bool] = is_passing
+    once: Callable[[], Awaitable[T]],
+    patience: Patience,
+    may_repeat: Callable[[CallError], bool] = is_passing,
+    came_so_far: Callable[[], int] | None = None,
 ) -> T:
-    """Call `once` until it succeeds, fails for good, or the patience is at its end; then its last error is raised."""
-    started_at_s = time.monotonic()
-    for attempt in range(1, patience.attempts + 1):
+    """Call `once` until it succeeds, fails for good, or the patience is at its end; then its last error is raised.
+
+    `came_so_far`, in bytes, is of what goes on where it was cut: `PROGRESS_BYTES` further, the patience begins anew.
+    """
+    started_at_s, attempt, mark_bytes = time.monotonic(), 0, 0
+    while True:
+        attempt += 1
         try:
             return await once()
         except CallError as error:
+            if came_so_far is not None and came_so_far() >= mark_bytes + PROGRESS_BYTES:
+                started_at_s, attempt, mark_bytes = time.monotonic(), 1, came_so_far()
             delay_s = patience.delay_s(attempt, _asked_delay_s(error))
             is_late = time.monotonic() - started_at_s + delay_s > patience.total_s
-            if not may_repeat(error) or is_late or attempt == patience.attempts:
+            if not may_repeat(error) or is_late or attempt >= patience.attempts:
                 raise
         await asyncio.sleep(delay_s)
-    raise AssertionError("a patience has at least one attempt")
 
 
 async def answered(once: Callable[[], Awaitable[T]], patience: Patience) -> T:

@@ -31,6 +31,7 @@ from broker.client.errors import (
     synthetic_problem,
     translated,
 )
+from broker.client.expecting import ExpectingRequest
 
 __all__ = ["ONCE", "ApiError", "CallError", "Patience", "Reply", "Session", "Unreachable"]
 
@@ -119,9 +120,15 @@ class Session:
     def base_url(self) -> str:
         return str(self._base_url)
 
+    @property
+    def redirects(self) -> int:
+        return self._redirects
+
     async def __aenter__(self) -> Self:
         connector = None if self._make_connector is None else self._make_connector()
-        self._http = aiohttp.ClientSession(connector=connector, proxy=self._proxy, cookie_jar=aiohttp.DummyCookieJar())
+        self._http = aiohttp.ClientSession(
+            connector=connector, proxy=self._proxy, cookie_jar=aiohttp.DummyCookieJar(), request_class=ExpectingRequest
+        )
         return self
 
     async def __aexit__(
@@ -223,11 +230,13 @@ class Session:
         query: Mapping[str, str] | None = None,
         token: str | None = None,
         idle_timeout_s: float = 60.0,
+        is_bare: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send one request, once, and give its answer for streaming; `url` is a path of the broker or absolute.
 
         Losing the connection while the answer is read is translated too. `idle_timeout_s` bounds the silence between
-        two reads; the whole is for the caller to bound.
+        two reads; the whole is for the caller to bound. `is_bare`: nothing of the session's own goes along, no
+        redirect is followed (the caller gets it), and the bytes are as they came, whatever their `Content-Encoding`.
 
         Raises:
             ApiError: the answer's status is 400 or above.
@@ -235,8 +244,8 @@ class Session:
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=idle_timeout_s)
         sent_headers = {"Accept-Encoding": "identity", **(headers or {})}
-        token = token or await self._own_token()
-        async with self._request(method, url, data, timeout, sent_headers, query, token) as response:
+        token = None if is_bare else token or await self._own_token()
+        async with self._request(method, url, data, timeout, sent_headers, query, token, is_bare=is_bare) as response:
             yield response
 
     async def _own_token(self) -> str | None:
@@ -276,6 +285,8 @@ class Session:
         headers: Mapping[str, str],
         query: Mapping[str, str] | None,
         token: str | None,
+        *,
+        is_bare: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         if self._http is None:
             raise RuntimeError("a Session is used inside `async with`")
@@ -291,8 +302,9 @@ class Session:
                 headers=sent_headers,
                 params=query,
                 timeout=timeout,
-                allow_redirects=self._redirects > 0,
+                allow_redirects=self._redirects > 0 and not is_bare,
                 max_redirects=self._redirects + 1,
+                auto_decompress=not is_bare,
                 ssl=self._tls_context() if target.scheme == "https" else True,
             ) as response:
                 if response.status >= 400:

@@ -1,8 +1,8 @@
-"""One file's bytes, by a signed address: fetched with the digest checked, or put create-only.
+"""One file's bytes put to a signed address, create-only; and whether a transfer is worth another try.
 
 A put is create-only, so its repetition may meet the file that an earlier try had already written. The digest tells,
 where the server gives it; where it does not, the target is this run's alone: only an earlier try can have written it.
-Source: RFC 9530 (Repr-Digest), RFC 9110 section 13.1.2 (If-None-Match).
+Source: RFC 9530 (Repr-Digest), RFC 9110 sections 10.1.1 (Expect) and 13.1.2 (If-None-Match), RFC 4918 section 9.3.
 """
 
 import asyncio
@@ -10,36 +10,39 @@ import base64
 import errno
 import hashlib
 import os
-from collections.abc import Mapping
 from http import HTTPStatus
-from pathlib import Path
 from typing import BinaryIO, NamedTuple, NoReturn
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
+from yarl import URL
 
-from broker.client.errors import ApiError, CallError, Unreachable
+from broker.client.digests import sha256_of, sha256_of_s3
+from broker.client.download import ContentDiffers
+from broker.client.errors import ApiError, CallError, Unreachable, shown_address
+from broker.client.hops import opened
+from broker.client.pace import Pace, kept
 from broker.client.repetition import is_passing
 from broker.client.session import Session
-from broker.wire.leases import SignedUrl
+from broker.wire.leases import SignedUrl, UploadFacts
 from broker.wire.problems import ProblemCode
 
-CHUNK_BYTES = 262_144
 BLOCK_BYTES = 1_048_576
 """What is read at once to be sent: a thread's turn for each block costs an emulated processor milliseconds."""
 MAX_REFRESHES = 3
 """How often a 403 is taken for an address that grew old."""
+MAX_DIFFERENT = 3
+"""How often what arrived may be something else than what was said of it."""
+EXPECT_FROM_BYTES = 1_048_576
+"""From this size on a server is asked before the bytes are sent: for fewer the question costs more than it spares."""
+ANSWER_S = 300.0
+"""For the answer once all is sent: a server may still have to write or to hash it."""
 MAX_FULL = 5
 """How often room for a file is waited for, a minute each time: somebody may be making it."""
 
-
-class ContentDiffers(CallError):
-    """What arrived is not what the server said it sends; another try may help."""
-
-
-class FileFacts(NamedTuple):
-    size_bytes: int
-    digest: str
+_OVER_IN_S3 = frozenset({"ExpiredToken", "RequestTimeTooSkewed"})
+_MADE_BEFORE = frozenset({HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.MOVED_PERMANENTLY})
+_EMPTY = hashlib.sha256().digest()
 
 
 class Upload(NamedTuple):
@@ -49,6 +52,10 @@ class Upload(NamedTuple):
     size_bytes: int
     sha256: bytes
 
+    @property
+    def facts(self) -> UploadFacts:
+        return UploadFacts(size_bytes=self.size_bytes, digest=f"sha256:{self.sha256.hex()}")
+
 
 class RepeatJudge:
     """Tells of one transfer whether to try it again; a 403 or a full room only a few times."""
@@ -56,81 +63,114 @@ class RepeatJudge:
     def __init__(self) -> None:
         self._refreshes = 0
         self._full = 0
+        self._different = 0
 
     def __call__(self, error: CallError) -> bool:
-        if isinstance(error, ApiError) and error.status == HTTPStatus.FORBIDDEN:
+        if isinstance(error, ApiError) and (error.status == HTTPStatus.FORBIDDEN or error.s3_code in _OVER_IN_S3):
             self._refreshes += 1
             return self._refreshes <= MAX_REFRESHES
         if isinstance(error, ApiError) and error.is_brokers and error.code is ProblemCode.QUOTA_EXCEEDED:
             self._full += 1
             return self._full <= MAX_FULL
-        return isinstance(error, ContentDiffers) or is_passing(error)
+        if isinstance(error, ContentDiffers):
+            self._different += 1
+            return self._different < MAX_DIFFERENT
+        return is_passing(error)
 
 
-async def fetch(session: Session, signed: SignedUrl, path: Path, *, limit_bytes: int | None = None) -> FileFacts:
-    """Stream what is at the address to `path`, once.
-
-    Raises:
-        ContentDiffers: the bytes do not match the digest that came with them.
-        CallError: no answer, an error, or more bytes than the limit.
-        OSError: the file cannot be written.
-    """
-    hasher, size_bytes = hashlib.sha256(), 0
-    async with session.open(signed.method, signed.url, headers=signed.headers) as response:
-        if response.status != HTTPStatus.OK:
-            raise Unreachable(f"the server answers {response.status}, and not with a file", is_lasting=True)
-        expected = _sha256_of(response.headers)
-        with path.open("wb") as file:
-            async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-                size_bytes += len(chunk)
-                if limit_bytes is not None and size_bytes > limit_bytes:
-                    raise Unreachable(f"it has more than the {limit_bytes} bytes there is room for", is_lasting=True)
-                file.write(chunk)
-                hasher.update(chunk)
-    if expected is not None and expected != hasher.digest():
-        raise ContentDiffers("the bytes that arrived do not match the digest that came with them")
-    digest = f"sha256:{hasher.hexdigest()}"
-    if signed.digest is not None and digest != signed.digest:
-        raise ContentDiffers("the bytes that arrived do not match the digest that the broker knows")
-    return FileFacts(size_bytes, digest)
-
-
-async def put(session: Session, signed: SignedUrl, upload: Upload, *, may_be_ours: bool) -> None:
-    """Put a file, once, unless there is one.
+async def put(
+    session: Session, signed: SignedUrl, upload: Upload, *, may_be_ours: bool, sending: "Sending | None" = None
+) -> None:
+    """Put a file, once, unless there is one; the collections that it needs are made before.
 
     Args:
         session: Through which.
         signed: Where to.
         upload: What.
         may_be_ours: Whether an earlier try may have put it there already.
+        sending: Told how far it is.
 
     Raises:
-        CallError: no answer, or an error; 412 where another file is there.
+        ContentDiffers: the server says that it stored something else.
+        CallError: no answer, an error, or too slow; 412 where another file is there.
     """
+    for folder in signed.folders:
+        await _make(session, signed, folder)
     headers = {
         "Content-Type": "application/octet-stream",
         "Content-Length": str(upload.size_bytes),
         "Repr-Digest": f"sha-256=:{base64.b64encode(upload.sha256).decode()}:",
         "If-None-Match": "*",
-        **signed.headers,
     }
+    if upload.size_bytes >= EXPECT_FROM_BYTES:
+        headers["Expect"] = "100-continue"
+    sending = sending or Sending()
+    body = _Body(upload, sending)
     try:
-        async with session.open(signed.method, signed.url, data=_Body(upload), headers=headers) as response:
+        async with (
+            kept(sending.pace, lambda: sending.moved_bytes),
+            opened(session, signed, headers, body=body, idle_timeout_s=ANSWER_S) as response,
+        ):
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:
                 raise Unreachable(f"the server answers {response.status}, and keeps nothing", is_lasting=True)
+            _check_stored(response, upload)
     except ApiError as error:
         if error.status != HTTPStatus.PRECONDITION_FAILED:
             raise
         there = await _digest_there(session, signed)
-        if there != upload.sha256 and not (there is None and may_be_ours):
+        if there != upload.sha256 and not (there is None and (may_be_ours or sending.has_begun_anew)):
             raise
+    finally:
+        sending.end()
+
+
+class Sending:
+    """How far one upload is, over all its tries.
+
+    Attributes:
+        sent_bytes: How many the kernel took in this try.
+    """
+
+    def __init__(self, pace: Pace | None = None) -> None:
+        self.pace = pace or Pace()
+        self._writer: AbstractStreamWriter | None = None
+        self._offset_bytes = 0
+        self._before_bytes = 0
+        self._tries = 0
+
+    @property
+    def sent_bytes(self) -> int:
+        transport = None if self._writer is None else self._writer.transport
+        return self._offset_bytes - (0 if transport is None else transport.get_write_buffer_size())
+
+    @property
+    def has_begun_anew(self) -> bool:
+        """Tell whether bytes went more than once: aiohttp itself repeats a PUT whose connection broke."""
+        return self._tries > 1
+
+    @property
+    def moved_bytes(self) -> int | None:
+        """Return what moved in all tries; None while no bytes are due."""
+        return None if self._writer is None else self._before_bytes + self.sent_bytes
+
+    def begin(self, writer: AbstractStreamWriter) -> None:
+        self._before_bytes += self._offset_bytes
+        self._tries += 1
+        self._writer, self._offset_bytes = writer, 0
+
+    def add(self, count: int) -> None:
+        self._offset_bytes += count
+
+    def end(self) -> None:
+        self._writer = None
 
 
 class _Body(aiohttp.Payload):
     """A file as the body of a request. Every writing begins anew: a redirect may have it sent again."""
 
-    def __init__(self, upload: Upload) -> None:
+    def __init__(self, upload: Upload, sending: Sending) -> None:
         super().__init__(upload.file)
+        self._sending = sending
         self._descriptor = upload.file.fileno()
         self._size = upload.size_bytes
 
@@ -144,31 +184,55 @@ class _Body(aiohttp.Payload):
             OSError: it became shorter, or cannot be read.
         """
         offset_bytes, end_bytes = 0, self._size or 0
+        self._sending.begin(writer)
         while offset_bytes < end_bytes:
             wanted_bytes = min(BLOCK_BYTES, end_bytes - offset_bytes)
             block = await asyncio.to_thread(os.pread, self._descriptor, wanted_bytes, offset_bytes)
             if not block:
                 raise OSError(errno.ENODATA, "the file became shorter while it was sent")
+            # Before it is written: what the kernel did not take yet is known from the transport.
+            self._sending.add(len(block))
             await writer.write(block)
             offset_bytes += len(block)
+        await writer.drain()
+        self._sending.end()
 
 
 async def _digest_there(session: Session, signed: SignedUrl) -> bytes | None:
     """Ask for the digest of what is there already; None when the address does not tell."""
     try:
-        async with session.open("HEAD", signed.url, headers=signed.headers) as response:
-            return _sha256_of(response.headers)
+        async with opened(session, signed, {}, method="HEAD") as response:
+            return sha256_of(response.headers)
     except ApiError:
         return None
 
 
-def _sha256_of(headers: Mapping[str, str]) -> bytes | None:
-    """Read the SHA-256 of a `Repr-Digest` field, None without one."""
-    for part in headers.get("Repr-Digest", "").split(","):
-        name, _, value = part.strip().partition("=")
-        if name == "sha-256" and value.startswith(":") and value.endswith(":"):
-            try:
-                return base64.b64decode(value.strip(":"), validate=True)
-            except ValueError:
-                return None
-    return None
+async def _make(session: Session, signed: SignedUrl, folder: str) -> None:
+    """Make a WebDAV collection, if it is not there. It gets the headers of the upload where it is of that origin."""
+    is_same = URL(folder).origin() == URL(signed.url).origin()
+    # A length, too: some servers would wait for a body where none is told.
+    headers = {"Content-Length": "0", **(signed.headers if is_same else {})}
+    try:
+        async with session.open("MKCOL", folder, headers=headers, is_bare=True) as response:
+            if response.status >= HTTPStatus.MULTIPLE_CHOICES and response.status not in _MADE_BEFORE:
+                raise Unreachable(f"the server answers MKCOL with {response.status}", is_lasting=True)
+    except ApiError as error:
+        if error.status == HTTPStatus.CONFLICT:
+            shown = shown_address(folder)
+            sentence = f"the folder {shown} cannot be made: the one above it is not there, and has to be made by hand"
+            raise Unreachable(sentence, is_lasting=True) from error
+        if error.status not in _MADE_BEFORE:
+            raise
+
+
+def _check_stored(response: aiohttp.ClientResponse, upload: Upload) -> None:
+    """Compare what the server says that it stored, where it says so.
+
+    An answer with a body of its own tells that body's digest, unless `Content-Location` names the file.
+    """
+    told = [sha256_of_s3(response.headers)]
+    if response.headers.get("Content-Length", "0") == "0" or "Content-Location" in response.headers:
+        told.append(sha256_of(response.headers))
+    size = response.headers.get("x-amz-object-size", str(upload.size_bytes))
+    if size != str(upload.size_bytes) or any(digest not in {None, upload.sha256, _EMPTY} for digest in told):
+        raise ContentDiffers("the server says that it stored something else than what was sent")

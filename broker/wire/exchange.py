@@ -12,6 +12,7 @@ LAYOUT_VERSION = 1
 ITEM_FILE = "item.json"
 SCRIPT_FILE = "script"
 INPUT_FOLDER = "input"
+INPUTS_FOLDER = "inputs"
 
 STARTED_FILE = "started"
 OUTPUT_FOLDER = "output"
@@ -23,7 +24,10 @@ MAX_RESULT_BYTES = 4_194_304
 
 
 class ExchangeItem(Message, frozen=True, kw_only=True):
-    """`item.json` in the IN folder. `input` is a file's name below `input`, absent where the item has none."""
+    """`item.json` in the IN folder. `input` is a file's name below `input`, absent where the item has none.
+
+    `inputs` are further ones: the file's name, below `inputs` and there below the input's own name.
+    """
 
     version: int
     item: str
@@ -34,6 +38,7 @@ class ExchangeItem(Message, frozen=True, kw_only=True):
     output_mib: int
     params: dict[str, str] = {}
     input: str | None = None
+    inputs: dict[str, str] = {}
 
 
 class ExchangeOutput(Message, frozen=True, kw_only=True):

@@ -42,12 +42,17 @@ function meaning(name) {
 		if (!(name in V)) exit 3
 		return V[name]
 	}
+	if (name ~ /^input[.]/) {
+		if (!("inputs\001" substr(name, 7) "\001name\001" in V)) exit 3
+		name = "input_" substr(name, 7)
+		gsub(/[^A-Za-z0-9]/, "_", name)
+	}
 	name = ENVIRON["VMBROKER_" toupper(name)]
 	if (name == "") exit 3
 	return name
 }
 function filled(word, out, parts, n, i) {
-	while (match(word, /[{](input|output|item|script|param[.][^{}]+)[}]/)) {
+	while (match(word, /[{](input|output|item|script|param[.][^{}]+|input[.][^{}]+)[}]/)) {
 		out = out substr(word, 1, RSTART - 1)
 		i = RSTART + RLENGTH
 		out = out meaning(substr(word, RSTART + 1, RLENGTH - 2))

@@ -60,7 +60,11 @@ signed() {
 		printf 'header = "%s: %s"\n' "$header" "$(quoted "$(json get "$@" headers "$header" <"$home/urls")")"
 	done >"$home/file.head"
 }
-ask_urls() { printf '{"outputs":[%s]}' "$1" >"$home/urls.body"; call urls /v1/lease/urls; }
+# ask_urls [NAME FACTS]: both as JSON.
+ask_urls() {
+	printf '{"outputs":[%s],"uploads":{%s}}' "${1-}" "${1:+$1:$2}" >"$home/urls.body"
+	call urls /v1/lease/urls
+}
 fail() { # CODE SENTENCE [EXIT_CODE]
 	if [ -e "$home/lost" ]; then say "the item is no longer this vm's"; exit 12; fi
 	say "$2"
@@ -140,20 +144,31 @@ watch() {
 watch 3>&- &
 watcher=$!
 
-# Fetch the input. A 403 says that the address grew old.
-mkdir "$work/work" "$work/output"
-input_name=$(claimed input name)
-if [ -n "$input_name" ]; then
-	case $input_name in . | .. | */*) input_name=input ;; esac
+# Fetch the inputs. A 403 says that the address grew old.
+fetch() { # INTO KEY...: the input of these keys, in what is claimed and in the answer with the addresses
+	into=$1
+	shift
 	for try in 1 2 3 4 5 6 7 8; do
-		ask_urls '' || fail input_unavailable "the broker gave no address for the input: $refusal"
-		signed input
-		status=$(request file "$method" "$url" "$work/work/$input_name" -m 86400)
+		ask_urls || fail input_unavailable "the broker gave no address for an input: $refusal"
+		signed "$@"
+		status=$(request file "$method" "$url" "$into" -m 86400)
 		case $status in 2??) break ;; 403 | 429 | 5?? | 000) sleep "$try" ;; *) try=8 ;; esac
 		if [ "$try" = 8 ]; then fail input_unavailable "the input answered $status"; fi
 	done
-	export VMBROKER_INPUT="$work/work/$input_name"
+}
+file_name() { case $1 in . | .. | */*) echo input ;; *) printf '%s\n' "$1" ;; esac; }
+mkdir "$work/work" "$work/output" "$work/inputs"
+input_name=$(claimed input name)
+if [ -n "$input_name" ]; then
+	export VMBROKER_INPUT="$work/work/$(file_name "$input_name")"
+	fetch "$VMBROKER_INPUT" input
 fi
+for name in $(json keys inputs <"$home/claim"); do
+	mkdir "$work/inputs/$name"
+	further="$work/inputs/$name/$(file_name "$(claimed inputs "$name" name)")"
+	fetch "$further" inputs "$name"
+	export "VMBROKER_INPUT_$(printf %s "$name" | tr a-z A-Z | tr -c A-Z0-9 _)=$further"
+done
 
 give_back_if_drained() {
 	if [ -e "$home/drain" ]; then fail program_failed "the launcher gives its vms up: given back while $1" 75; fi
@@ -177,7 +192,7 @@ if [ $# -eq 0 ]; then fail program_missing "the stream's run line is empty"; fi
 command -v "$1" >/dev/null || fail program_missing "the program $1 is not in the image"
 as_user=$(claimed as_user)
 if [ "$as_user" != "$(id -un)" ]; then
-	chown -R "$as_user" "$work/work" "$work/output" "$work/script" || fail program_missing "no account $as_user"
+	chown -R "$as_user" "$work/work" "$work/inputs" "$work/output" "$work/script" || fail program_missing "no account $as_user"
 	set -- su -p -s /bin/sh -c 'exec "$@"' -- "$as_user" sh "$@"
 fi
 mkfifo "$home/words"
@@ -221,15 +236,19 @@ while read -r name; do
 		printf "\\0%03o", index(h, substr($0, i, 1)) * 16 + index(h, substr($0, i + 1, 1)) - 17 }')
 	base64=$(printf %b "$octal" | base64 | tr -d '\n')
 	for try in 1 2 3 4 5 6 7 8 9; do
-		ask_urls "\"$quoted_name\"" || fail upload_failed "the broker gave no address for an output: $refusal"
+		ask_urls "\"$quoted_name\"" "{\"size_bytes\":$size_bytes,\"digest\":\"sha256:$hex\"}" || fail upload_failed "the broker gave no address for an output: $refusal"
 		signed outputs "$name"
+		for index in $(json keys outputs "$name" folders <"$home/urls"); do
+			# 201, or 405 for one that is there; of what is wrong the upload tells.
+			(request file MKCOL "$(json get outputs "$name" folders "$index" <"$home/urls")" "$home/folder" >/dev/null)
+		done
 		printf 'header = "If-None-Match: *"\nheader = "Repr-Digest: sha-256=:%s:"\n' "$base64" >>"$home/file.head"
 		status=$(request file "$method" "$url" "$home/file" -T "./$name" -H Expect: -m 86400)
 		case $status in
 		2??) break ;;
 		412) # An earlier try may have stored it, and its answer been lost: the digest of what is there tells.
 			signed outputs "$name"
-			request file HEAD "$url" "$home/file" -I >/dev/null
+			(request file HEAD "$url" "$home/file" -I >/dev/null)
 			if grep -qF "$base64" "$home/file.told"; then break; fi
 			try=9
 			;;

@@ -8,13 +8,15 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from broker.wire.states import EXIT_GIVE_BACK, FailureCode
 from guest.steps.account import Account
+from guest.steps.bunch import at_most
 from guest.steps.carrier import Carrier, Delivered
-from guest.steps.command import arguments, environment
+from guest.steps.command import Inputs, arguments, environment
 from guest.steps.facts import client_name, guest_os, peak_rss_bytes, uptime_s
 from guest.steps.failure import StepFailed
 from guest.steps.outputs import collect
@@ -25,6 +27,8 @@ from guest.steps.work import Work
 from guest.steps.workspace import Workspace
 
 MAX_GRACE_S = 10.0
+TRANSFERS_AT_ONCE = 4
+"""Enough for many small files; one large one fills the line by itself."""
 
 Say = Callable[[str], None]
 T = TypeVar("T")
@@ -51,6 +55,11 @@ class Attempt:
             "client": client_name(),
             "boot_to_claim_ms": str(round(uptime_s() * 1000)),
         }
+
+    def progress(self) -> str:
+        """Tell what goes on, and how far it is, for the broker's `status`."""
+        how_far = self.carrier.progress()
+        return f"{self.stage}: {how_far}" if how_far else self.stage
 
     @property
     def grace_s(self) -> float:
@@ -120,8 +129,8 @@ class Attempt:
         return StepFailed(FailureCode.PROGRAM_FAILED, sentence, exit_code=EXIT_GIVE_BACK)
 
     async def _fetch_and_run(self, workspace: Workspace, account: Account) -> None:
-        input_path = await self._fetch(workspace)
-        await self._run(workspace, account, input_path)
+        inputs = await self._fetch(workspace)
+        await self._run(workspace, account, inputs)
 
     def _workspace(self) -> Workspace:
         try:
@@ -134,25 +143,40 @@ class Attempt:
             ) from error
         return workspace
 
-    async def _fetch(self, workspace: Workspace) -> Path | None:
-        if self.work.input_name is None:
-            return None
-        self.stage = "fetching the input"
+    async def _fetch(self, workspace: Workspace) -> Inputs:
+        wanted = self._wanted(workspace)
+        if not wanted:
+            return Inputs()
+        self.stage = "fetching the input" if len(wanted) == 1 else "fetching the inputs"
         started_at_s = time.monotonic()
-        fetched = await self.carrier.fetch_input(workspace.input_path(self.work.input_name))
-        self.facts |= {
-            "fetch_ms": _ms_since(started_at_s),
-            "input_bytes": str(fetched.size_bytes),
-            "input_digest": fetched.digest,
-        }
-        self.say(f"fetched {fetched.path.name}, {fetched.size_bytes} bytes")
-        return fetched.path
+        brought = await at_most(
+            TRANSFERS_AT_ONCE, [partial(self.carrier.fetch_input, path, name) for name, path in wanted.items()]
+        )
+        fetched = dict(zip(wanted, brought, strict=True))
+        self.facts["fetch_ms"] = _ms_since(started_at_s)
+        own = fetched.pop("", None)
+        if own is not None:
+            self.facts |= {"input_bytes": str(own.size_bytes), "input_digest": own.digest}
+        if fetched:
+            self.facts["further_input_bytes"] = str(sum(each.size_bytes for each in fetched.values()))
+        for each in brought:
+            self.say(f"fetched {each.path.name}, {each.size_bytes} bytes")
+        return Inputs(None if own is None else own.path, {name: each.path for name, each in fetched.items()})
 
-    async def _run(self, workspace: Workspace, account: Account, input_path: Path | None) -> None:
+    def _wanted(self, workspace: Workspace) -> dict[str, Path]:
+        """Return where each input goes, by name; the item's own has none."""
+        own = {} if self.work.input_name is None else {"": workspace.input_path(self.work.input_name)}
+        try:
+            further = {name: workspace.further_path(name, file) for name, file in self.work.inputs.items()}
+        except (OSError, ValueError) as error:
+            raise StepFailed(FailureCode.INPUT_UNAVAILABLE, f"an input has no place in the vm: {error}") from error
+        return own | further
+
+    async def _run(self, workspace: Workspace, account: Account, inputs: Inputs) -> None:
         self.stage = "running the program"
         program = Program(
-            arguments(self.work, workspace, input_path),
-            environment(self.work, workspace, input_path, account, self.proxy) | self.secrets.variables(),
+            arguments(self.work, workspace, inputs),
+            environment(self.work, workspace, inputs, account, self.proxy) | self.secrets.variables(),
             workspace.work,
             account,
             lambda: self.grace_s,
@@ -172,7 +196,7 @@ class Attempt:
         outputs = collect(workspace.output, self.work)
         if not outputs:
             self.say(f"the output folder holds no file that matches {' '.join(self.work.output_files)}")
-        delivered = [await self.carrier.put_output(output) for output in outputs]
+        delivered = await at_most(TRANSFERS_AT_ONCE, [partial(self.carrier.put_output, output) for output in outputs])
         self.facts["upload_ms"] = _ms_since(started_at_s)
         self.say(f"uploaded {len(delivered)} files, {sum(file.size_bytes for file in delivered)} bytes")
         return delivered

@@ -25,8 +25,8 @@ class Delivered:
 
 
 class Carrier(Protocol):
-    async def fetch_input(self, path: Path) -> Fetched:
-        """Bring the item's input to `path`.
+    async def fetch_input(self, path: Path, name: str = "") -> Fetched:
+        """Bring the item's input, or its further one of that name, to `path`.
 
         Raises:
             StepFailed: with the sentence that the researcher reads.
@@ -39,4 +39,8 @@ class Carrier(Protocol):
         Raises:
             StepFailed: it could not be delivered.
         """
+        ...
+
+    def progress(self) -> str:
+        """Tell how far what is on its way has come, as `1.2 of 3.0 GiB`; empty where there is nothing to tell."""
         ...

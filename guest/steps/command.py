@@ -4,6 +4,8 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from broker.wire.states import FailureCode
 from guest.steps.account import Account
@@ -11,12 +13,19 @@ from guest.steps.failure import StepFailed
 from guest.steps.work import Work
 from guest.steps.workspace import Workspace
 
-_PLACEHOLDER = re.compile(r"\{(input|output|item|script|param\.([^{}]+))\}")
+_PLACEHOLDER = re.compile(r"\{(input|output|item|script|(param|input)\.([^{}]+))\}")
 _NOT_IN_NAMES = re.compile(r"[^A-Z0-9]")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def arguments(work: Work, workspace: Workspace, input_path: Path | None) -> list[str]:
+class Inputs(NamedTuple):
+    """Where the item's input is, None without one, and its further ones by name."""
+
+    own: Path | None = None
+    further: Mapping[str, Path] = MappingProxyType({})
+
+
+def arguments(work: Work, workspace: Workspace, inputs: Inputs) -> list[str]:
     """Split the line as a shell would, then fill in the placeholders: a value is one argument, whatever is in it.
 
     Braces that hold no placeholder of ours stay as they are. An empty line with a script runs that, given the input,
@@ -32,12 +41,12 @@ def arguments(work: Work, workspace: Workspace, input_path: Path | None) -> list
     if not words and not work.script:
         raise StepFailed(FailureCode.PROGRAM_MISSING, "the stream's run line is empty")
     if not words:
-        words = ["{script}", "{input}", "{output}"] if input_path is not None else ["{script}", "{output}"]
+        words = ["{script}", "{input}", "{output}"] if inputs.own is not None else ["{script}", "{output}"]
 
     def value_of(found: re.Match[str]) -> str:
         match found[1]:
             case "input":
-                return str(_given_input(input_path))
+                return str(_given_input(inputs.own))
             case "output":
                 return str(workspace.output)
             case "item":
@@ -45,7 +54,7 @@ def arguments(work: Work, workspace: Workspace, input_path: Path | None) -> list
             case "script":
                 return str(_given_script(work, workspace))
             case _:
-                return _given_param(work, found[2])
+                return _given_param(work, found[3]) if found[2] == "param" else _given_further(inputs, found[3])
 
     return [_PLACEHOLDER.sub(value_of, word) for word in words]
 
@@ -56,6 +65,15 @@ def _given_input(path: Path | None) -> Path:
             FailureCode.INPUT_UNAVAILABLE, "the stream's run line names {input}, but the item was pushed without one"
         )
     return path
+
+
+def _given_further(inputs: Inputs, name: str) -> str:
+    if name not in inputs.further:
+        raise StepFailed(
+            FailureCode.INPUT_UNAVAILABLE,
+            f"the stream's run line names {{input.{name}}}, but the item has no input {name!r}",
+        )
+    return str(inputs.further[name])
 
 
 def _given_script(work: Work, workspace: Workspace) -> Path:
@@ -76,11 +94,12 @@ def _given_param(work: Work, name: str) -> str:
 
 
 def environment(
-    work: Work, workspace: Workspace, input_path: Path | None, account: Account, proxy: str | None
+    work: Work, workspace: Workspace, inputs: Inputs, account: Account, proxy: str | None
 ) -> dict[str, str]:
     """Build the program's environment from nothing: the client's own names a Python that is none of the program's.
 
-    `param` names are written in capitals, with `_` for every character but letters and digits.
+    Names of parameters and inputs are written in capitals, with `_` for every character but letters and digits. The
+    broker takes no input called `name`, whose variable is another thing in item.env.
     """
     given = {
         "PATH": SEARCH_PATH,
@@ -96,12 +115,17 @@ def environment(
     }
     if work.script:
         given["VMBROKER_SCRIPT"] = str(workspace.script)
-    if input_path is not None:
-        given["VMBROKER_INPUT"] = str(input_path)
-    given |= {f"VMBROKER_PARAM_{_NOT_IN_NAMES.sub('_', key.upper())}": text for key, text in work.params.items()}
+    if inputs.own is not None:
+        given["VMBROKER_INPUT"] = str(inputs.own)
+    given |= {f"VMBROKER_INPUT_{_in_capitals(name)}": str(path) for name, path in inputs.further.items()}
+    given |= {f"VMBROKER_PARAM_{_in_capitals(key)}": text for key, text in work.params.items()}
     if proxy is not None:
         given |= _proxy_variables(proxy)
     return given
+
+
+def _in_capitals(name: str) -> str:
+    return _NOT_IN_NAMES.sub("_", name.upper())
 
 
 def _proxy_variables(proxy: str) -> Mapping[str, str]:

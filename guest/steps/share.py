@@ -15,6 +15,7 @@ import msgspec
 
 from broker.wire.exchange import (
     INPUT_FOLDER,
+    INPUTS_FOLDER,
     ITEM_FILE,
     LAYOUT_VERSION,
     LOG_FILE,
@@ -79,14 +80,15 @@ class Share:
         """
         (self._out / STARTED_FILE).touch()
 
-    async def fetch_input(self, path: Path) -> Fetched:
-        """Copy the input: what a program does to its own must not reach the launcher's.
+    async def fetch_input(self, path: Path, name: str = "") -> Fetched:
+        """Copy an input: what a program does to its own must not reach the launcher's.
 
         Raises:
             StepFailed: with the sentence that the researcher reads.
         """
+        folder = Path(INPUTS_FOLDER, name) if name else Path(INPUT_FOLDER)
         try:
-            with (self._in / INPUT_FOLDER / path.name).open("rb") as source, path.open("wb") as target:
+            with (self._in / folder / path.name).open("rb") as source, path.open("wb") as target:
                 size_bytes, digest = self._copy(source, target)
         except OSError as error:
             raise StepFailed(
@@ -113,6 +115,10 @@ class Share:
                 f"the output {output.name} cannot be copied into the shared folder: {error.strerror}",
             ) from error
         return Delivered(output.name, size_bytes, digest)
+
+    def progress(self) -> str:
+        """Tell nothing: nobody asks a guest without a network while it works."""
+        return ""
 
     def write_result(self, result: ExchangeResult, log: bytes) -> None:
         """Write the log, then the result: whoever sees that sees all the rest.

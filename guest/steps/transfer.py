@@ -1,4 +1,6 @@
-"""Bytes in and out: the input fetched, the outputs put, each try with an address signed just before.
+"""Bytes in and out: the inputs fetched, the outputs put, each try with an address signed just before.
+
+An input that was cut goes on where it was. An output begins anew, and a large one is announced before it is sent.
 
 A put is create-only, so its repetition may meet the file that an earlier try had already written. The digest tells,
 where the server gives it; where it does not, the target is this run's alone: only an earlier try can have written it.
@@ -7,13 +9,15 @@ Source: RFC 9530 (Repr-Digest), RFC 9110 section 13.1.2 (If-None-Match).
 
 import asyncio
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
+from broker.client.download import Download
 from broker.client.errors import CallError, shown_address
 from broker.client.lease import LeaseClient
 from broker.client.repetition import answered, repeated
 from broker.client.session import ONCE, ApiError, Patience, Session
-from broker.client.transfer import RepeatJudge, Upload, fetch, put
+from broker.client.transfer import RepeatJudge, Sending, Upload, put
 from broker.wire.leases import ClaimAnswer, SignedUrl, UploadFacts, UrlsAnswer
 from broker.wire.states import FailureCode
 from guest.steps.carrier import Delivered, Fetched
@@ -26,6 +30,7 @@ UPLOAD_PATIENCE = Patience(attempts=30, total_s=86_400.0, first_delay_s=0.5, max
 """Longer than for the input: there is work to lose."""
 SIGNING_PATIENCE = Patience(attempts=100_000, total_s=86_400.0)
 """A broker that is away is waited for; the run limit is what ends it."""
+_UNITS = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
 
 
 class Transfers:
@@ -47,27 +52,32 @@ class Transfers:
         self._secrets = secrets
         self._fetch_patience = fetch_patience
         self._upload_patience = upload_patience
+        self._downloads: list[Download] = []
+        self._uploads: list[tuple[Sending, int]] = []
 
-    async def fetch_input(self, path: Path) -> Fetched:
-        """Stream the input to `path`.
+    async def fetch_input(self, path: Path, name: str = "") -> Fetched:
+        """Stream the input, or the further one of that name, to `path`.
 
         Raises:
             StepFailed: with the sentence that the researcher reads.
             CallError: the broker refused to sign an address, or stayed away.
         """
-        given = self._claimed.input
+        given = self._claimed.inputs[name] if name else self._claimed.input
         assert given is not None
+        download = Download(path)
+        self._downloads.append(download)
 
         async def once() -> Fetched:
-            return await self._download(await self._signed_input(), path)
+            facts = await download.go_on(self._session, await self._signed_input(name))
+            return Fetched(path, facts.size_bytes, facts.digest)
 
         try:
-            return await repeated(once, self._fetch_patience, RepeatJudge())
+            return await repeated(once, self._fetch_patience, RepeatJudge(), lambda: download.arrived_bytes)
         except CallError as error:
-            raise StepFailed(FailureCode.INPUT_UNAVAILABLE, _fetch_sentence(given.url, error)) from error
+            raise StepFailed(FailureCode.INPUT_UNAVAILABLE, _fetch_sentence(name, given.url, error)) from error
         except OSError as error:
             raise StepFailed(
-                FailureCode.INPUT_UNAVAILABLE, f"the input cannot be written to the vm's disk: {error.strerror}"
+                FailureCode.INPUT_UNAVAILABLE, f"{_called(name)} cannot be written to the vm's disk: {error.strerror}"
             ) from error
 
     async def put_output(self, output: Output) -> Delivered:
@@ -77,14 +87,14 @@ class Transfers:
             StepFailed: it could not be uploaded.
         """
         digest = await asyncio.to_thread(output.sha256)
-        has_tried = False
+        has_tried, sending = False, Sending()
+        self._uploads.append((sending, output.size_bytes))
 
         async def once() -> str:
             nonlocal has_tried
-            facts = UploadFacts(size_bytes=output.size_bytes, digest=f"sha256:{digest.hex()}")
-            signed = await self._signed_output(output.name, facts)
+            signed = await self._signed_output(output, digest)
             may_be_ours, has_tried = has_tried, True
-            await self._upload(signed, output, digest, may_be_ours=may_be_ours)
+            await self._upload(signed, output, digest, may_be_ours=may_be_ours, sending=sending)
             return signed.target
 
         try:
@@ -95,18 +105,31 @@ class Transfers:
             ) from error
         return Delivered(output.name, output.size_bytes, f"sha256:{digest.hex()}", target)
 
-    async def _signed_input(self) -> SignedUrl:
+    def progress(self) -> str:
+        """Tell how far the outputs have come, or else the inputs."""
+        if self._uploads:
+            return _how_far(
+                sum(sending.sent_bytes for sending, _ in self._uploads), sum(size for _, size in self._uploads)
+            )
+        totals = [download.total_bytes for download in self._downloads]
+        known = [total for total in totals if total is not None]
+        arrived_bytes = sum(download.arrived_bytes for download in self._downloads)
+        return _how_far(arrived_bytes, sum(known) if len(known) == len(totals) else None)
+
+    async def _signed_input(self, name: str) -> SignedUrl:
         try:
-            signed = (await self._urls({})).input
+            answer = await self._urls({})
         except CallError as error:
             raise StepFailed(
-                FailureCode.INPUT_UNAVAILABLE, f"the broker gave no address for the input: {error}"
+                FailureCode.INPUT_UNAVAILABLE, f"the broker gave no address for {_called(name)}: {error}"
             ) from error
+        signed = answer.inputs.get(name) if name else answer.input
         if signed is None:
-            raise StepFailed(FailureCode.INPUT_UNAVAILABLE, "the broker gave no address for the input")
+            raise StepFailed(FailureCode.INPUT_UNAVAILABLE, f"the broker gave no address for {_called(name)}")
         return signed
 
-    async def _signed_output(self, name: str, facts: UploadFacts) -> SignedUrl:
+    async def _signed_output(self, output: Output, digest: bytes) -> SignedUrl:
+        name, facts = output.name, UploadFacts(size_bytes=output.size_bytes, digest=f"sha256:{digest.hex()}")
         try:
             answer = await self._urls({name: facts})
         except CallError as error:
@@ -117,27 +140,40 @@ class Transfers:
             raise StepFailed(FailureCode.UPLOAD_FAILED, f"the broker gave no address for the output {name}")
         return answer.outputs[name]
 
-    async def _urls(self, uploads: dict[str, UploadFacts]) -> UrlsAnswer:
-        lease = self._claimed.lease
+    async def _urls(self, uploads: Mapping[str, UploadFacts]) -> UrlsAnswer:
+        lease, outputs = self._claimed.lease, list(uploads)
         answer = await answered(
-            lambda: self._client.urls(lease, list(uploads), self._secrets.versions, uploads=uploads, patience=ONCE),
+            lambda: self._client.urls(lease, outputs, self._secrets.versions, uploads=uploads, patience=ONCE),
             SIGNING_PATIENCE,
         )
         self._secrets.take(answer.secrets)
         return answer
 
-    async def _download(self, signed: SignedUrl, path: Path) -> Fetched:
-        facts = await fetch(self._session, signed, path)
-        return Fetched(path, facts.size_bytes, facts.digest)
-
-    async def _upload(self, signed: SignedUrl, output: Output, digest: bytes, *, may_be_ours: bool) -> None:
+    async def _upload(
+        self, signed: SignedUrl, output: Output, digest: bytes, *, may_be_ours: bool, sending: Sending
+    ) -> None:
         descriptor = os.open(output.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
-            await put(self._session, signed, Upload(file, output.size_bytes, digest), may_be_ours=may_be_ours)
+            upload = Upload(file, output.size_bytes, digest)
+            await put(self._session, signed, upload, may_be_ours=may_be_ours, sending=sending)
 
 
-def _fetch_sentence(address: str, error: CallError) -> str:
-    shown = shown_address(address)
+def _called(name: str) -> str:
+    return f"the input {name}" if name else "the input"
+
+
+def _fetch_sentence(name: str, address: str, error: CallError) -> str:
+    shown = f"{_called(name)} {shown_address(address)}"
     if isinstance(error, ApiError):
-        return f"the input {shown} answered {error.status} {error.reason}".rstrip()
-    return f"the input {shown} could not be fetched: {error}"
+        return f"{shown} answered {error.status} {error.reason}".rstrip()
+    return f"{shown} could not be fetched: {error}"
+
+
+def _how_far(done_bytes: int, total_bytes: int | None) -> str:
+    """Write both in the unit of the larger, as `1.2 of 3.0 GiB`; nothing before the first byte."""
+    if not done_bytes:
+        return ""
+    largest = max(done_bytes, total_bytes or 0)
+    unit, size = next(((unit, size) for unit, size in _UNITS if largest >= size), ("bytes", 1))
+    done, total = (f"{count / size:.{1 if size > 1 else 0}f}" for count in (done_bytes, total_bytes or 0))
+    return f"{done} {unit}" if total_bytes is None else f"{done} of {total} {unit}"

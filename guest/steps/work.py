@@ -20,6 +20,8 @@ class Work:
     script: str = ""
     params: Mapping[str, str] = field(default_factory=dict)
     input_name: str | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Further inputs: the file's name, by the input's."""
 
     @classmethod
     def of_claim(cls, claimed: ClaimAnswer) -> Self:
@@ -35,6 +37,7 @@ class Work:
             script=claimed.script,
             params=claimed.params,
             input_name=None if claimed.input is None else claimed.input.name,
+            inputs={name: given.name for name, given in claimed.inputs.items()},
         )
 
     @classmethod
@@ -50,4 +53,5 @@ class Work:
             script=script,
             params=given.params,
             input_name=given.input,
+            inputs=given.inputs,
         )

@@ -62,9 +62,27 @@ class Workspace:
     def script(self) -> Path:
         return self.root / "script"
 
+    @property
+    def inputs(self) -> Path:
+        """Where the further inputs are, each in a folder of its name: beside the working folder, which stays fresh."""
+        return self.root / "inputs"
+
     def input_path(self, name: str) -> Path:
         """Return where the input goes: its own name, unless that would leave the folder."""
-        return self.work / (name if name not in {"", ".", ".."} and "/" not in name and "\0" not in name else "input")
+        return self.work / (name if _is_file_name(name) else "input")
+
+    def further_path(self, input_name: str, file_name: str) -> Path:
+        """Return where a further input goes, whose folder is made.
+
+        Raises:
+            ValueError: the input's name could be no folder's.
+            OSError: the folder cannot be made.
+        """
+        if not _is_file_name(input_name):
+            raise ValueError(f"{input_name!r} cannot be an input's name")
+        folder = self.inputs / input_name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / (file_name if _is_file_name(file_name) else "input")
 
     def write_features(self, work: Work) -> None:
         """Write what the field's jobs read. Source: HSF-TN-2016-02, Machine/Job Features."""
@@ -95,9 +113,16 @@ class Workspace:
         if account.is_current:
             return
         script = [self.script] if self.script.exists() else []
-        for path in (self.work, *self.work.iterdir(), self.output, *script):
+        for path in (self.work, *self.work.iterdir(), self.output, *script, *self._further()):
             os.chown(path, account.uid, account.gid, follow_symlinks=False)
+
+    def _further(self) -> list[Path]:
+        return [self.inputs, *self.inputs.rglob("*")] if self.inputs.exists() else []
 
     def remove(self) -> None:
         """Remove everything; what the program made unremovable stays."""
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _is_file_name(name: str) -> bool:
+    return name not in {"", ".", ".."} and "/" not in name and "\0" not in name

@@ -6,13 +6,15 @@ guest's own affair.
 
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 import msgspec
 
 from broker.wire.dispatches import DispatchAnswer, StagedItem
-from broker.wire.exchange import INPUT_FOLDER, ITEM_FILE, LAYOUT_VERSION, SCRIPT_FILE, ExchangeItem
+from broker.wire.exchange import INPUT_FOLDER, INPUTS_FOLDER, ITEM_FILE, LAYOUT_VERSION, SCRIPT_FILE, ExchangeItem
 from broker.wire.states import FailureCode
 from launcher.exchange.printable import printable
 
@@ -21,7 +23,7 @@ MAX_SENTENCE_CHARACTERS: Final = 1_000
 ENVIRONMENT_FILE: Final = "item.env"
 PROGRAM_FILE: Final = "program"
 
-_PLACEHOLDER: Final = re.compile(r"\{(input|output|item|script|param\.[^{}]+)\}")
+_PLACEHOLDER: Final = re.compile(r"\{(input|output|item|script|(?:param|input)\.[^{}]+)\}")
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Z0-9]")
 
 
@@ -39,7 +41,7 @@ class ItemFault(Exception):
 
 
 def write_item(folder: Path, answer: DispatchAnswer, staged: StagedItem) -> None:
-    """Write all of the item but its input, which is fetched to `input_path`.
+    """Write all of the item but its inputs, which are fetched to `input_path` and `further_paths`.
 
     Raises:
         ItemFault: its run line cannot be carried out.
@@ -69,6 +71,20 @@ def input_path(folder: Path, staged: StagedItem) -> Path | None:
     return inputs / _input_name(staged)
 
 
+def further_paths(folder: Path, staged: StagedItem) -> dict[str, Path]:
+    """Return where the item's further inputs go, by name; their folders are made.
+
+    Raises:
+        ItemFault: an input's name could be no folder's.
+    """
+    inputs = folder / INPUTS_FOLDER
+    paths = {name: inputs / name / file for name, file in _further_names(staged).items()}
+    for path in (inputs, *(each.parent for each in paths.values())) if paths else ():
+        path.mkdir(mode=0o755, exist_ok=True)
+        path.chmod(0o755)
+    return paths
+
+
 def environment(item: str, staged: StagedItem) -> str:
     """Return `item.env`: assignments for a shell to read, each value in single quotes."""
     values = {
@@ -76,7 +92,7 @@ def environment(item: str, staged: StagedItem) -> str:
         "VMBROKER_INPUT_NAME": "" if staged.input is None else _input_name(staged),
         "VMBROKER_AS": staged.as_user,
     }
-    values |= {f"VMBROKER_PARAM_{_NOT_IN_NAMES.sub('_', key.upper())}": text for key, text in staged.params.items()}
+    values |= {f"VMBROKER_PARAM_{_in_capitals(key)}": text for key, text in staged.params.items()}
     return "".join(f"{name}={_quoted(value)}\n" for name, value in values.items())
 
 
@@ -89,7 +105,11 @@ def program(item: str, staged: StagedItem) -> str:
         ItemFault: the line cannot be read, or it names what the item does not have.
     """
     words = [_argument(word, item, staged) for word in _words(staged)]
-    return f'#!/bin/sh\nVMBROKER_SCRIPT="$VMBROKER_IN/{SCRIPT_FILE}"\nexec {" ".join(words)}\n'
+    further = "".join(
+        f"export VMBROKER_INPUT_{_in_capitals(name)}={_further(name, file)}\n"
+        for name, file in _further_names(staged).items()
+    )
+    return f'#!/bin/sh\nVMBROKER_SCRIPT="$VMBROKER_IN/{SCRIPT_FILE}"\n{further}exec {" ".join(words)}\n'
 
 
 def _item(answer: DispatchAnswer, staged: StagedItem) -> ExchangeItem:
@@ -103,6 +123,7 @@ def _item(answer: DispatchAnswer, staged: StagedItem) -> ExchangeItem:
         output_mib=staged.output_mib,
         params=staged.params,
         input=None if staged.input is None else _input_name(staged),
+        inputs=_further_names(staged),
     )
 
 
@@ -147,7 +168,13 @@ def _value(name: str, item: str, staged: StagedItem) -> str:
             return '"$VMBROKER_SCRIPT"'
         case "item":
             return _quoted(item)
-    key = name.removeprefix("param.")
+    kind, _, key = name.partition(".")
+    if kind == "input":
+        further = _further_names(staged)
+        if key not in further:
+            sentence = f"the stream's run line names {{input.{key}}}, but the item has no input {key!r}"
+            raise ItemFault(FailureCode.INPUT_UNAVAILABLE, sentence)
+        return _further(key, further[key])
     if key not in staged.params:
         sentence = f"the stream's run line names {{param.{key}}}, but the item has no parameter {key!r}"
         raise ItemFault(FailureCode.INPUT_UNAVAILABLE, sentence)
@@ -155,8 +182,34 @@ def _value(name: str, item: str, staged: StagedItem) -> str:
 
 
 def _input_name(staged: StagedItem) -> str:
-    name = staged.input_name or ""
+    return _file_name(staged.input_name or "")
+
+
+def _further_names(staged: StagedItem) -> dict[str, str]:
+    """Return the file names of the further inputs: the last part of each address' path, as of the first one."""
+    _check_names(staged.inputs)
+    return {
+        name: _file_name(unquote(signed.target.partition("?")[0].rpartition("/")[2]))
+        for name, signed in staged.inputs.items()
+    }
+
+
+def _check_names(names: Iterable[str]) -> None:
+    for name in names:
+        if _file_name(name) != name:
+            raise ItemFault(FailureCode.INPUT_UNAVAILABLE, f"{name!r} cannot be an input's name")
+
+
+def _further(name: str, file: str) -> str:
+    return f'"$VMBROKER_IN"{_quoted(f"/{INPUTS_FOLDER}/{name}/{file}")}'
+
+
+def _file_name(name: str) -> str:
     return name if name not in {"", ".", ".."} and not {"/", "\0", "\n"} & set(name) else "input"
+
+
+def _in_capitals(name: str) -> str:
+    return _NOT_IN_NAMES.sub("_", name.upper())
 
 
 def _quoted(text: str) -> str:

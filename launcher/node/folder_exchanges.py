@@ -18,7 +18,7 @@ from broker.wire.states import Exchange as Kind
 from broker.wire.states import Verdict
 from launcher.domain_xml import DataDisk, Share, first_to_boot
 from launcher.exchange import disks, rootdisk
-from launcher.exchange.folder import ItemFault, input_path, write_item
+from launcher.exchange.folder import ItemFault, further_paths, input_path, write_item
 from launcher.exchange.outputs import Harvest, harvest_folder, is_there, read_result
 from launcher.exchange.programs import ProgramFailed
 from launcher.exchange.share_room import why_too_much
@@ -63,12 +63,15 @@ class FolderExchange(ABC):
         self._is_over = False
 
     async def stage(self) -> None:
-        """Write the item to the IN folder, its input among it."""
+        """Write the item to the IN folder, its inputs among it; all of them together have the disk's room."""
         self._in_folder.mkdir(parents=True)
         await asyncio.to_thread(write_item, self._in_folder, self._answer, self._staged)
-        path = input_path(self._in_folder, self._staged)
-        if path is not None:
-            await self._stand_in.fetch_input(path, self._answer.disk_mib * _MIB)
+        own = input_path(self._in_folder, self._staged)
+        further = await asyncio.to_thread(further_paths, self._in_folder, self._staged)
+        left_bytes = self._answer.disk_mib * _MIB
+        paths = ({} if own is None else {"": own}) | further
+        for name, path in paths.items():
+            left_bytes -= await self._stand_in.fetch_input(path, left_bytes, name)
             path.chmod(0o644)
         self._node.account.take(self._in_folder)
 

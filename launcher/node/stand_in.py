@@ -13,11 +13,12 @@ from pathlib import Path
 
 import structlog
 
+from broker.client.download import Download, FileFacts
 from broker.client.errors import CallError, shown_address
 from broker.client.lease import LeaseClient
 from broker.client.repetition import answered, is_passing, repeated
 from broker.client.session import ONCE, ApiError, Patience, Session, Unreachable
-from broker.client.transfer import FileFacts, RepeatJudge, Upload, fetch, put
+from broker.client.transfer import RepeatJudge, Upload, put
 from broker.wire.dispatches import DispatchAnswer, StagedItem
 from broker.wire.exchange import ExchangeOutput, ExchangeResult
 from broker.wire.items import OutputFile
@@ -58,6 +59,8 @@ class StandIn:
         self._key = base64.b64encode(os.urandom(32)).decode()
         self._claimed: ClaimAnswer | None = None
         self._claimed_at_s = 0.0
+        self._fetch_s = 0.0
+        self._further_bytes = 0
         self._log = log.bind(dispatch=answer.dispatch, item=answer.item)
 
     @property
@@ -76,29 +79,33 @@ class StandIn:
         grace_s = min(_MAX_GRACE_S, run_s / 20)
         return self._claimed_at_s + run_s - 2 * grace_s - time.monotonic()
 
-    async def fetch_input(self, path: Path, limit_bytes: int) -> None:
-        """Bring the input before the boot.
+    async def fetch_input(self, path: Path, limit_bytes: int, name: str = "") -> int:
+        """Bring the input, or the further one of that name, before the boot, and return how many bytes it has.
 
         Raises:
             ItemFault: it cannot be had; the sentence is for the researcher.
             OSError: the node cannot keep it.
         """
-        signed = self._staged.input
+        signed = self._staged.inputs[name] if name else self._staged.input
         assert signed is not None, "an item with an input has an address of it"
         started_at_s = time.monotonic()
+        download = Download(path, limit_bytes=limit_bytes)
 
         async def once() -> FileFacts:
-            return await fetch(self._session, signed, path, limit_bytes=limit_bytes)
+            return await download.go_on(self._session, signed)
 
         try:
-            fetched = await repeated(once, _FETCH_PATIENCE, RepeatJudge())
+            fetched = await repeated(once, _FETCH_PATIENCE, RepeatJudge(), lambda: download.arrived_bytes)
         except CallError as error:
             raise ItemFault(FailureCode.INPUT_UNAVAILABLE, _fetch_sentence(signed, error)) from error
-        self.facts |= {
-            "fetch_ms": _ms_since(started_at_s),
-            "input_bytes": str(fetched.size_bytes),
-            "input_digest": fetched.digest,
-        }
+        self._fetch_s += time.monotonic() - started_at_s
+        self.facts["fetch_ms"] = str(round(self._fetch_s * 1000))
+        if name:
+            self._further_bytes += fetched.size_bytes
+            self.facts["further_input_bytes"] = str(self._further_bytes)
+        else:
+            self.facts |= {"input_bytes": str(fetched.size_bytes), "input_digest": fetched.digest}
+        return fetched.size_bytes
 
     async def claim(self) -> Ending | None:
         """Claim the item, if that has not been done; return how it ended when it is not ours to claim."""
@@ -213,11 +220,11 @@ class StandIn:
 
         async def once() -> str:
             nonlocal has_tried
-            facts = UploadFacts(size_bytes=output.size_bytes, digest=f"sha256:{digest.hex()}")
-            signed = await self._signed_output(output.name, facts)
-            may_be_ours, has_tried = has_tried, True
             with os.fdopen(output.open(), "rb") as file:
-                await put(self._session, signed, Upload(file, output.size_bytes, digest), may_be_ours=may_be_ours)
+                upload = Upload(file, output.size_bytes, digest)
+                signed = await self._signed_output(output.name, upload.facts)
+                may_be_ours, has_tried = has_tried, True
+                await put(self._session, signed, upload, may_be_ours=may_be_ours)
             return signed.target
 
         return await repeated(once, _UPLOAD_PATIENCE, RepeatJudge())

@@ -8,10 +8,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from broker.client.download import fetch
 from broker.client.guarded import GuardedConnector
 from broker.client.origins import Origin
 from broker.client.session import Session, Unreachable
-from broker.client.transfer import fetch
 from broker.wire.leases import SignedUrl
 from launcher.exchange.dial import judge_of_site
 

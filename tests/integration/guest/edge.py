@@ -27,6 +27,7 @@ from broker.wire.leases import (
     LeaseLimits,
     Settled,
     SignedUrl,
+    UploadFacts,
     UrlsAnswer,
     UrlsRequest,
 )
@@ -56,6 +57,8 @@ class EdgeBroker:
     run: str = "/bin/true"
     script: str = ""
     input_bytes: bytes | None = None
+    inputs: dict[str, bytes | None] = field(default_factory=dict)
+    """Further ones; one that is None is not there."""
     input_status: int = 200
     input_origin: str | None = None
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
@@ -82,6 +85,10 @@ class EdgeBroker:
     progress: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     puts: list[str] = field(default_factory=list)
+    uploads: dict[str, UploadFacts] = field(default_factory=dict)
+    """What the guest said of its outputs before it sent them."""
+    folders: list[str] = field(default_factory=list)
+    """The collections that it made."""
     completed: CompleteRequest | None = None
     failed: FailRequest | None = None
     port: int = 0
@@ -98,7 +105,9 @@ class EdgeBroker:
                 web.post("/v1/claim", self._claim),
                 web.post("/v1/lease/{act}", self._lease),
                 web.get("/files/in/{name}", self._get),
+                web.get("/files/further/{name}", self._get_further),
                 web.put("/files/out/{name:.*}", self._put),
+                web.route("MKCOL", "/files/out/{name:.*}", self._make_folder),
                 web.head("/files/out/{name:.*}", self._head),
             ]
         )
@@ -146,6 +155,9 @@ class EdgeBroker:
                     heartbeat_ms=self.heartbeat_ms, lease_ms=60_000, run_ms=self.run_ms, output_mib=1, max_outputs=5
                 ),
                 input=given,
+                inputs={
+                    name: Input(name="same name", url=f"https://share.example/{name}/same name") for name in self.inputs
+                },
                 params=self.params,
                 secrets=self.secrets,
             )
@@ -174,11 +186,19 @@ class EdgeBroker:
 
     def _urls(self, request: UrlsRequest) -> UrlsAnswer:
         self.versions.append(request.secrets)
+        self.uploads |= request.uploads
         return UrlsAnswer(
             input=SignedUrl(url=f"{self.input_origin or self.url}/files/in/x?signature=secret", target="file:alice/x"),
+            inputs={
+                name: SignedUrl(url=f"{self.url}/files/further/{name}", target=f"file:alice/{name}/same name")
+                for name in self.inputs
+            },
             outputs={
                 name: SignedUrl(
-                    url=f"{self.url}/files/out/{name}?signature=s", target=f"file:alice/{name}", method="PUT"
+                    url=f"{self.url}/files/out/{name}?signature=s",
+                    target=f"file:alice/{name}",
+                    method="PUT",
+                    folders=[f"{self.url}/files/out/{name}-folder"],
                 )
                 for name in request.outputs
             },
@@ -193,6 +213,16 @@ class EdgeBroker:
     async def _get(self, request: web.Request) -> web.Response:
         await self._pass_gate(request)
         return web.Response(status=self.input_status, body=self.input_bytes if self.input_status == 200 else b"")
+
+    async def _get_further(self, request: web.Request) -> web.Response:
+        content = self.inputs[request.match_info["name"]]
+        return web.Response(status=404) if content is None else web.Response(body=content)
+
+    async def _make_folder(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        is_there = name in self.folders
+        self.folders += [] if is_there else [name]
+        return web.Response(status=405 if is_there else 201)
 
     async def _put(self, request: web.Request) -> web.Response:
         name, body = request.match_info["name"], await request.read()

@@ -50,10 +50,14 @@ async def test_an_item_goes_from_the_shared_input_to_the_shared_output(tmp_path:
         tmp_path,
         run="",
         input="frame 1.txt",
+        inputs={"dark": "d k"},
         params={"my-seed": "two words"},
     )
     (folder / "in" / "input" / "frame 1.txt").write_bytes(b"abc" * 100_000)
+    (folder / "in" / "inputs" / "dark").mkdir(parents=True)
+    (folder / "in" / "inputs" / "dark" / "d k").write_text("the dark")
     (folder / "in" / "script").write_text(
+        '[ "$(cat "$VMBROKER_INPUT_DARK")" = "the dark" ] &&\n'
         '[ "$PWD/frame 1.txt" = "$1" ] && [ "$VMBROKER_PARAM_MY_SEED" = "two words" ] && mkdir "$2/sub" &&\n'
         'tr a-z A-Z <"$1" >"$2/sub/out.txt"; echo >"$1"; ln -s /etc/passwd "$2/link"; echo said; id -un\n'
     )

@@ -11,7 +11,7 @@ from broker.wire.dispatches import DispatchExtend, EndVm
 from broker.wire.names import Digest
 from broker.wire.states import ItemState, Verdict
 from guest.exits import Exit
-from tests.integration.guest.edge import Client, eventually, started_guest
+from tests.integration.guest.edge import Client, EdgeBroker, eventually, started_guest
 from tests.integration.guest.real_broker import STREAM, Broker
 from tests.support.grid import REPOSITORY, processes_naming
 
@@ -63,6 +63,23 @@ async def test_an_item_is_done_with_its_outputs(real: Broker, tmp_path: Path, cl
         "'quoted' & \"named\".txt": "$(id) \"two\"\n'words' é".encode(),
     }
     assert list(tmp_path.glob("vmbroker.*")) == []
+
+
+async def test_further_inputs_come_and_what_is_known_of_outputs_is_told(
+    broker: EdgeBroker, tmp_path: Path, client: Client
+) -> None:
+    broker.input_bytes, broker.inputs = b"own", {"dark": b"the dark", "flat_1": b"the flat"}
+    broker.run = "sh {script} {input} {input.dark}"
+    broker.script = 'cat "$1" "$2" "$VMBROKER_INPUT_FLAT_1" >"$VMBROKER_OUTPUT/all"; ls "${2%/*}"\n'
+
+    async with started_guest(broker.url, tmp_path / "run", client=client) as guest:
+        assert await guest.wait() == Exit.COMPLETED, (tmp_path / "guest.out").read_text()
+
+    assert broker.files == {"all": b"ownthe darkthe flat"}
+    assert broker.uploads["all"].size_bytes == 19
+    assert (broker.folders, broker.puts) == (["all-folder"], ["all"])
+    assert broker.completed is not None
+    assert broker.completed.log == b"same name\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may run a program as somebody else")

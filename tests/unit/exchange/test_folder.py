@@ -11,7 +11,7 @@ from broker.wire.dispatches import DispatchAnswer, StagedItem
 from broker.wire.exchange import ExchangeItem
 from broker.wire.leases import SignedUrl
 from broker.wire.states import Exchange, FailureCode
-from launcher.exchange.folder import ItemFault, input_path, write_item
+from launcher.exchange.folder import ItemFault, further_paths, input_path, write_item
 from tests.support.dispatches import dispatched
 
 HARD = """it's "two" words; $HOME `id` \\ *\nand a line"""
@@ -76,6 +76,19 @@ def test_a_parameter_reaches_the_environment_whatever_is_in_it(tmp_path: Path) -
     assert "\n".join(said_by_program(tmp_path / "in", item)) == HARD
 
 
+def test_further_inputs_have_folders_of_their_own_and_variables(tmp_path: Path) -> None:
+    dark = SignedUrl(url="http://broker/y?s=1", target="https://h/it%27s%20dark?v=1")
+    item = msgspec.structs.replace(
+        staged("/bin/sh -c 'echo \"$0\"; printenv VMBROKER_INPUT_DARK_1' {input.dark_1}"), inputs={"dark_1": dark}
+    )
+    path = f"{tmp_path}/in/inputs/dark_1/it's dark"
+
+    assert said_by_program(tmp_path / "in", item) == [path, path]
+    assert further_paths(tmp_path / "in", item) == {"dark_1": Path(path)}
+    told = msgspec.json.decode((tmp_path / "in/item.json").read_bytes(), type=ExchangeItem)
+    assert told.inputs == {"dark_1": "it's dark"}
+
+
 def test_a_script_without_a_run_line_gets_input_and_output(tmp_path: Path) -> None:
     item = staged("", script='#!/bin/sh\nprintf "%s\\n" "$@"\n')
 
@@ -95,6 +108,8 @@ def test_the_item_is_told_as_json_as_well(tmp_path: Path) -> None:
     [
         (staged("/x {input}", with_input=False), FailureCode.INPUT_UNAVAILABLE),
         (staged("/x {param.gone}"), FailureCode.INPUT_UNAVAILABLE),
+        (staged("/x {input.gone}"), FailureCode.INPUT_UNAVAILABLE),
+        (msgspec.structs.replace(staged("/x"), inputs={"../..": INPUT}), FailureCode.INPUT_UNAVAILABLE),
         (staged("/x 'open"), FailureCode.PROGRAM_MISSING),
     ],
 )

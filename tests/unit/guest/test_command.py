@@ -4,19 +4,21 @@ import pytest
 
 from broker.wire.states import FailureCode
 from guest.steps.account import Account
-from guest.steps.command import arguments, environment
+from guest.steps.command import Inputs, arguments, environment
 from guest.steps.failure import StepFailed
 from guest.steps.workspace import Workspace
 from tests.unit.guest.items import work
 
 WORKSPACE = Workspace(Path("/var/tmp/w"))
 INPUT = Path("/var/tmp/w/work/my frame.exr")
+INPUTS = Inputs(INPUT, {"dark-1": Path("/var/tmp/w/inputs/dark-1/d k")})
+NONE = Inputs()
 ALICE = Account("alice", 1000, 1000, (1000,), "/home/alice", "/bin/bash")
 
 
 def test_a_value_is_one_argument_whatever_is_in_it() -> None:
-    line = """/opt/run '{input}' --out={output}/x {item} "a {param.seed} b" {param.empty}"""
-    words = arguments(work(run=line, params={"seed": "$(rm) 'x' {item}", "empty": ""}), WORKSPACE, INPUT)
+    line = """/opt/run '{input}' --out={output}/x {item} "a {param.seed} b" {param.empty} x{input.dark-1}"""
+    words = arguments(work(run=line, params={"seed": "$(rm) 'x' {item}", "empty": ""}), WORKSPACE, INPUTS)
     assert words == [
         "/opt/run",
         "/var/tmp/w/work/my frame.exr",
@@ -24,11 +26,12 @@ def test_a_value_is_one_argument_whatever_is_in_it() -> None:
         "alice/render/17",
         "a $(rm) 'x' {item} b",
         "",
+        "x/var/tmp/w/inputs/dark-1/d k",
     ]
 
 
 def test_braces_that_are_no_placeholder_stay() -> None:
-    assert arguments(work(run="awk '{print $1}' {} {inputs}"), WORKSPACE, None) == [
+    assert arguments(work(run="awk '{print $1}' {} {inputs}"), WORKSPACE, NONE) == [
         "awk",
         "{print $1}",
         "{}",
@@ -45,8 +48,8 @@ def test_braces_that_are_no_placeholder_stay() -> None:
     ],
 )
 def test_a_script_that_was_sent_along_is_run_or_named(run: str, input_path: Path | None, words: list[str]) -> None:
-    assert arguments(work(run=run, script="echo"), WORKSPACE, input_path) == words
-    assert environment(work(script="echo"), WORKSPACE, None, ALICE, None)["VMBROKER_SCRIPT"] == "/var/tmp/w/script"
+    assert arguments(work(run=run, script="echo"), WORKSPACE, Inputs(input_path)) == words
+    assert environment(work(script="echo"), WORKSPACE, NONE, ALICE, None)["VMBROKER_SCRIPT"] == "/var/tmp/w/script"
 
 
 @pytest.mark.parametrize(
@@ -54,6 +57,7 @@ def test_a_script_that_was_sent_along_is_run_or_named(run: str, input_path: Path
     [
         ("x {input}", FailureCode.INPUT_UNAVAILABLE, "the item was pushed without one"),
         ("x {param.seed}", FailureCode.INPUT_UNAVAILABLE, "the item has no parameter 'seed'"),
+        ("x {input.dark}", FailureCode.INPUT_UNAVAILABLE, "the item has no input 'dark'"),
         ("x 'y", FailureCode.PROGRAM_MISSING, "cannot be read: No closing quotation"),
         ("x {script}", FailureCode.PROGRAM_MISSING, "the stream sends none along"),
         ("  ", FailureCode.PROGRAM_MISSING, "is empty"),
@@ -61,14 +65,14 @@ def test_a_script_that_was_sent_along_is_run_or_named(run: str, input_path: Path
 )
 def test_a_line_that_cannot_be_filled_is_explained(run: str, code: FailureCode, sentence: str) -> None:
     with pytest.raises(StepFailed, match=sentence) as caught:
-        arguments(work(run=run), WORKSPACE, None)
+        arguments(work(run=run), WORKSPACE, NONE)
     assert caught.value.code is code
 
 
 def test_the_environment_holds_nothing_of_the_clients_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONHOME", "/mnt")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/mnt/lib")
-    given = environment(work(params={"a-b": "1"}), WORKSPACE, INPUT, ALICE, "http://vm:pw@10.0.2.2:3128")
+    given = environment(work(params={"a-b": "1"}), WORKSPACE, INPUTS, ALICE, "http://vm:pw@10.0.2.2:3128")
     assert given == {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/home/alice",
@@ -77,6 +81,7 @@ def test_the_environment_holds_nothing_of_the_clients_own(monkeypatch: pytest.Mo
         "SHELL": "/bin/bash",
         "LANG": "C.UTF-8",
         "VMBROKER_INPUT": str(INPUT),
+        "VMBROKER_INPUT_DARK_1": "/var/tmp/w/inputs/dark-1/d k",
         "VMBROKER_OUTPUT": "/var/tmp/w/output",
         "VMBROKER_ITEM": "alice/render/17",
         "VMBROKER_PARAM_A_B": "1",
