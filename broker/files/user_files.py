@@ -55,7 +55,7 @@ class UserFiles:
     """Files of all users below one folder of the broker's disk."""
 
     def __init__(self, folder: Path, *, limit_bytes: int, space: FreeSpace, counting: Counting) -> None:
-        self._records = folder / "records"
+        self.records = self._records = folder / "records"
         self._objects = folder / "objects"
         self._incoming = folder / "incoming"
         self._limit_bytes = limit_bytes
@@ -108,6 +108,36 @@ class UserFiles:
                 admit=lambda size_bytes: room.grow_to(_RECORD_BYTES + size_bytes),
             ) as received:
                 return await asyncio.to_thread(self._keep, path, received, create_only, room)
+
+    async def adopt(
+        self, path: FilePath, proved: Path, size_bytes: int, digest: Digest, *, create_only: bool
+    ) -> tuple[StoredFile, bool]:
+        """Keep a file of the same disk, durable and with its digest proved, as the file; tell whether it is new.
+
+        It is moved; where the same bytes are there already it stays for its owner to remove.
+
+        Raises:
+            Rejected: as `put`.
+        """
+        folder = self._records / path.user
+        await asyncio.to_thread(make_private, folder)
+        async with changing(self._counting, path.user, folder) as room:
+            await room.grow_to(_RECORD_BYTES + size_bytes)
+            received = Received(proved, size_bytes, digest)
+            return await asyncio.to_thread(self._keep, path, received, create_only, room)
+
+    async def check_room(self, user: UserName, more_bytes: int) -> None:
+        """Return when the user has room for a file of that size now; none is kept for it.
+
+        Raises:
+            Rejected: `quota_exceeded`, or `too_large` when no file may be so large.
+        """
+        if more_bytes > self._limit_bytes:
+            raise too_large(self._limit_bytes)
+        folder = self._records / user
+        await asyncio.to_thread(make_private, folder)
+        async with changing(self._counting, user, folder) as room:
+            await room.grow_to(_RECORD_BYTES + more_bytes)
 
     async def find(self, path: FilePath) -> StoredFile | None:
         """Return the file, or None."""

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from broker.domain.errors import Rejected
+from broker.http.strong import DigestResponse
 from broker.wire.names import Digest
 from broker.wire.problems import ProblemCode
 
@@ -25,8 +26,9 @@ def send_file(request: web.Request, location: Path, *, name: str, digest: Digest
         Rejected: `range_not_satisfiable`.
     """
     _check_range(request, location)
-    return web.FileResponse(
+    return DigestResponse(
         location,
+        digest=digest,
         headers={
             "Content-Type": "application/octet-stream",
             "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
