@@ -119,6 +119,8 @@ class UserFiles:
         Raises:
             Rejected: as `put`.
         """
+        if size_bytes > self._limit_bytes:
+            raise too_large(self._limit_bytes)
         folder = self._records / path.user
         await asyncio.to_thread(make_private, folder)
         async with changing(self._counting, path.user, folder) as room:
@@ -126,8 +128,10 @@ class UserFiles:
             received = Received(proved, size_bytes, digest)
             return await asyncio.to_thread(self._keep, path, received, create_only, room)
 
-    async def check_room(self, user: UserName, more_bytes: int) -> None:
-        """Return when the user has room for a file of that size now; none is kept for it.
+    async def check_room(self, user: UserName, more_bytes: int, *, beside_bytes: int) -> None:
+        """Return when the user has room for a file of that size now, beside what arrives elsewhere.
+
+        None is kept for it.
 
         Raises:
             Rejected: `quota_exceeded`, or `too_large` when no file may be so large.
@@ -137,7 +141,7 @@ class UserFiles:
         folder = self._records / user
         await asyncio.to_thread(make_private, folder)
         async with changing(self._counting, user, folder) as room:
-            await room.grow_to(_RECORD_BYTES + more_bytes)
+            await room.grow_to(_RECORD_BYTES + more_bytes + beside_bytes)
 
     async def find(self, path: FilePath) -> StoredFile | None:
         """Return the file, or None."""
