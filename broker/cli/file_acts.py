@@ -2,7 +2,7 @@
 
 from broker.cli import showing
 from broker.cli.acting import Acting
-from broker.cli.exits import BadUsage, Exit, tell
+from broker.cli.exits import BadUsage, Exit, tell, tell_done
 from broker.cli.file_names import file_name, folder_name
 from broker.client.errors import ApiError
 from broker.wire.kinds import in_full
@@ -82,5 +82,5 @@ async def share_name(acting: Acting, name: str, life_s: int, is_write: bool) -> 
     full = folder_name(acting, name) if name.endswith("/") else file_name(acting, name)
     view = await acting.folders.share(full, life_s=life_s, is_write=is_write)
     console = showing.stdout()
-    console.file.write(view.url + "\n")
-    showing.stderr().print(f"{view.method} until {view.ends_at}; remove the file to end it before", soft_wrap=True)
+    console.file.write(showing.plain(view.url) + "\n")
+    tell_done(f"{view.method} until {view.ends_at}; remove what is shared to end it before")

@@ -5,6 +5,7 @@ A folder that is shared by a signed address lists its files with addresses that 
 
 import html
 import re
+from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
 from aiohttp import web
@@ -30,21 +31,20 @@ _PARAMETERS = (DEEP, FOLDER_CURSOR, LIMIT)
 @operation(answers=_LISTED, problems=(ProblemCode.QUOTA_EXCEEDED,), parameters=_PARAMETERS)
 async def list_files(call: Call) -> web.Response:
     """List a page of what is a user's; a page for people where `Accept` asks for text/html."""
-    return await _list(call)
+    return await _list(call, call.query("recursive", "cursor", "limit"))
 
 
 @operation(answers=_LISTED, problems=(ProblemCode.QUOTA_EXCEEDED,), parameters=_PARAMETERS)
 async def list_folder(call: Call) -> web.Response:
     """The same of a folder."""
-    return await _list(call)
+    return await _list(call, call.query("recursive", "cursor", "limit"))
 
 
 def nothing_below(call: Call) -> Rejected:
     return Rejected(ProblemCode.NOT_FOUND, f"there is no file below file:{call.folder}")
 
 
-async def _list(call: Call) -> web.Response:
-    query = call.query("recursive", "cursor", "limit")
+async def _list(call: Call, query: Mapping[str, str]) -> web.Response:
     after, is_deep = query.get("cursor", ""), query.get("recursive") == "1"
     page = await call.services.listings.page(
         call.folder.user, call.folder.prefix, after=after, most=_most(query.get("limit")), is_deep=is_deep

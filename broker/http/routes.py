@@ -218,7 +218,8 @@ DAV: tuple[Route, ...] = (
 def add_routes(app: web.Application) -> None:
     """Put the whole table into an application, and the document that is made of it."""
     app[openapi.DOCUMENT] = msgspec.json.encode(openapi.document(ROUTES))
-    for route in (*ROUTES, *DAV):
+    # Folders before files, whose pattern takes them, too.
+    for route in (*DAV, *ROUTES):
         app.router.add_route(route.method, route.path, _guarded(route), expect_handler=answer_expectation)
 
 

@@ -31,17 +31,16 @@ async def share_file(call: Call) -> web.Response:
 @operation(takes=Share, answers={201: ShareView})
 async def share_folder(call: Call) -> web.Response:
     """Sign an address of a folder: to list it and read whatever is below it, now and until it ends."""
-    return await _share_folder(call)
+    return _share_folder(call, await call.body(Share))
 
 
 @operation(takes=Share, answers={201: ShareView})
 async def share_files(call: Call) -> web.Response:
     """The same of all that is a user's."""
-    return await _share_folder(call)
+    return _share_folder(call, await call.body(Share))
 
 
-async def _share_folder(call: Call) -> web.Response:
-    body = await call.body(Share)
+def _share_folder(call: Call, body: Share) -> web.Response:
     _check_life(body)
     if body.is_write:
         raise Rejected(ProblemCode.BAD_REQUEST, "a folder is shared for reading alone: name the file to be made")

@@ -1,7 +1,7 @@
 """Files, images and results: what the broker says of bytes it keeps."""
 
 from broker.wire.items import OutputFile, Reason
-from broker.wire.kinds import Message
+from broker.wire.kinds import FromPerson, Message
 from broker.wire.states import ItemState
 
 
@@ -35,7 +35,7 @@ class FolderView(Message, frozen=True, kw_only=True):
     next_cursor: str | None = None
 
 
-class Share(Message, frozen=True, kw_only=True):
+class Share(FromPerson, frozen=True, kw_only=True):
     """What to share: reading, or, with `is_write`, making the file once. `life_s` is at most 30 days."""
 
     life_s: int = 604_800

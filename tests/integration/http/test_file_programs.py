@@ -176,6 +176,7 @@ def test_a_shared_folder_is_a_page_in_a_browser_on_which_nothing_runs(broker: Br
     assert "content-security-policy: default-src 'none'; sandbox allow-downloads" in head
     assert "x-content-type-options: nosniff" in head
     assert page.tags == {"meta", "title", "h1", "ul", "li", "a"}
+    assert page.links
     assert all(link.startswith("./") for link in page.links)
     assert token not in (tmp_path / "page.html").read_text()
     got = {path.read_bytes() for path in (tmp_path / "got").rglob("*") if path.is_file()}

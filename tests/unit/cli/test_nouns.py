@@ -93,7 +93,13 @@ WITHOUT_A_COMMAND = {
 }
 
 _METHODS = {route.method for route in ROUTES}
-_STANDS_FOR = {"ref": "x/x", "quote(name, safe='/')": "x/x", "act": "complete", "act.value": "cancel"}
+_STANDS_FOR = {
+    "ref": "x/x",
+    "quote(name, safe='/')": "x/x",
+    "quote(folder, safe='/')": "x/x/",
+    "act": "complete",
+    "act.value": "cancel",
+}
 """What the client's own code writes into an address where it is not one part of it."""
 
 
