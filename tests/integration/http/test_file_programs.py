@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support.grid import Broker, Home, free_port
+from tests.support.grid import REPOSITORY, Broker, Home, free_port
 
 MIB = 1_048_576
 HOSTILE = 'javascript:alert(1)"><script>x<&\u202e #?%41.html'
@@ -197,3 +199,21 @@ def test_a_shared_address_makes_one_file_and_reads_no_other(broker: Broker, tmp_
     assert json.loads(read)["type"].endswith("forbidden")
     assert json.loads(other)["type"].endswith("forbidden")
     assert curl(broker, tmp_path, f"{broker.url}/v1/files/alice/drop/one") == "first"
+
+
+def test_what_the_page_says_works_as_it_stands(broker: Broker, tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs/how-to/files.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    script = "\n".join(f"echo '== {number}'\n{block}" for number, block in enumerate(blocks))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    said = run(
+        tmp_path,
+        *("bash", "-euo", "pipefail", "-c", script),
+        **{**broker.home.environment(), "PATH": path, "BROKER": broker.url, "USER_NAME": "alice"},
+    )
+
+    assert len(blocks) == 4
+    assert said.count("a frame") == 1
+    assert (tmp_path / "again/raw/1.dat").read_bytes() == b"1\n"
+    assert (tmp_path / "w.txt").read_bytes() == b"a frame\n"
