@@ -95,8 +95,9 @@ def check_signature(request: web.Request, services: Services) -> None:
     Raises:
         Rejected: `forbidden`.
     """
-    # Who may have the bytes may ask for their size.
-    method = "GET" if request.method == "HEAD" else request.method
+    # Who may have a file's bytes may ask for their size, as programs do that are given a share.
+    is_of_files = request.path.startswith("/v1/files/")
+    method = "GET" if request.method == "HEAD" and is_of_files else request.method
     services.urls.check(method, request.path, request.query)
 
 
