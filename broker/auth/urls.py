@@ -1,4 +1,4 @@
-"""Signed addresses: one object, one method, for a quarter of an hour.
+"""Signed addresses: one object, one method, for a quarter of an hour, or as long as a user shares a file.
 
 The MAC is over the method, the decoded path and the end of its life. Whoever holds the address holds that right, which
 is why it is that small. What is signed is the path alone, so the same broker may be reached under several names.
@@ -15,6 +15,8 @@ from broker.wire.problems import ProblemCode
 
 LIFE = timedelta(minutes=15)
 _EXPIRES, _METHOD, _KEY, _SIGNATURE = "expires", "method", "key", "signature"
+SIGNED = frozenset({_EXPIRES, _METHOD, _KEY, _SIGNATURE})
+"""What a signed address has in its query."""
 
 
 class SignedUrls:
@@ -36,13 +38,18 @@ class SignedUrls:
         """Return the address of a (decoded) path, unsigned."""
         return f"{self.public_url}{quote(path, safe='/:')}"
 
-    def sign(self, method: str, path: str) -> str:
-        """Return the address of a (decoded) path with the right to do `method` on it."""
-        expires = str(self._now_s() + self._life_s)
+    def sign(self, method: str, path: str, life: timedelta | None = None) -> str:
+        """Return the address of a (decoded) path with the right to do `method` on it, for so long."""
+        expires = str(self._now_s() + (self._life_s if life is None else int(life.total_seconds())))
         mac = self._keys.make("url", method, path, expires)
         return (
             f"{self.plain(path)}?{_METHOD}={method}&{_EXPIRES}={expires}&{_KEY}={self._keys.current}&{_SIGNATURE}={mac}"
         )
+
+    def sign_like(self, path: str, query: Mapping[str, str]) -> str:
+        """Return the address of another path, for the method and as long as a signed address that was checked."""
+        left = timedelta(seconds=int(query[_EXPIRES]) - self._now_s())
+        return self.sign(query[_METHOD], path, left)
 
     @staticmethod
     def is_signed(query: Mapping[str, str]) -> bool:

@@ -13,6 +13,7 @@ import typer
 from broker.cli.exits import BadUsage, Exit, Failed, fail, tell
 from broker.client.errors import ApiError, CallError
 from broker.client.files import DownloadDiffers, Files
+from broker.client.folders import Folders
 from broker.client.login import LoginFile, NoLogin, find_login, kept_login
 from broker.client.logins import Logins
 from broker.client.renewal import Renewal
@@ -42,6 +43,10 @@ class Acting:
         """What is kept on this machine of a login at this broker."""
         kept = kept_login()
         return kept.content if kept is not None and kept.content.url == self.session.base_url else None
+
+    @property
+    def folders(self) -> Folders:
+        return Folders(self.session)
 
     def stream(self, text: str) -> OwnedName:
         """Read `JOB` or `USER/JOB`."""

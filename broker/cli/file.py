@@ -1,72 +1,91 @@
-"""`broker file put | get`."""
+"""`broker file put | get | ls | rm | share`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
 
 import typer
 
-from broker.cli import showing
-from broker.cli.acting import Acting, act
-from broker.cli.exits import BadUsage, Failed
-from broker.cli.progress import progress
-from broker.client.files import read_content
-from broker.domain.paths import FILE_SCHEME, BadPath, parse_file_path
+from broker.cli.acting import act
+from broker.cli.amounts import parse_duration_ms
 
 app = typer.Typer(no_args_is_help=True, help="Files: the broker's file sharing service.")
 
 
+class OutputFormat(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
 @app.command()
 def put(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="Local file.")],
-    name: Annotated[str | None, typer.Argument(metavar="[PATH]", help="Name there; default: the file's own.")] = None,
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE [PATH] | FILE... --to FOLDER", help="Local file; several, or folders, with --to."),
+    ],
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="FOLDER", help="Folder there for all of them; `/`: your own.")
+    ] = None,
 ) -> None:
-    """Upload a file and print its address, file:USER/PATH, which a push takes as an item's input."""
-    act(lambda acting: _put(acting, path, name))
+    """Upload files and print their addresses, file:USER/PATH, which a push takes as an item's input.
+
+    What is cut off goes on where it was when the command is given again.
+    """
+    from broker.cli.file_transfers import put_all
+
+    act(lambda acting: put_all(acting, paths, to))
 
 
 @app.command()
 def get(
-    name: Annotated[str, typer.Argument(metavar="PATH", help="file:USER/PATH, or PATH of your own.")],
-    path: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Local file; default: its own name.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a local file.")] = False,
+    name: Annotated[str, typer.Argument(metavar="PATH", help="file:USER/PATH, or PATH of your own; a folder: PATH/.")],
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Local file or folder; default: its own name.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace local files.")] = False,
 ) -> None:
-    """Download a file; its digest is checked."""
-    act(lambda acting: _get(acting, name, path, force))
+    """Download a file, or all that is in a folder; digests are checked.
 
-
-async def _put(acting: Acting, path: Path, name: str | None) -> None:
-
-    if not path.is_file():
-        raise BadUsage(f"there is no file {path}")
-    full = _full(acting, name or path.name)
-    content = await read_content(path)
-    with progress() as bars:
-        bar = bars.bar(f"uploading {path.name}", content.size_bytes)
-        view = await acting.files.put_file(path, full, content, bar)
-    showing.stdout().print(view.file)
-
-
-async def _get(acting: Acting, name: str, path: Path | None, force: bool) -> None:
-
-    full = _full(acting, name)
-    target = path or Path(full.rpartition("/")[2])
-    if target.exists() and not force:
-        raise Failed(f"{target} exists already: add --force to replace it")
-    with progress() as bars:
-        bar = bars.bar(f"downloading {target.name}", 0)
-        content = await acting.files.get_file(f"/v1/files/{quote(full, safe='/')}", target, None, bar)
-    showing.stdout().print(f"{showing.plain(str(target))}: {showing.size(content.size_bytes)}, {content.digest}")
-
-
-def _full(acting: Acting, name: str) -> str:
-    """Return USER/PATH of `file:USER/PATH`, or of a path of one's own.
-
-    Checked here, because a URL's `..` would be resolved on the way: the bytes would end up under another name.
+    What is cut off goes on where it was when the command is given again.
     """
-    name.encode()  # before it is judged as a path: the fault of a name that is no UTF-8 is that it is none
-    full = name.removeprefix(FILE_SCHEME) if name.startswith(FILE_SCHEME) else f"{acting.user}/{name.lstrip('/')}"
-    try:
-        return str(parse_file_path(full))
-    except BadPath as error:
-        raise BadUsage(str(error)) from error
+    from broker.cli.file_transfers import get_all
+
+    act(lambda acting: get_all(acting, name, path, force))
+
+
+@app.command()
+def ls(
+    folder: Annotated[
+        str, typer.Argument(metavar="[FOLDER]", help="file:USER/FOLDER, or FOLDER of your own; default: all of it.")
+    ] = "",
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Every file below, however deep.")] = False,
+    output: Annotated[OutputFormat, typer.Option("--output", "-o", help="How to show them.")] = OutputFormat.TABLE,
+) -> None:
+    """List the files and folders in a folder."""
+    from broker.cli.file_acts import list_folder
+
+    act(lambda acting: list_folder(acting, folder, recursive, output.value))
+
+
+@app.command()
+def rm(
+    names: Annotated[list[str], typer.Argument(metavar="PATH...", help="file:USER/PATH, or PATH of your own.")],
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Folders, too, with every file below.")] = False,
+) -> None:
+    """Remove files, and print the address of each that was removed."""
+    from broker.cli.file_acts import remove
+
+    act(lambda acting: remove(acting, names, recursive))
+
+
+@app.command()
+def share(
+    name: Annotated[str, typer.Argument(metavar="PATH", help="file:USER/PATH, or PATH of your own; a folder: PATH/.")],
+    life: Annotated[str, typer.Option(help="How long it is good: 2h, 7d; at most 30d.")] = "7d",
+    write: Annotated[bool, typer.Option("--write", help="To make the file, once, and not to read it.")] = False,
+) -> None:
+    """Print a signed address of a file or folder: whoever has it may read it, without a login, until its life ends."""
+    from broker.cli.file_acts import share_name
+
+    act(lambda acting: share_name(acting, name, parse_duration_ms(life, "--life") // 1_000, write))

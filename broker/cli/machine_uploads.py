@@ -1,4 +1,4 @@
-"""`broker machine uploads`: images that are half-way, which count against what a user may have."""
+"""`broker machine uploads`: images and files that are half-way, which count against what a user may have."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ async def show_uploads(acting: Acting, *, drop: bool) -> None:
     if not uploads:
         showing.stdout().print("no upload is unfinished")
         return
-    table = showing.table("sha256", "size", "arrived", "", right=("size", "arrived"))
+    table = showing.table("sha256", "becomes", "size", "arrived", "", right=("size", "arrived"))
     for each in uploads:
         said = "" if not drop else "removed" if await _dropped(acting, each.upload) else "stays: it goes on just now"
         size, arrived = showing.size(each.size_bytes), showing.size(each.offset_bytes)
-        table.add_row(showing.short(each.digest), size, arrived, said)
+        table.add_row(showing.short(each.digest), showing.plain(each.becomes), size, arrived, said)
     showing.stdout().print(table)
 
 

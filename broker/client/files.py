@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -14,12 +15,15 @@ from urllib.parse import quote
 import msgspec
 
 from broker.client.direct import TRANSFER_PATIENCE, Counted, DirectUploads, Progress
+from broker.client.downloads import BLOCK_BYTES, Busy, Known, PartFile, download
 from broker.client.errors import ApiError, CallError, may_help_to_repeat
+from broker.client.file_uploads import RESUMABLE_BYTES, digest_field, plain_url, upload_file
 from broker.client.session import Session
-from broker.client.uploads import ImageUpload
+from broker.client.uploads import Upload
 from broker.wire.files import AnnounceFile, FileView
 from broker.wire.machines import ImageView
 from broker.wire.names import Digest
+from broker.wire.problems import ProblemCode
 
 CHUNK_BYTES = 1_048_576
 _NOT_FOUND = 404
@@ -79,27 +83,53 @@ class Files:
         Raises:
             FileChanged: the file became shorter meanwhile.
         """
-        await ImageUpload(self._session, path, content.digest, content.size_bytes, progress).run()
+        await Upload(self._session, path, content.digest, content.size_bytes, progress).run()
         return ImageView(digest=content.digest, size_bytes=content.size_bytes)
 
     async def put_file(
         self, path: Path, name: str, content: Content, progress: Progress = silent, *, create_only: bool = False
     ) -> FileView:
-        """Upload a file as `name` (`USER/PATH`)."""
-        headers = {"If-None-Match": "*"} if create_only else {}
-        url = f"/v1/files/{quote(name, safe='/')}"
+        """Upload a file as `name` (`USER/PATH`): a large one from where an earlier upload of it stopped, in parts.
+
+        Raises:
+            FileChanged: the file became shorter meanwhile.
+        """
         said = AnnounceFile(size_bytes=content.size_bytes, digest=content.digest, create_only=create_only)
+        url = f"/v1/files/{quote(name, safe='/')}"
         there = await self._direct.put(url, said, lambda counted: _chunks(path, counted), progress)
+        if there is None and content.size_bytes >= RESUMABLE_BYTES:
+            there = await self._put_resumably(path, name, content, progress, create_only=create_only)
+        headers = {"If-None-Match": "*"} if create_only else {}
         return there or await self._put(url, path, content, progress, headers)
+
+    async def _put_resumably(
+        self, path: Path, name: str, content: Content, progress: Progress, *, create_only: bool
+    ) -> FileView | None:
+        """Upload it so that it can be gone on with; None with a token that may write files and nothing else."""
+        try:
+            await upload_file(
+                self._session, path, name, content.digest, content.size_bytes, progress, create_only=create_only
+            )
+        except ApiError as error:
+            if error.code is not ProblemCode.FORBIDDEN:
+                raise
+            return None
+        url = plain_url(self._session, name)
+        return FileView(file=f"file:{name}", size_bytes=content.size_bytes, digest=content.digest, url=url)
 
     async def get_file(self, url: str, path: Path, expected: Content | None, progress: Progress = silent) -> Content:
         """Download an address, or a path of the broker, to `path`: whole and as expected, or not at all.
 
-        Without an expectation it is the digest that the broker sends along which must match.
+        Without an expectation it is the digest that the broker sends along which must match. A large file comes in
+        ranges, some at once, and goes on where an earlier download of it to the same folder stopped.
 
         Raises:
             DownloadDiffers: size or digest are not what was expected, or the digest to expect was not sent.
         """
+        known = await self._known(url)
+        if known is not None and known.size_bytes > BLOCK_BYTES and expected in {None, Content(*known)}:
+            with suppress(Busy):
+                return await self._in_ranges(url, path, known, progress)
         for attempt in range(1, TRANSFER_PATIENCE.attempts + 1):
             try:
                 return await self._download(url, path, expected, progress)
@@ -108,6 +138,29 @@ class Files:
                     raise
             await asyncio.sleep(TRANSFER_PATIENCE.delay_s(attempt, None))
         raise AssertionError("a patience has at least one attempt")
+
+    async def _known(self, url: str) -> Known | None:
+        """Return size and digest of what can be had in ranges; None where that is not told."""
+        try:
+            async with self._session.open("HEAD", url) as answer:
+                digest, size = _announced(answer.headers.get("Repr-Digest", "")), answer.headers.get("Content-Length")
+                if digest is None or size is None or answer.headers.get("Accept-Ranges") != "bytes":
+                    return None
+                return Known(digest, int(size))
+        except CallError:
+            return None  # the GET tells what is wrong
+
+    async def _in_ranges(self, url: str, path: Path, known: Known, progress: Progress) -> Content:
+        with PartFile(path.parent, known) as part:
+            await download(self._session, url, part, progress)
+            found = await asyncio.to_thread(part.digest)
+            if found != known.digest:
+                part.remove()
+                raise DownloadDiffers(
+                    f"{path.name} arrived with {found}, the broker named {known.digest}: nothing was kept, try again"
+                )
+            await asyncio.to_thread(part.become, path)
+        return Content(*known)
 
     async def _put(
         self, url: str, path: Path, content: Content, progress: Progress, headers: dict[str, str]
@@ -171,11 +224,6 @@ def _announced(field: str) -> Digest | None:
     """Read the SHA-256 of a `Repr-Digest`; None when there is none that can be read. Source: RFC 9530."""
     match = _SHA_256.search(field)
     return Digest(f"sha256:{base64.b64decode(match[1]).hex()}") if match else None
-
-
-def digest_field(digest: str) -> str:
-    """Write a digest as `Repr-Digest`. Source: RFC 9530."""
-    return f"sha-256=:{base64.b64encode(bytes.fromhex(digest.removeprefix('sha256:'))).decode()}:"
 
 
 async def _chunks(path: Path, progress: Progress) -> AsyncIterator[bytes]:

@@ -1,6 +1,6 @@
-"""An image up, in parts, from wherever it stands: the sender's side of the tus protocol 1.0.
+"""An image or a file up, in parts, from wherever it stands: the sender's side of the tus protocol 1.0.
 
-The broker knows how far an image came, and answers the same image announced again, to be resumed, with the upload that
+The broker knows how far one came, and answers the same bytes announced again, to be resumed, with the upload that
 is open: so nothing is remembered here, and the next process goes on where one that died was. Each part carries its
 SHA-256.
 """
@@ -10,7 +10,7 @@ import base64
 import errno
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 from broker.client.errors import ApiError, CallError, may_help_to_repeat
@@ -20,7 +20,7 @@ from broker.wire.problems import ProblemCode
 
 PART_BYTES = 16_777_216
 _PIECE_BYTES = 1_048_576
-_HEADERS = {"Tus-Resumable": "1.0.0"}
+HEADERS = {"Tus-Resumable": "1.0.0"}
 _NO_PROGRESS_S = 300.0
 """Without a byte for so long the upload is given up; what arrived stays at the broker for a day."""
 _PROVING_S = 3_600.0
@@ -55,18 +55,34 @@ async def drop_upload(session: Session, upload: str) -> None:
         ApiError: among others `upload_busy`: bytes come in just now.
     """
     try:
-        await session.send("DELETE", f"/v1/uploads/{upload}", headers=_HEADERS)
+        await session.send("DELETE", f"/v1/uploads/{upload}", headers=HEADERS)
     except ApiError as error:
         if error.code is not ProblemCode.NOT_FOUND:
             raise
 
 
-class ImageUpload:
-    """One image on its way. `progress` is told the bytes that went by, less than none when some have to go again."""
+class Upload:
+    """Bytes of a local file on their way. `progress` is told those that went by, less than none when some go again.
+
+    They are all of the file, or `size_bytes` from `start_bytes`, and have `digest`; they become an image unless
+    `headers` and `metadata` say otherwise.
+    """
 
     def __init__(
-        self, session: Session, path: Path, digest: str, size_bytes: int, progress: Callable[[int], None]
+        self,
+        session: Session,
+        path: Path,
+        digest: str,
+        size_bytes: int,
+        progress: Callable[[int], None],
+        *,
+        start_bytes: int = 0,
+        metadata: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
+        self._start_bytes = start_bytes
+        self._metadata = metadata
+        self._announced = dict(headers or {})
         self._session = session
         self._path = path
         self._digest = digest
@@ -75,8 +91,8 @@ class ImageUpload:
         self._told_bytes = 0
         self._offset_bytes = 0
 
-    async def run(self) -> None:
-        """Upload all that the broker does not have yet; return when it took the image.
+    async def run(self) -> str:
+        """Upload all that the broker does not have yet; return when it took it, with the upload's address.
 
         Raises:
             ApiError: the broker refuses.
@@ -98,20 +114,19 @@ class ImageUpload:
                 url = None if _is_gone(error) else url
                 await asyncio.sleep(_PAUSES.delay_s(failures, _retry_after_s(error)))
             else:
-                return
+                return url
 
     @property
     def _patience_s(self) -> float:
         return _PROVING_S if self._offset_bytes == self._size_bytes else _NO_PROGRESS_S
 
     async def _begin(self) -> str:
-        announced = base64.b64encode(self._digest.encode()).decode()
-        headers = {**_HEADERS, "Upload-Length": str(self._size_bytes), "Upload-Metadata": f"digest {announced},resume"}
+        headers = {**HEADERS, **self._announced, **announcing(self._digest, self._size_bytes, self._metadata)}
         reply = await self._session.send("POST", "/v1/uploads", headers=headers)
         return f"/v1/uploads/{reply.headers['Location'].rpartition('/')[2]}"
 
     async def _go_on(self, url: str) -> None:
-        reply = await self._session.send("HEAD", url, headers=_HEADERS)
+        reply = await self._session.send("HEAD", url, headers=HEADERS)
         self._stand_at(int(reply.headers["Upload-Offset"]))
         await self._send_part(url)  # an upload that is complete and not proved yet is by an empty part
         while self._offset_bytes < self._size_bytes:
@@ -121,7 +136,7 @@ class ImageUpload:
         part = await asyncio.to_thread(self._read_part)
         checksum = base64.b64encode((await asyncio.to_thread(hashlib.sha256, part)).digest()).decode()
         headers = {
-            **_HEADERS,
+            **HEADERS,
             "Content-Type": "application/offset+octet-stream",
             "Content-Length": str(len(part)),
             "Upload-Offset": str(self._offset_bytes),
@@ -136,7 +151,7 @@ class ImageUpload:
     def _read_part(self) -> bytes:
         size_bytes = min(PART_BYTES, self._size_bytes - self._offset_bytes)
         with self._path.open("rb") as file:
-            file.seek(self._offset_bytes)
+            file.seek(self._start_bytes + self._offset_bytes)
             part = file.read(size_bytes)
         if len(part) < size_bytes:
             raise FileChanged(errno.ESTALE, "it became shorter while it was uploaded", str(self._path))
@@ -156,6 +171,13 @@ class ImageUpload:
         if count:
             self._told_bytes += count
             self._progress(count)
+
+
+def announcing(digest: str, size_bytes: int | None, more: str = "") -> dict[str, str]:
+    """Return the headers that announce bytes, to be resumed; `more` are further pairs, each after a comma."""
+    announced = base64.b64encode(digest.encode()).decode()
+    length = {} if size_bytes is None else {"Upload-Length": str(size_bytes)}
+    return {**length, "Upload-Metadata": f"digest {announced}{more},resume"}
 
 
 def _may_go_on(error: CallError) -> bool:

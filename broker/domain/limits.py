@@ -82,6 +82,10 @@ LIMITS: dict[str, Limit] = {
     "script_bytes": Limit(65_536, "bytes", ProblemCode.BAD_SPEC, "a stream's script"),
     "backoff_ms": Limit(86_400_000, "ms", ProblemCode.BAD_SPEC, "highest retry.backoff of a stream: one day"),
     "outputs": Limit(1_000, "files", ProblemCode.BAD_REQUEST, "outputs of one item"),
+    "share_life_s": Limit(2_592_000, "s", ProblemCode.BAD_REQUEST, "longest life of a shared address: 30 days"),
+    "dav_entries": Limit(
+        20_000, "entries", ProblemCode.TOO_LARGE, "files and folders in one PROPFIND's answer, which has no pages"
+    ),
     "page_items": Limit(1_000, "items", ProblemCode.BAD_REQUEST, "items in one page of a listing"),
     "event_log": Limit(100_000, "events", ProblemCode.BAD_REQUEST, "events kept for a stream; older ones are trimmed"),
     "event_feed": Limit(

@@ -40,6 +40,21 @@ class FilePath(NamedTuple):
         return f"{self.user}/{self.path}"
 
 
+class FolderPath(NamedTuple):
+    """A folder of the file service: what is below a path, written `USER/PATH/`; `USER/` is all that is the user's."""
+
+    user: UserName
+    segments: Segments
+
+    @property
+    def prefix(self) -> str:
+        """What the paths of its files begin with: '', or its own path and a slash."""
+        return "".join(f"{each}/" for each in self.segments)
+
+    def __str__(self) -> str:
+        return f"{self.user}/{self.prefix}"
+
+
 def split_path(text: str) -> Segments:
     """Split `a/b/c` into its segments.
 
@@ -70,6 +85,19 @@ def parse_file_path(text: str) -> FilePath:
     except BadName as error:
         raise BadPath(str(error)) from error
     return FilePath(checked, split_path(path))
+
+
+def parse_folder_path(text: str) -> FolderPath:
+    """Read `USER/PATH/` or `USER/`.
+
+    Raises:
+        BadPath: on any other shape.
+    """
+    if not text.endswith("/"):
+        raise BadPath(f"{text!r} names no folder: end it with a slash")
+    if text.count("/") > 1:
+        return FolderPath(*parse_file_path(text[:-1]))
+    return FolderPath(parse_file_path(f"{text}x").user, ())
 
 
 def parse_file_url(url: str) -> FilePath:

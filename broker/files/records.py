@@ -67,6 +67,13 @@ class Records:
     def read(self, path: FilePath) -> Record | None:
         return _read(self._path(path))
 
+    def modified_s(self, path: FilePath) -> float:
+        """Return when the record was written, in seconds since the epoch; 0.0 where there is none."""
+        try:
+            return self._path(path).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
     def read_same(self, path: FilePath, digest: Digest) -> Record | None:
         """Return the record of a file with these bytes; None when there is no file.
 

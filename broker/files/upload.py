@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 import msgspec
@@ -23,8 +24,17 @@ _CATCH_UP_S = 1.0
 _PIECE_BYTES = 4_194_304
 
 
+class Purpose(StrEnum):
+    """What an upload's bytes become."""
+
+    IMAGE = "image"
+    FILE = "file"
+    PART = "part"
+    """Nothing by themselves: a file is put together of several."""
+
+
 class Record(msgspec.Struct, frozen=True):
-    """What is kept of an upload beside its bytes; a finished one's bytes are an image."""
+    """What is kept of an upload beside its bytes; a finished one's bytes are an image or a file."""
 
     user: str
     digest: str
@@ -32,6 +42,10 @@ class Record(msgspec.Struct, frozen=True):
     is_finished: bool = False
     begun: str = ""
     """Tells it from an upload that was begun before under the same id, and removed."""
+    purpose: Purpose = Purpose.IMAGE
+    file: str = ""
+    """`USER/PATH` that a file gets."""
+    is_create_only: bool = False
 
 
 @dataclass(slots=True)
@@ -48,6 +62,7 @@ class Upload:
 
     def __init__(self, record: Record, path: Path, descriptor: int, hashed: Hashed, space: FreeSpace) -> None:
         self.digest = Digest(record.digest)
+        self.record = record
         self.size_bytes = record.size_bytes
         self.path = path
         self.offset_bytes = os.fstat(descriptor).st_size

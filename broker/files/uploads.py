@@ -1,10 +1,12 @@
-"""Uploads of images that come in parts: what arrived stays, through cut connections and restarts.
+"""Uploads of images and files that come in parts: what arrived stays, through cut connections and restarts.
 
 An upload is a record and a file that grows. The id of one that may be gone on with is made of its user, digest and
 size, so that whoever begins the same again finds it. One request at a time may grow it, by a lock on the file, which
 other processes respect too. How far it came is the file's size; that it is right is proved by its digest, at the end.
 The hash follows the bytes, piece by piece, so that little is left to read when the last one came. A process remembers
 how far it hashed: in another one, or after a restart, the hash catches up, a bounded time a request.
+
+A file may come as several uploads at once, its parts, which are joined at the end.
 """
 
 import asyncio
@@ -12,8 +14,8 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import NamedTuple
@@ -24,8 +26,9 @@ from broker.domain.errors import Conflict, Rejected
 from broker.files.folders import make_private
 from broker.files.free_space import FreeSpace
 from broker.files.incoming import sync_folder
+from broker.files.joining import joined
 from broker.files.locks import held, lock_at_once
-from broker.files.upload import Hashed, Record, Upload
+from broker.files.upload import Hashed, Purpose, Record, Upload
 from broker.wire.names import Digest, UserName
 from broker.wire.problems import ProblemCode
 
@@ -43,6 +46,29 @@ class Standing(NamedTuple):
     size_bytes: int
     offset_bytes: int
     is_finished: bool
+    purpose: Purpose = Purpose.IMAGE
+    file: str = ""
+
+
+class Wanted(NamedTuple):
+    """What an upload is begun for; `file` is its `USER/PATH`, where it is to be one."""
+
+    digest: Digest
+    size_bytes: int
+    purpose: Purpose = Purpose.IMAGE
+    file: str = ""
+    is_create_only: bool = False
+
+    def record(self, user: UserName) -> Record:
+        return Record(
+            user,
+            self.digest,
+            self.size_bytes,
+            begun=token_hex(8),
+            purpose=self.purpose,
+            file=self.file,
+            is_create_only=self.is_create_only,
+        )
 
 
 class Uploads:
@@ -59,13 +85,12 @@ class Uploads:
     async def begin(
         self,
         user: UserName,
-        digest: Digest,
-        size_bytes: int,
+        wanted: Wanted,
         *,
         resume: bool,
         check_room: Callable[[int], None] = lambda _: None,
     ) -> Standing:
-        """Begin an upload; with `resume`, or return the user's that was begun so with the same digest and size.
+        """Begin an upload; with `resume`, or return the user's that was begun so and wants the same.
 
         `check_room` is told what all unfinished uploads of the user will have with this one; what it raises is raised.
 
@@ -74,11 +99,24 @@ class Uploads:
             Conflict: `too_many_uploads`.
             Unavailable: `store_disk_full`.
         """
-        if size_bytes > self._limit_bytes:
+        if wanted.size_bytes > self._limit_bytes:
             raise Rejected(ProblemCode.TOO_LARGE, f"an image has at most {self._limit_bytes} bytes")
-        record = Record(user, digest, size_bytes, begun=token_hex(8))
-        upload = _lasting_id(record) if resume else token_hex(16)
+        record = wanted.record(user)
+        upload = lasting_id(record) if resume else token_hex(16)
         return await asyncio.to_thread(self._begin, user, record, upload, check_room)
+
+    async def join(self, user: UserName, wanted: Wanted, parts: Sequence[str]) -> Standing:
+        """Put a complete upload together of complete parts, in their order, which go; or return the one that is there.
+
+        Its size is theirs: `wanted` has none.
+
+        Raises:
+            Rejected: `not_found`: a part is not there, or no part.
+            Conflict: `offset_differs`: a part is not complete; `upload_busy`: a request has a part.
+            Unavailable: `store_disk_full`.
+        """
+        record = wanted.record(user)
+        return await asyncio.to_thread(self._join, user, record, lasting_id(record, "joined"), parts)
 
     async def find(self, user: UserName, upload: str) -> Standing:
         """Return how far an upload came.
@@ -158,7 +196,51 @@ class Uploads:
             make_private(self._folder / user)
             os.close(os.open(self._part(user, upload), os.O_WRONLY | os.O_CREAT, 0o600))
             self._write(user, upload, record)
-        return Standing(upload, Digest(record.digest), record.size_bytes, 0, is_finished=False)
+        return Standing(upload, Digest(record.digest), record.size_bytes, 0, False, record.purpose, record.file)
+
+    def _join(self, user: UserName, record: Record, upload: str, parts: Sequence[str]) -> Standing:
+        known = self._standing(user, upload)
+        if known is not None and known.offset_bytes == known.size_bytes:
+            self._drop_parts(user, parts)
+            return known
+        with ExitStack() as locks:
+            paths = [self._locked_part(user, part, locks) for part in parts]
+            record = msgspec.structs.replace(record, size_bytes=sum(path.stat().st_size for path in paths))
+            self._space.check(record.size_bytes)
+            beside = self._part(user, upload).with_suffix(f".{record.begun}")
+            try:
+                hashed = joined(paths, beside, record.begun)
+                with held(self._folder):
+                    beside.replace(self._part(user, upload))
+                    self._write(user, upload, record)
+            finally:
+                beside.unlink(missing_ok=True)
+            self._hashed[self._part(user, upload)] = hashed
+            for part in parts:
+                self._discard(user, part)  # while they are locked
+        return Standing(
+            upload, Digest(record.digest), record.size_bytes, record.size_bytes, False, record.purpose, record.file
+        )
+
+    def _drop_parts(self, user: UserName, parts: Sequence[str]) -> None:
+        """Remove parts that were sent once more, but for those that a request has."""
+        for part in parts:
+            standing = self._standing(user, part)
+            if standing is not None and standing.purpose is Purpose.PART:
+                with suppress(Conflict), ExitStack() as locks:
+                    locks.callback(os.close, _lock(self._part(user, part)))
+                    self._discard(user, part)
+
+    def _locked_part(self, user: UserName, part: str, locks: ExitStack) -> Path:
+        """Lock a complete part for as long as the stack lasts."""
+        standing = self._standing(user, part)
+        if standing is None or standing.purpose is not Purpose.PART:
+            raise Rejected(ProblemCode.NOT_FOUND, f"{part[:64]!r} is no part of yours: begin it with Upload-Concat")
+        path = self._part(user, part)
+        locks.callback(os.close, _lock(path))
+        if path.stat().st_size != standing.size_bytes:
+            raise Conflict(ProblemCode.OFFSET_DIFFERS, f"the part {part} is not complete: ask for its offset, go on")
+        return path
 
     def _take(self, user: UserName, upload: str) -> Upload:
         """Take an upload, at once: a lock that a thread took for a request that is gone would be nobody's."""
@@ -188,7 +270,15 @@ class Uploads:
                 offset_bytes = self._part(user, upload).stat().st_size
             except FileNotFoundError:
                 return None
-        return Standing(upload, Digest(record.digest), record.size_bytes, offset_bytes, record.is_finished)
+        return Standing(
+            upload,
+            Digest(record.digest),
+            record.size_bytes,
+            offset_bytes,
+            record.is_finished,
+            record.purpose,
+            record.file,
+        )
 
     def _unfinished(self, user: UserName) -> Iterator[Standing]:
         for path in sorted((self._folder / user).glob("*.json")):
@@ -255,8 +345,12 @@ class Uploads:
         sync_folder(path.parent)
 
 
-def _lasting_id(record: Record) -> str:
-    return hashlib.sha256(f"{record.user}\0{record.digest}\0{record.size_bytes}".encode()).hexdigest()[:32]
+def lasting_id(record: Record, how: str = "") -> str:
+    """Return the id of an upload that whoever begins the same again is to find."""
+    named = f"{record.user}\0{record.digest}\0{record.size_bytes}"
+    if record.purpose is not Purpose.IMAGE:
+        named += f"\0{record.purpose}\0{record.file}\0{record.is_create_only}\0{how}"
+    return hashlib.sha256(named.encode()).hexdigest()[:32]
 
 
 def _lock(path: Path) -> int:

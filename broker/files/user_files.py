@@ -119,8 +119,10 @@ class UserFiles:
             adopting = self._objects.adopting(name, proved, Facts(size_bytes, digest))
             return await self._made(path, name, adopting, create_only, room)
 
-    async def check_room(self, user: UserName, more_bytes: int) -> None:
-        """Return when the user has room for a file of that size now; none is kept for it.
+    async def check_room(self, user: UserName, more_bytes: int, *, beside_bytes: int) -> None:
+        """Return when the user has room for a file of that size now, beside what arrives elsewhere.
+
+        None is kept for it.
 
         Raises:
             Rejected: `quota_exceeded`, or `too_large` when no file may be so large.
@@ -129,7 +131,7 @@ class UserFiles:
         folder = self._records.folder_of(user)
         await asyncio.to_thread(make_private, folder)
         async with changing(self._counting, user, folder) as room:
-            await room.grow_to(RECORD_BYTES + more_bytes)
+            await room.grow_to(RECORD_BYTES + more_bytes + beside_bytes)
 
     async def announce(self, path: FilePath, facts: Facts, *, create_only: bool) -> StoredFile | ObjectName | None:
         """Prepare for a file's bytes to come to S3 without passing here; None: they have to be `put`.
@@ -163,6 +165,10 @@ class UserFiles:
         await self._settle(path)
         record = await asyncio.to_thread(self._records.read, path)
         return self._stored(path, record) if record else None
+
+    async def modified_s(self, path: FilePath) -> float:
+        """Return when a file was written, in seconds since the epoch; 0.0 of one that is not there."""
+        return await asyncio.to_thread(self._records.modified_s, path)
 
     async def find_all(self, paths: set[FilePath]) -> set[FilePath]:
         """Return those of the paths under which there is a file."""

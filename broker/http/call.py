@@ -11,14 +11,15 @@ from aiohttp import web
 
 from broker.auth.keys import BrokerKeys
 from broker.auth.tokens import Principal, Tokens
-from broker.auth.urls import SignedUrls
+from broker.auth.urls import SIGNED, SignedUrls
 from broker.client.outgoing import OutgoingClient
 from broker.domain import limits
 from broker.domain.deadlines import Deadlines
 from broker.domain.errors import Rejected
-from broker.domain.paths import BadPath, FilePath, parse_file_path
+from broker.domain.paths import BadPath, FilePath, FolderPath, parse_file_path, parse_folder_path
 from broker.domain.scopes import Authority
 from broker.files.images import Images
+from broker.files.listing import Listings
 from broker.files.tails import Tails
 from broker.files.uploads import Uploads
 from broker.files.user_files import UserFiles
@@ -65,6 +66,7 @@ class Services:
     urls: SignedUrls
     outgoing: OutgoingClient
     files: UserFiles
+    listings: Listings
     images: Images
     uploads: Uploads
     tails: Tails
@@ -120,6 +122,10 @@ class Call:
     def file(self) -> FilePath:
         return file_of(self.request)
 
+    @property
+    def folder(self) -> FolderPath:
+        return folder_of(self.request)
+
     def _name(self, part: str) -> UserName:
         return UserName(check_name(self.request.match_info[part], part))
 
@@ -128,7 +134,7 @@ class Call:
         if known != self.operation.query:
             raise Undeclared(f"read of the query: {known}; declared: {self.operation.query}")
         for name in self.request.query:
-            if name not in known:
+            if name not in known and (self.principal is not None or name not in SIGNED):
                 knows = f"it knows {', '.join(known)}" if known else "it takes none"
                 raise Rejected(ProblemCode.BAD_REQUEST, f"this address knows no query parameter {name!r}: {knows}")
         return self.request.query
@@ -185,9 +191,24 @@ def file_of(request: web.Request) -> FilePath:
     Raises:
         BadPath: it names none; an encoded slash is none.
     """
+    _check_codes(request)
+    return parse_file_path(f"{request.match_info['user']}/{request.match_info['path']}")
+
+
+def folder_of(request: web.Request) -> FolderPath:
+    """Return the folder that the address of a request names.
+
+    Raises:
+        BadPath: as `file_of`.
+    """
+    _check_codes(request)
+    below = request.match_info.get("folder")
+    return parse_folder_path(f"{request.match_info['user']}/{'' if below is None else f'{below}/'}")
+
+
+def _check_codes(request: web.Request) -> None:
     if any(code in request.rel_url.raw_path.lower() for code in ("%2f", "%5c", "%00")):
         raise BadPath("an encoded slash in a file's address is refused")
-    return parse_file_path(f"{request.match_info['user']}/{request.match_info['path']}")
 
 
 def decode(body: bytes, kind: type[T]) -> T:

@@ -29,6 +29,7 @@ class Form(StrEnum):
     LINES = "a JSON text a line"
     EVENTS = "Server-Sent Events"
     BYTES = "bytes"
+    PAGE = "a page for people"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ def octets(media_type: str = OCTETS) -> Content:
 
 
 BYTES = octets()
+PAGE = Content("text/html", Form.PAGE)
 NOTHING: tuple[Content, ...] = ()
 PARTS = {200: (BYTES,), 206: (BYTES,), 304: NOTHING, 412: NOTHING}
 """Answers with a file: whole, in part, or, as the conditions of RFC 9110 ask, not."""

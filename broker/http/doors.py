@@ -9,7 +9,7 @@ from broker.auth.tokens import Principal, revoked
 from broker.domain.errors import Rejected
 from broker.domain.limits import default
 from broker.domain.scopes import Authority, parse_scopes
-from broker.http.call import Services, allow, file_of
+from broker.http.call import Services, allow, file_of, folder_of
 from broker.wire.problems import ProblemCode
 
 OWN = "(own)"
@@ -95,7 +95,10 @@ def check_signature(request: web.Request, services: Services) -> None:
     Raises:
         Rejected: `forbidden`.
     """
-    services.urls.check(request.method, request.path, request.query)
+    # Who may have a file's bytes may ask for their size, as programs do that are given a share.
+    is_of_files = request.path.startswith("/v1/files/")
+    method = "GET" if request.method == "HEAD" and is_of_files else request.method
+    services.urls.check(method, request.path, request.query)
 
 
 def _borne(request: web.Request) -> str:
@@ -123,4 +126,7 @@ def _path(request: web.Request, principal: Principal, over: tuple[str, ...]) -> 
     if "path" in over:
         file = file_of(request)
         return (file.user, *file.segments)
+    if "folder" in over:
+        folder = folder_of(request)
+        return (folder.user, *folder.segments)
     return tuple(request.match_info[part] for part in over)

@@ -186,7 +186,7 @@ def _body(content: Content, schemas: _Schemas) -> dict[str, Any]:
     match content.form:
         case Form.JSON:
             return _one_of(content.kinds, schemas)
-        case Form.BYTES:
+        case Form.BYTES | Form.PAGE:
             return {"type": "string", "format": "binary"}
         case Form.LINES | Form.EVENTS:
             # OpenAPI 3.1 has no word for a sequence of JSON texts.

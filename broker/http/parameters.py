@@ -40,6 +40,7 @@ PATH: dict[str, Parameter] = {
         _path("token", Annotated[str, Meta(pattern="^[!-~]{1,200}$")], "the id of a login or a token, as it is listed"),
         _path("upload", Annotated[str, Meta(min_length=1)], "as `Location` named it"),
         _path("dispatch", Annotated[str, Meta(min_length=1)], "the dispatch's id, a UUID"),
+        _path("folder", Annotated[str, Meta(min_length=1)], "the folder below its user's; slashes stay as they are"),
         _path("path", Annotated[str, Meta(min_length=1)], "the file below its user's folder; slashes stay as they are"),
     )
 }
@@ -55,6 +56,8 @@ ITEM_CURSOR = _query(
     "cursor", Annotated[str, Meta(pattern="^[0-9]{1,15}-[0-9]{1,15}$")], "`next_cursor` of the page before"
 )
 LAUNCHER_CURSOR = _query("cursor", Annotated[str, Meta(pattern="^[01]-.*$")], "`cursor` of the page before")
+FOLDER_CURSOR = _query("cursor", Annotated[str, Meta(max_length=1_024)], "`next_cursor` of the page before")
+DEEP = _query("recursive", Literal["0", "1"], "1: every file below, however deep, and no folders")
 LIMIT = _query("limit", Annotated[int, Meta(ge=1, le=_MAX_LIMIT)], "most on one page; 100 where it is absent")
 AFTER = _query("after", Annotated[str, Meta(pattern="^[0-9]{1,18}-[0-9]{1,18}$")], "as `Last-Event-ID`")
 SKIP_BAD = _query("skip_bad", Literal["0", "1"], "1: bad lines are left out and told, the others are pushed")

@@ -7,9 +7,11 @@ from aiohttp import web
 
 from broker.domain.scopes import Authority
 from broker.http import (
+    dav,
     discovery,
     events,
     files,
+    folders,
     guests,
     health,
     images,
@@ -25,6 +27,7 @@ from broker.http import (
     pushing,
     results,
     secrets,
+    shares,
     streams,
     tokens,
     uploads,
@@ -58,7 +61,7 @@ def _bytes(
 
 
 _A = Authority
-_USER, _STREAM, _FILE, _NONE = ("user",), ("user", "job"), ("user", "path"), ()
+_USER, _STREAM, _FILE, _FOLDER, _NONE = ("user",), ("user", "job"), ("user", "path"), ("user", "folder"), ()
 _MACHINE_PATH = "/v1/machines/{user}/{name}"
 _STREAM_PATH = "/v1/streams/{user}/{job}"
 _ITEMS_PATH = f"{_STREAM_PATH}/items"
@@ -69,7 +72,10 @@ _READER_PATH = f"{_READERS_PATH}/{{reader}}"
 _SECRET_PATH = "/v1/secrets/{user}/{name}"  # noqa: S105 # an address
 _UPLOAD_PATH = f"{uploads.PATH}/{{upload}}"
 _IMAGE_PATH = "/v1/images/{digest}"
+_ROOT_PATH = "/v1/files/{user}/"
+_FOLDER_PATH = "/v1/files/{user}/{folder:.+}/"
 _FILE_PATH = "/v1/files/{user}/{path:.+}"
+_SHARE_PATH = "/v1/shares/{user}/"
 _DISPATCH_PATH = "/v1/dispatches/{dispatch}"
 _LAUNCHER_PATH = "/v1/launchers/{name}"
 _JOBS_PATH = "/v1/launcher-jobs/{name}"
@@ -177,6 +183,20 @@ ROUTES: tuple[Route, ...] = (
     _guest("/v1/lease/urls", guests.urls, "fresh signed addresses of input and outputs"),
     _guest("/v1/lease/complete", guests.complete, "the result; accepted once"),
     _guest("/v1/lease/fail", guests.fail, "this attempt failed, or is given back (exit code 75)"),
+    _bytes("GET", _ROOT_PATH, folders.list_files, _A.FILE_READ, _USER, "a user's files and folders, page by page"),
+    _bytes("GET", _FOLDER_PATH, folders.list_folder, _A.FILE_READ, _FOLDER, "what is in a folder, page by page"),
+    _person("POST", _SHARE_PATH, shares.share_files, _A.FILE_READ, _USER, "a signed address of all of them"),
+    _person(
+        "POST", f"{_SHARE_PATH}{{folder:.+}}/", shares.share_folder, _A.FILE_READ, _FOLDER, "a folder's signed address"
+    ),
+    _person(
+        "POST",
+        f"{_SHARE_PATH}{{path:.+}}",
+        shares.share_file,
+        _A.FILE_READ,
+        _FILE,
+        "a file's signed address, to read it or to make it",
+    ),
     _bytes("PUT", _FILE_PATH, files.put_file, _A.FILE_WRITE, _FILE, "write a file, whole or not at all"),
     _bytes("GET", _FILE_PATH, files.get_file, _A.FILE_READ, _FILE, "a file's bytes, in ranges"),
     _bytes("HEAD", _FILE_PATH, files.get_file, _A.FILE_READ, _FILE, "a file's size and digest"),
@@ -185,10 +205,26 @@ ROUTES: tuple[Route, ...] = (
 )
 
 
+DAV: tuple[Route, ...] = (
+    _person("OPTIONS", _ROOT_PATH, dav.options, _A.FILE_READ, _USER, "what of WebDAV is spoken"),
+    _person("OPTIONS", _FOLDER_PATH, dav.options, _A.FILE_READ, _FOLDER, "the same"),
+    _person("OPTIONS", _FILE_PATH, dav.options, _A.FILE_READ, _FILE, "the same"),
+    _person("PROPFIND", _ROOT_PATH, dav.propfind_folder, _A.FILE_READ, _USER, "a user's files and folders"),
+    _person("PROPFIND", _FOLDER_PATH, dav.propfind_folder, _A.FILE_READ, _FOLDER, "what is in a folder"),
+    _person("PROPFIND", _FILE_PATH, dav.propfind, _A.FILE_READ, _FILE, "a file's size, time and tag"),
+    _person("MKCOL", _ROOT_PATH, dav.mkcol, _A.FILE_WRITE, _USER, "a user's own folder, which is there"),
+    _person("MKCOL", _FOLDER_PATH, dav.mkcol, _A.FILE_WRITE, _FOLDER, "a folder, which is there with its first file"),
+    _person("MKCOL", _FILE_PATH, dav.mkcol, _A.FILE_WRITE, _FILE, "the same"),
+    _person("DELETE", _FOLDER_PATH, dav.delete_folder, _A.FILE_WRITE, _FOLDER, "a folder, gone with its last file"),
+)
+"""Of WebDAV, for rclone: methods that the API's document, OpenAPI, has no names for stand apart from it."""
+
+
 def add_routes(app: web.Application) -> None:
     """Put the whole table into an application, and the document that is made of it."""
     app[openapi.DOCUMENT] = msgspec.json.encode(openapi.document(ROUTES))
-    for route in ROUTES:
+    # Folders before files, whose pattern takes them, too.
+    for route in (*DAV, *ROUTES):
         app.router.add_route(route.method, route.path, _guarded(route), expect_handler=answer_expectation)
 
 

@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from broker.domain.errors import Rejected
+from broker.http.strong import DigestResponse
 from broker.wire.names import Digest
 from broker.wire.problems import ProblemCode
 
@@ -20,7 +21,7 @@ _AHEAD_BYTES = 8_388_608
 _TLS_PIECE_BYTES = 1_048_576
 
 
-class _File(web.FileResponse):
+class _File(DigestResponse):
     """A file's bytes on their way; what aiohttp does with them is done in pieces.
 
     The kernel sends a whole file in one call to a receiver that is as quick, and for that long the loop would stand
@@ -28,8 +29,8 @@ class _File(web.FileResponse):
     more, all would still be right, and slow.
     """
 
-    def __init__(self, location: Path, headers: dict[str, str]) -> None:
-        super().__init__(location, chunk_size=_TLS_PIECE_BYTES, headers=headers)
+    def __init__(self, location: Path, *, digest: Digest, headers: dict[str, str]) -> None:
+        super().__init__(location, digest=digest, headers=headers, chunk_size=_TLS_PIECE_BYTES)
 
     async def _sendfile(self, request: web.BaseRequest, fobj: IO[Any], offset: int, count: int) -> AbstractStreamWriter:
         writer = await web.StreamResponse.prepare(self, request)
@@ -73,7 +74,8 @@ def send_file(request: web.Request, location: Path, *, name: str, digest: Digest
     _check_range(request, location)
     return _File(
         location,
-        {
+        digest=digest,
+        headers={
             "Content-Type": "application/octet-stream",
             "Content-Disposition": attachment(name),
             "Content-Security-Policy": SANDBOX,

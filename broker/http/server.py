@@ -15,6 +15,7 @@ from broker.domain.deadlines import DEFAULT, Deadlines
 from broker.domain.turns import Turns
 from broker.files.free_space import FreeSpace
 from broker.files.images import Images
+from broker.files.listing import Listings
 from broker.files.s3_objects import S3Objects
 from broker.files.tails import Tails
 from broker.files.uploads import Uploads
@@ -65,6 +66,13 @@ def make_services(
         return await store.hear_many([offer.request for offer in offers])
 
     revocations = Revocations(store)
+    files = UserFiles(
+        folder / "users",
+        limit_bytes=limits.default("file_bytes"),
+        space=space,
+        counting=store,
+        bucket=None if bucket is None else bucket[0],
+    )
     waiting = WaitingRoom(take, hear, capacity=limits.default("waiting_dispatches"))
     return Services(
         store=store,
@@ -74,13 +82,8 @@ def make_services(
         keys=keys,
         urls=SignedUrls(keys.mac, public_url),
         outgoing=outgoing or OutgoingClient(),
-        files=UserFiles(
-            folder / "users",
-            limit_bytes=limits.default("file_bytes"),
-            space=space,
-            counting=store,
-            bucket=None if bucket is None else bucket[0],
-        ),
+        files=files,
+        listings=Listings(files.records),
         images=Images(folder, limit_bytes=limits.default("image_bytes"), space=space),
         uploads=Uploads(
             folder,

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from broker.domain.errors import Rejected
+from broker.domain.paths import FilePath, parse_file_url
 from broker.files.appending import CHECKSUMS, Checksum
 from broker.http.call import limit
 from broker.http.parameters import header
@@ -26,14 +27,19 @@ RESUMABLE = header("Tus-Resumable", Literal["1.0.0"], "the version of the tus pr
 LENGTH = header(
     "Upload-Length",
     Annotated[int, Meta(ge=1, le=limit("image_bytes"))],
-    "bytes of the whole",
-    is_required=True,
+    "bytes of the whole; of what parts make it is not sent",
 )
 METADATA = header(
     "Upload-Metadata",
-    Annotated[str, Meta(pattern="^digest [A-Za-z0-9+/]+={0,2}(,resume)?$")],
-    "`digest` and the Base64 of the image's digest; `resume`: go on with an upload of the same image",
+    Annotated[str, Meta(pattern="^digest [A-Za-z0-9+/]+={0,2}(,file [A-Za-z0-9+/]+={0,2})?(,create-only)?(,resume)?$")],
+    "`digest` and the Base64 of the bytes' digest; `file` and the Base64 of `file:USER/PATH`: they become that file, "
+    "and no image; `create-only`: which is not replaced; `resume`: go on with an upload of the same",
     is_required=True,
+)
+CONCAT = header(
+    "Upload-Concat",
+    Annotated[str, Meta(pattern="^(partial|final;/v1/uploads/[0-9a-f]{32}( /v1/uploads/[0-9a-f]{32})*)$")],
+    "`partial`: a part of a file; `final;` and the addresses of the parts: the file that they make",
 )
 OFFSET = header("Upload-Offset", _Offset, "where the bytes begin in the whole", is_required=True)
 OFFSET_OF_PATCH = header("Upload-Offset", _Offset, "the same, with the method `PATCH`")
@@ -50,11 +56,11 @@ STANDS_AT = header("Upload-Offset", _Offset, "how many bytes there are")
 
 
 def length(headers: Mapping[str, str]) -> int:
-    if "Upload-Defer-Length" in headers or "Upload-Concat" in headers:
-        raise Rejected(ProblemCode.BAD_REQUEST, "an upload has its Upload-Length from the start, and is one piece")
+    if "Upload-Defer-Length" in headers:
+        raise Rejected(ProblemCode.BAD_REQUEST, "an upload has its Upload-Length from the start")
     size_bytes = number(headers, "Upload-Length")
     if size_bytes == 0:
-        raise Rejected(ProblemCode.BAD_REQUEST, "Upload-Length is 0: an image has at least one byte")
+        raise Rejected(ProblemCode.BAD_REQUEST, "Upload-Length is 0: send an empty file by PUT; no image is empty")
     return size_bytes
 
 
@@ -80,6 +86,27 @@ def announced(pairs: Mapping[str, str]) -> Digest:
             "Upload-Metadata names no digest: send `digest` and the Base64 of sha256: and 64 hexadecimal digits",
         )
     return check_digest(_decoded(pairs["digest"], "Upload-Metadata").decode("ascii", "replace"))
+
+
+def file(pairs: Mapping[str, str]) -> FilePath | None:
+    """Return the file that the bytes are to become; None for an image, or a part.
+
+    Raises:
+        BadPath: `file` names none.
+    """
+    if "file" not in pairs:
+        return None
+    return parse_file_url(_decoded(pairs["file"], "Upload-Metadata").decode("utf-8", "surrogateescape"))
+
+
+def parts(concat: str) -> list[str]:
+    """Return the ids of the parts of `final;ADDRESS ADDRESS`; the addresses may be whole."""
+    found = [address.rpartition("/")[2] for address in concat.partition(";")[2].split()]
+    if not 1 <= len(found) <= limit("open_uploads") or len(set(found)) != len(found):
+        raise Rejected(
+            ProblemCode.BAD_REQUEST, f"Upload-Concat: final; names 1 to {limit('open_uploads')} parts, each once"
+        )
+    return found
 
 
 def checksum(field: str | None) -> Checksum | None:

@@ -1,8 +1,9 @@
-"""Images in parts, resumable: the tus protocol 1.0 with creation, checksum and termination.
+"""Images and files in parts, resumable: the tus protocol 1.0 with creation, checksum, termination, concatenation.
 
-An upload is its user's. When its last byte came its digest is proved, and it is an image granted to the sender. A tus
-client keeps the address of an upload that it may go on with; one that sends `resume` in the metadata needs no such
-notes: beginning the same image again answers with the upload that is open.
+An upload is its user's. When its last byte came its digest is proved, and it is an image granted to the sender, or the
+file that it was begun for. A tus client keeps the address of an upload that it may go on with; one that sends `resume`
+in the metadata needs no such notes: beginning the same again answers with the upload that is open. A file may come as
+several uploads at once, its parts; the request that joins them answers when the file is there.
 
 Source: tus.io, "Resumable upload protocol 1.0.x".
 """
@@ -15,12 +16,11 @@ from aiohttp import web
 
 from broker.domain.errors import Conflict, Rejected
 from broker.files.appending import CHECKSUMS
-from broker.files.upload import Upload
-from broker.files.uploads import Standing
-from broker.http import bodies, tus
+from broker.files.upload import Purpose
+from broker.files.uploads import Standing, Wanted
+from broker.http import becoming, bodies, tus
 from broker.http.call import Call, json_answer, limit
 from broker.http.contract import NOTHING, octets, operation
-from broker.http.images import become_image, room_left
 from broker.wire.machines import UploadView
 from broker.wire.names import UserName
 from broker.wire.problems import ProblemCode
@@ -35,6 +35,7 @@ _PATCH_REFUSALS = (
     ProblemCode.CHECKSUM_MISMATCH,
     ProblemCode.DIGEST_MISMATCH,
     ProblemCode.QUOTA_EXCEEDED,
+    ProblemCode.ALREADY_EXISTS,
 )
 
 
@@ -43,7 +44,7 @@ async def discover(_: Call) -> web.Response:
     """Say which version and extensions are spoken."""
     headers = {
         "Tus-Version": tus.VERSION,
-        "Tus-Extension": "creation,checksum,termination",
+        "Tus-Extension": "creation,checksum,termination,concatenation",
         "Tus-Max-Size": str(limit("image_bytes")),
         "Tus-Checksum-Algorithm": ",".join(CHECKSUMS),
     }
@@ -57,24 +58,54 @@ async def discover(_: Call) -> web.Response:
         ProblemCode.TOO_MANY_UPLOADS,
         ProblemCode.TOO_LARGE,
         ProblemCode.QUOTA_EXCEEDED,
+        ProblemCode.ALREADY_EXISTS,
+        ProblemCode.OFFSET_DIFFERS,
+        ProblemCode.UPLOAD_BUSY,
+        ProblemCode.DIGEST_MISMATCH,
     ),
-    parameters=(tus.RESUMABLE, tus.LENGTH, tus.METADATA),
+    parameters=(tus.RESUMABLE, tus.LENGTH, tus.METADATA, tus.CONCAT),
     sends=(tus.LOCATION, tus.STANDS_AT),
 )
 async def create(call: Call) -> web.Response:
-    """Begin the upload of an image; with `resume`, or answer with the one of the same image that is open."""
+    """Begin the upload of an image, a file or a part of one; with `resume`, or answer with the same one that is open.
+
+    The file that parts make is there with the answer.
+    """
     _check_version(call)
-    size_bytes = tus.length(call.request.headers)
-    metadata = tus.metadata(call.request.headers.get("Upload-Metadata", ""))
-    digest, resume = tus.announced(metadata), "resume" in metadata
-    user, uploads = _user(call), call.services.uploads
-    left = await room_left(call.services, user, digest)
-    standing = await uploads.begin(user, digest, size_bytes, resume=resume, check_room=left.check)
-    if standing.is_finished and await call.services.store.image_size(user, digest) is None:
-        # It was finished, and removed with the machine that named it.
-        await uploads.discard(user, standing.upload)
-        standing = await uploads.begin(user, digest, size_bytes, resume=resume, check_room=left.check)
+    headers = call.request.headers
+    metadata = tus.metadata(headers.get("Upload-Metadata", ""))
+    concat, resume = headers.get("Upload-Concat"), "resume" in metadata
+    # What is joined has the size of its parts.
+    size_bytes = 0 if (concat or "").startswith("final;") else tus.length(headers)
+    wanted = becoming.wanted(call, tus.announced(metadata), size_bytes, metadata, concat)
+    if concat is not None and wanted.purpose is Purpose.FILE:
+        standing = await _join(call, wanted, tus.parts(concat))
+    else:
+        standing = await _begin(call, wanted, resume)
     return _empty({"Location": f"{PATH}/{standing.upload}", **_offset(standing.offset_bytes)}, status=201)
+
+
+async def _join(call: Call, wanted: Wanted, parts: list[str]) -> Standing:
+    user, uploads = _user(call), call.services.uploads
+    standing = await uploads.join(user, wanted, parts)
+    if standing.is_finished and not await becoming.is_there(call, wanted):
+        await uploads.discard(user, standing.upload)
+        standing = await uploads.join(user, wanted, parts)
+    if not standing.is_finished:
+        async with uploads.taken(user, standing.upload) as upload:
+            await becoming.become(call, upload, standing.upload)
+    return standing
+
+
+async def _begin(call: Call, wanted: Wanted, resume: bool) -> Standing:
+    user, uploads = _user(call), call.services.uploads
+    check_room = await becoming.room_check(call, wanted)
+    standing = await uploads.begin(user, wanted, resume=resume, check_room=check_room)
+    if standing.is_finished and not await becoming.is_there(call, wanted):
+        # It was finished, and removed with the machine that named it, or replaced.
+        await uploads.discard(user, standing.upload)
+        standing = await uploads.begin(user, wanted, resume=resume, check_room=check_room)
+    return standing
 
 
 @operation(answers=list[UploadView])
@@ -87,6 +118,7 @@ async def list_uploads(call: Call) -> web.Response:
                 digest=each.digest,
                 size_bytes=each.size_bytes,
                 offset_bytes=each.offset_bytes,
+                becomes=f"file:{each.file}" if each.file else each.purpose.value,
             )
             for each in standings
         ]
@@ -114,7 +146,7 @@ async def head(call: Call) -> web.Response:
     sends=(tus.STANDS_AT,),
 )
 async def patch(call: Call) -> web.Response:
-    """Add bytes at the offset where the upload stands; with the last of them it becomes an image."""
+    """Add bytes at the offset where the upload stands; with the last of them it becomes an image or a file."""
     _check_version(call)
     request = call.request
     if request.content_type != _OFFSET_TYPE:
@@ -130,7 +162,7 @@ async def patch(call: Call) -> web.Response:
         _check_place(request, offset_bytes, upload.offset_bytes, upload.size_bytes)
         await upload.append(_pieces(request.content), checksum)
         if upload.is_complete:
-            await _become_image(call, upload, standing.upload)
+            await becoming.become(call, upload, standing.upload)
         return _empty(_offset(upload.offset_bytes))
 
 
@@ -172,17 +204,6 @@ async def mark_answer(request: web.Request, answer: web.StreamResponse) -> None:
         answer.headers.setdefault("Cache-Control", "no-store")
         if answer.status == 412:
             answer.headers["Tus-Version"] = tus.VERSION
-
-
-async def _become_image(call: Call, upload: Upload, name: str) -> None:
-    services, user = call.services, _user(call)
-    try:
-        await upload.prove()
-        await become_image(services, user, upload.digest, upload.path, upload.size_bytes)
-    except Rejected:
-        await services.uploads.discard(user, name)
-        raise
-    await services.uploads.finish(user, name)
 
 
 async def _pieces(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

@@ -32,6 +32,42 @@ class AnnouncedFile(Message, frozen=True, kw_only=True):
     upload: SignedUrl | None = None
 
 
+class EntryView(Message, frozen=True, kw_only=True):
+    """A file in a listing, or a folder: that has a name which ends with a slash, and neither size nor digest.
+
+    `name` is below the folder that is listed; `modified_at` of a folder is its newest file's.
+    """
+
+    name: str
+    file: str
+    modified_at: str
+    size_bytes: int | None = None
+    digest: str | None = None
+
+
+class FolderView(Message, frozen=True, kw_only=True):
+    """One page of a folder, in the order of names; the next one begins after `next_cursor`, where there is one."""
+
+    folder: str
+    entries: list[EntryView]
+    next_cursor: str | None = None
+
+
+class Share(FromPerson, frozen=True, kw_only=True):
+    """What to share: reading, or, with `is_write`, making the file once. `life_s` is at most 30 days."""
+
+    life_s: int = 604_800
+    is_write: bool = False
+
+
+class ShareView(Message, frozen=True, kw_only=True):
+    """A signed address: whoever has it may do `method` there until `ends_at`."""
+
+    url: str
+    method: str
+    ends_at: str
+
+
 class ResultLine(Message, frozen=True, kw_only=True):
     """One line of `GET …/results`: a done or held item. An output's `url` can be had with a token that may read it.
 

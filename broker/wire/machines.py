@@ -64,9 +64,10 @@ class MachineReaders(Message, frozen=True, kw_only=True):
 
 
 class UploadView(Message, frozen=True, kw_only=True):
-    """An upload of an image that is not complete yet: `offset_bytes` of it are there."""
+    """An upload that is not complete yet: `offset_bytes` of it are there. `becomes`: image, part, or file:USER/PATH."""
 
     upload: str
     digest: str
     size_bytes: int
     offset_bytes: int
+    becomes: str = "image"

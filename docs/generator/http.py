@@ -96,7 +96,7 @@ def _body(content: Content) -> str:
             return f"`{_kinds(content)}` a line"
         case Form.EVENTS:
             return f"`{_kinds(content)}` as SSE"
-        case Form.BYTES:
+        case Form.BYTES | Form.PAGE:
             return f"`{content.media_type}`"
 
 

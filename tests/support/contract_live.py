@@ -30,6 +30,7 @@ _BODIES: dict[str, Any] = {
     "guests_complete": {"outputs": []},
     "guests_fail": {"code": "program_failed", "sentence": "it failed", "exit_code": 1},
     "uploads_patch": b"1234",
+    **{f"shares_share_{what}": {"life_s": 60} for what in ("file", "folder", "files")},
     "logins_make_login_code": {},
     "tokens_make_token": {"name": "x"},
     "tokens_make_site_token": {"users": ["bob"]},
@@ -44,11 +45,13 @@ _PATHS = {
     "number": 1,
     "digest": digest_of(IMAGE),
     "path": "x",
+    "folder": "in",
 }
 _PATHS_OF: dict[str, dict[str, Any]] = {
     "outputs_get_output": {"path": "out.txt"},
     "machines_delete_machine": {"name": "spare"},
     "secrets_delete_secret": {"name": "spare"},
+    "files_delete_file": {"path": "gone"},
     "images_delete_image": {"digest": digest_of(_MORE)},
     **{key: {"job": "paused"} for key in ("streams_pause", "streams_resume")},
     "streams_cancel_all": {"job": "stopped"},
@@ -82,7 +85,8 @@ class Live:
             for name in ("m", "spare"):
                 await user.ok("PUT", f"/v1/secrets/alice/{name}", json=_BODIES["secrets_put_secret"])
             await user.ok("PUT", f"/v1/images/{digest_of(_MORE)}", data=_MORE)
-            await user.ok("PUT", "/v1/files/alice/x", data=b"some bytes")
+            for path in ("x", "in/x", "gone"):
+                await user.ok("PUT", f"/v1/files/alice/{path}", data=b"some bytes")
             await user.ok("POST", f"{stream}/items", json=[{}] * ITEMS)
             item = await run_item(launcher, log=b"said")
             dispatch = (await user.ok("GET", f"/v1/streams/{item.rpartition('/')[0]}/items/1"))["vm"]["dispatch"]

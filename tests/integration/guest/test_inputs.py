@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,9 @@ class OnceGood(SignedUrls):
     uses: list[str] = []  # noqa: RUF012 # of the one broker of a test
     now_s = 1_000_000
 
-    def sign(self, method: str, path: str) -> str:
+    def sign(self, method: str, path: str, life: timedelta | None = None) -> str:
         self._now_s = lambda: OnceGood.now_s
-        signed = URL(super().sign(method, path), encoded=True)
+        signed = URL(super().sign(method, path, life), encoded=True)
         return str(signed.with_port(OnceGood.way.port) if OnceGood.way else signed)
 
     def check(self, method: str, path: str, query: Mapping[str, str]) -> None:

@@ -148,6 +148,15 @@ async def test_a_body_that_is_no_message_is_refused_wherever_one_is_taken(grid: 
         ("GET", "/v1/whoami", {"Authorization": "Bearer \u0663.\u0663.\u0663"}),
         ("GET", "/v1/whoami", {"X-Request-Id": "<b>" * 100}),
         ("GET", "/v1/files/alice/f?signature=%FF&key=%00&expires=%D9%A3&method=GET", {}),
+        ("GET", "/v1/files/alice/?cursor=%00%F0%9F%92%A9&limit=1000", {"Accept": "text/html"}),
+        ("GET", "/v1/files/alice/?limit=0", {}),
+        ("GET", "/v1/files/alice/f/?recursive=2", {}),
+        ("GET", "/v1/files/alice/?signature=x&expires=x&method=GET", {"Accept": "text/html"}),
+        ("PROPFIND", "/v1/files/alice/", {"Depth": "infinity"}),
+        ("PROPFIND", "/v1/files/alice/", {"Depth": "9" * 4_000}),
+        ("MKCOL", "/v1/files/alice/..%2fbob/", {}),
+        ("POST", "/v1/uploads", {"Tus-Resumable": "1.0.0", "Upload-Concat": "final;" + "/v1/uploads/x " * 300}),
+        ("POST", "/v1/uploads", {"Tus-Resumable": "1.0.0", "Upload-Length": "1", "Upload-Concat": "\u0663"}),
         ("PUT", "/v1/files/alice/g", {"Repr-Digest": "sha-256=:" + "=" * 4_000 + ":"}),
         ("PUT", "/v1/files/alice/g", {"If-None-Match": '"x"'}),
         ("POST", "/v1/uploads", {"Tus-Resumable": "1.0.0", "Upload-Length": "9" * 4_000, "Upload-Metadata": "digest"}),
@@ -319,6 +328,7 @@ def _most_memory_bytes(pid: int) -> int:
 def _address(route: Route) -> str:
     """Return an address of the route that names something, or could."""
     parts = {"user": "alice", "job": "render", "name": "m", "number": "1", "reader": "bob", "path": "x"}
+    parts["folder"] = "in"
     parts |= {
         "site": "renci",
         "token": "x",

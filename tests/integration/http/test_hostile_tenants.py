@@ -11,7 +11,7 @@ import pytest
 
 from broker.domain.limits import LIMITS
 from broker.domain.scopes import scopes_of_user
-from broker.http.routes import ROUTES
+from broker.http.routes import DAV, ROUTES
 from tests.support.api import IMAGE, XML, Answer, Api, claim, digest_of, offer, put_output
 from tests.support.sockets import dialled, head
 
@@ -106,10 +106,11 @@ def _addresses(victim: Tenant) -> Iterator[tuple[str, str]]:
         "site": "renci",
         "token": "0b0f8f4e-6d5a-4c8e-9b1e-2f6a7d3c9e11",
         "path": "kept.txt",
+        "folder": "in",
         "digest": digest_of(victim.image),
         "upload": "0" * 32,
     }
-    for route in ROUTES:
+    for route in (*ROUTES, *DAV):
         # Nobody's dispatch: those of launchers are asked with a launcher's token, elsewhere.
         yield route.method, route.address.format_map({**parts, "dispatch": "0b0f8f4e-6d5a-4c8e-9b1e-2f6a7d3c9e10"})
 

@@ -21,7 +21,7 @@ from broker.auth.tokens import ALGORITHM, TYPE
 from broker.domain.scopes import OF_A_USER, Authority
 from broker.http.doors import Proof
 from broker.http.route import Route
-from broker.http.routes import ROUTES
+from broker.http.routes import DAV, ROUTES
 from docs.generator.access import LET_IN, SCOPES, Caller, door_of
 from tests.support.api import Answer, Api, add_stream, claim, offer
 
@@ -35,6 +35,7 @@ NAMES = {
     "digest": f"sha256:{'0' * 64}",
     "upload": "0" * 32,
     "path:.+": "a/b",
+    "folder:.+": "a",
     "site": "renci",
     "token": "00000000-0000-4000-8000-000000000001",
     "dispatch": "00000000-0000-4000-8000-000000000000",
@@ -44,7 +45,7 @@ GOOD_BODIES: dict[str, dict[str, Any]] = {
     "complete": {"outputs": []},
     "fail": {"code": "program_failed", "sentence": "it failed"},
 }
-BY_TOKEN = [route for route in ROUTES if route.proof in {Proof.TOKEN, Proof.TOKEN_OR_SIGNATURE}]
+BY_TOKEN = [route for route in (*ROUTES, *DAV) if route.proof in {Proof.TOKEN, Proof.TOKEN_OR_SIGNATURE}]
 BY_LOGIN = [route for route in ROUTES if route.proof in {Proof.LOGIN, Proof.TOKEN_OR_LOGIN}]
 IN_THE_BODY = {Proof.TICKET, Proof.CODE}
 OF_PEOPLE = [route for route in BY_TOKEN if route.authority not in {None, Authority.DISPATCH}]

@@ -10,6 +10,7 @@ from broker.auth.keys import load_keys
 from broker.domain.errors import Rejected
 from broker.domain.paths import parse_file_path
 from broker.files.free_space import FreeSpace
+from broker.files.uploads import Wanted
 from broker.http import sweeping
 from broker.http.call import Services
 from broker.http.images import become_image
@@ -64,7 +65,7 @@ async def test_nothing_goes_from_a_user_who_still_uploads(
 ) -> None:
     monkeypatch.setattr(sweeping, "UNNAMED_MS", 0)
     digest = await bring(services, tmp_path)
-    standing = await services.uploads.begin(ALICE, check_digest(digest_of(b"x")), 1, resume=True)
+    standing = await services.uploads.begin(ALICE, Wanted(check_digest(digest_of(b"x")), 1), resume=True)
 
     await sweeping.sweep_once(services)
     assert await services.images.is_there(digest)

@@ -72,6 +72,11 @@ SHOWN = [
     "push render http://h/x",
     "file put {file}",
     "file get x {folder}/there",
+    "file get x/ {folder}/below",
+    "file ls",
+    "file ls x -o jsonl",
+    "file rm x",
+    "file share x",
 ]
 OF_ONES_OWN = {
     "machine rm m --yes",
@@ -95,6 +100,8 @@ OF_ONES_OWN = {
     "purge render --yes",
     "push render http://h/x",
     "file get x {folder}/there",
+    "file rm x",
+    "file share x",
 }
 """When nothing is refused, what these say is made of what was asked, and of names that were checked."""
 NOT_SHOWING = {"serve", "check-config", "key", "logout"}

@@ -118,7 +118,7 @@ async def test_what_is_spoken_can_be_asked(user: Api) -> None:
     assert told == {
         "Resumable": "1.0.0",
         "Version": "1.0.0",
-        "Extension": "creation,checksum,termination",
+        "Extension": "creation,checksum,termination,concatenation",
         "Checksum-Algorithm": "sha1,sha256",
     }
     assert int(answer.headers["Tus-Max-Size"]) > 1 << 30

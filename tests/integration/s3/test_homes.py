@@ -174,9 +174,9 @@ async def test_a_file_that_lies_beside_becomes_one_of_a_users(home: Home, tmp_pa
     assert await home.read(PATH) == b"proved"
     assert home.objects() == 1
     home.counted.most = 3 * 4_096 + 6
-    await home.files.check_room(ALICE, 4_096)
+    await home.files.check_room(ALICE, 2_000, beside_bytes=2_096)
     with pytest.raises(Rejected, match="full"):
-        await home.files.check_room(ALICE, 8_192)
+        await home.files.check_room(ALICE, 4_096, beside_bytes=4_096)
     assert home.counted.bytes[ALICE] == 4_096 + 6 == await home.files.counted(ALICE)
 
 

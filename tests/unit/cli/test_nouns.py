@@ -15,6 +15,7 @@ LOCAL = {"serve", "check-config", "key list", "key rotate", "key drop"}
 """Commands that ask no broker."""
 
 _MACHINE, _STREAM, _FILE = "/v1/machines/{user}/{name}", "/v1/streams/{user}/{job}", "/v1/files/{user}/{path}"
+_FOLDER = "/v1/files/{user}/{folder}/"
 _ITEM, _UPLOAD = f"{_STREAM}/items/{{number}}", "/v1/uploads/{upload}"
 
 ROUTES_OF: dict[str, tuple[str, ...]] = {
@@ -67,8 +68,22 @@ ROUTES_OF: dict[str, tuple[str, ...]] = {
     "user show": ("GET /v1/users/{user}",),
     "user set": ("PUT /v1/users/{user}",),
     "launchers": ("GET /v1/launchers", "GET /v1/launcher-jobs"),
-    "file put": (f"POST {_FILE}", f"PUT {_FILE}"),
-    "file get": (f"GET {_FILE}",),
+    "file put": (
+        f"POST {_FILE}",
+        f"PUT {_FILE}",
+        f"HEAD {_FILE}",
+        "POST /v1/uploads",
+        f"HEAD {_UPLOAD}",
+        f"PATCH {_UPLOAD}",
+    ),
+    "file get": (f"HEAD {_FILE}", f"GET {_FILE}", f"GET {_FOLDER}", "GET /v1/files/{user}/"),
+    "file ls": ("GET /v1/files/{user}/", f"GET {_FOLDER}"),
+    "file rm": (f"DELETE {_FILE}", "GET /v1/files/{user}/", f"GET {_FOLDER}"),
+    "file share": (
+        "POST /v1/shares/{user}/{path}",
+        "POST /v1/shares/{user}/{folder}/",
+        "POST /v1/shares/{user}/",
+    ),
     "whoami": ("GET /v1/whoami",),
 }
 
@@ -81,12 +96,17 @@ WITHOUT_A_COMMAND = {
     "DELETE /v1/images/{digest}": "images go with the machine that names them",
     "OPTIONS /v1/uploads": "for tus clients of others",
     f"POST {_UPLOAD}": "for tus clients behind proxies that know neither PATCH nor DELETE",
-    f"DELETE {_FILE}": "for programs",
     "GET /v1/secrets/{user}/{name}": "the list tells the same",
 }
 
 _METHODS = {route.method for route in ROUTES}
-_STANDS_FOR = {"ref": "x/x", "quote(name, safe='/')": "x/x", "act": "complete", "act.value": "cancel"}
+_STANDS_FOR = {
+    "ref": "x/x",
+    "quote(name, safe='/')": "x/x",
+    "quote(folder, safe='/')": "x/x/",
+    "act": "complete",
+    "act.value": "cancel",
+}
 """What the client's own code writes into an address where it is not one part of it."""
 
 

@@ -10,7 +10,7 @@ import pytest
 from broker.domain.errors import Conflict, Rejected, Unavailable
 from broker.files import uploads as uploads_module
 from broker.files.free_space import FreeSpace
-from broker.files.uploads import ABANDONED_S, Uploads
+from broker.files.uploads import ABANDONED_S, Uploads, Wanted
 from broker.wire.names import UserName, check_digest
 from tests.support.api import digest_of
 from tests.support.grid import REPOSITORY
@@ -24,7 +24,7 @@ def opened(folder: Path, floor_bytes: int = 0) -> Uploads:
 
 
 async def begin(uploads: Uploads) -> str:
-    return (await uploads.begin(ALICE, digest_of(CONTENT), len(CONTENT), resume=True)).upload  # type: ignore[arg-type] # a digest
+    return (await uploads.begin(ALICE, Wanted(check_digest(digest_of(CONTENT)), len(CONTENT)), resume=True)).upload
 
 
 WITHOUT_ROOTS_WAY = ("setpriv", "--bounding-set=-dac_override") if os.geteuid() == 0 else ()
@@ -84,7 +84,7 @@ async def test_a_disk_that_fills_keeps_what_was_written_and_takes_no_more(tmp_pa
         with pytest.raises(Unavailable) as refused:
             await taken.append(pieces(CONTENT), None)
     with pytest.raises(Unavailable):
-        await full.begin(ALICE, digest_of(b"x"), 1, resume=False)  # type: ignore[arg-type] # a digest
+        await full.begin(ALICE, Wanted(check_digest(digest_of(b"x")), 1), resume=False)
 
     assert refused.value.code == "store_disk_full"
     assert (await full.find(ALICE, upload)).offset_bytes == 0
@@ -95,15 +95,15 @@ async def test_what_is_announced_counts_before_it_came(tmp_path: Path) -> None:
     most_bytes = disk.f_bavail * disk.f_frsize * 6 // 10
     uploads = Uploads(tmp_path, limit_bytes=most_bytes, most_open=2, space=FreeSpace(tmp_path, floor_bytes=0))
     first, second = check_digest(digest_of(b"1")), check_digest(digest_of(b"2"))
-    begun = await uploads.begin(ALICE, first, most_bytes, resume=True)
+    begun = await uploads.begin(ALICE, Wanted(first, most_bytes), resume=True)
 
     with pytest.raises(Unavailable) as refused:
-        await uploads.begin(UserName("bob"), second, most_bytes, resume=True)
+        await uploads.begin(UserName("bob"), Wanted(second, most_bytes), resume=True)
     assert refused.value.code == "store_disk_full"
 
-    assert await uploads.begin(ALICE, first, most_bytes, resume=True) == begun
+    assert await uploads.begin(ALICE, Wanted(first, most_bytes), resume=True) == begun
     await uploads.remove(ALICE, begun.upload)
-    await uploads.begin(UserName("bob"), second, most_bytes, resume=True)
+    await uploads.begin(UserName("bob"), Wanted(second, most_bytes), resume=True)
 
 
 async def test_a_complete_upload_is_proved_by_a_broker_that_may_not_write_to_it(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ async def test_a_process_goes_on_with_what_another_took_in_and_remembers_few_has
     monkeypatch.setattr(uploads_module, "_MOST_HASHED", 1)
     first, second = opened(tmp_path), opened(tmp_path)
     upload = await begin(first)
-    other = (await first.begin(ALICE, check_digest(digest_of(b"other")), 5, resume=True)).upload
+    other = (await first.begin(ALICE, Wanted(check_digest(digest_of(b"other")), 5), resume=True)).upload
     for place, uploads in enumerate([first, second] * 5):
         async with first.taken(ALICE, other):
             pass
