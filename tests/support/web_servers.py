@@ -24,22 +24,23 @@ http {{
   uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
   server {{
     listen 127.0.0.1:{port}; root {folder}/files; client_max_body_size 1g;
-    location / {{ dav_methods PUT; create_full_put_path on; }}
+    location / {{ {demand} dav_methods PUT; create_full_put_path on; }}
   }}
 }}
 """
 
 
 @contextmanager
-def nginx(folder: Path) -> Iterator[str]:
-    """Serve `files` of the folder, which anybody may PUT to."""
+def nginx(folder: Path, token: str = "") -> Iterator[str]:
+    """Serve `files` of the folder, which anybody may PUT to; with a `token`, whoever has it as bearer alone."""
     (folder / "files").mkdir()
     # Its workers are another account's where root starts it.
     folder.chmod(0o777)
     (folder / "files").chmod(0o777)
     port = free_port()
     configuration = folder / "nginx.conf"
-    configuration.write_text(_NGINX.format(folder=folder, port=port))
+    demand = f'if ($http_authorization != "Bearer {token}") {{ return 401; }}' if token else ""
+    configuration.write_text(_NGINX.format(folder=folder, port=port, demand=demand))
     with subprocess.Popen(["/usr/sbin/nginx", "-c", configuration, "-g", "user root;"]) as server:
         try:
             wait_until(lambda: _is_open(port), "nginx listens")
