@@ -242,7 +242,9 @@ while read -r name; do
 			# 201, or 405 for one that is there; of what is wrong the upload tells.
 			(request file MKCOL "$(json get outputs "$name" folders "$index" <"$home/urls")" "$home/folder" >/dev/null)
 		done
-		printf 'header = "If-None-Match: *"\nheader = "Repr-Digest: sha-256=:%s:"\n' "$base64" >>"$home/file.head"
+		# Where it is signed for, a second one would be another header than the signed.
+		grep -qi '"if-none-match:' "$home/file.head" || printf 'header = "If-None-Match: *"\n' >>"$home/file.head"
+		printf 'header = "Repr-Digest: sha-256=:%s:"\n' "$base64" >>"$home/file.head"
 		status=$(request file "$method" "$url" "$home/file" -T "./$name" -H Expect: -m 86400)
 		case $status in
 		2??) break ;;
