@@ -1,4 +1,4 @@
-"""A vm that lost its item while it uploaded: it holds good addresses still, and can do nothing to the accepted result."""
+"""A vm that lost its item as it uploaded holds good addresses still, and can do nothing to the accepted result."""
 
 from typing import Any
 
