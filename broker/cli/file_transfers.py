@@ -11,10 +11,12 @@ from broker.cli.acting import Acting
 from broker.cli.exits import BadUsage, Failed
 from broker.cli.file_names import file_name, folder_name
 from broker.cli.progress import Bars, progress
+from broker.client.errors import ApiError
 from broker.client.files import Content, read_content
 from broker.client.gathering import gathered
 from broker.wire.files import EntryView
 from broker.wire.names import check_digest
+from broker.wire.problems import ProblemCode
 
 _AT_ONCE = 3
 """Files: a large one has 4 parts beside, and a user 16 unfinished uploads."""
@@ -41,8 +43,13 @@ async def get_all(acting: Acting, name: str, path: Path | None, force: bool) -> 
         full = file_name(acting, name)
         target = path or Path(full.rpartition("/")[2])
         _check_free(target, force)
-        with progress() as bars:
-            await _get(acting, bars, full, target, None)
+        try:
+            with progress() as bars:
+                await _get(acting, bars, full, target, None)
+        except ApiError as error:
+            if error.code is ProblemCode.NOT_FOUND:
+                error.add_note(f"a folder is named with a slash at its end: {name}/")
+            raise
         return
     full = folder_name(acting, name)
     folder = path or Path(full.rstrip("/").rpartition("/")[2])

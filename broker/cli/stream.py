@@ -226,7 +226,8 @@ def _show_table(view: StreamView) -> None:
     table.add_row("stream", view.stream)
     table.add_row("revision", str(view.revision))
     for path, value in written(view.spec):
-        table.add_row(path, showing.visible(value).rstrip() if path == "script" else showing.plain(_cell(value)))
+        cell = _access_cell(value) if path == "access" else _cell(value)
+        table.add_row(path, showing.visible(value).rstrip() if path == "script" else showing.plain(cell))
     counts = (f"{view.counts[state]} {state}" for state in ItemState if view.counts.get(state))
     table.add_row("items", ", ".join(counts) or "none")
     if view.forgotten:
@@ -247,6 +248,16 @@ def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}={text}" for name, text in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _access_cell(value: dict[str, dict[str, dict[str, str]]]) -> str:
+    """Write what goes along to each host as `--access` takes it."""
+    return ", ".join(
+        f"{origin} {name}: {mark}{text}"
+        for origin, each in value.items()
+        for kind, mark in (("headers", ""), ("secret_headers", "@"))
+        for name, text in each.get(kind, {}).items()
+    )
 
 
 def _document(file: str, given: dict[str, Any]) -> dict[str, Any]:

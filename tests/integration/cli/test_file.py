@@ -116,3 +116,5 @@ def test_what_could_be_meant_otherwise_is_asked_for(home: Home, broker: Broker, 
     for words in ((str(tmp_path),), tuple(str(tmp_path / name) for name in ("one", "two", "three"))):
         said = home.run("broker", "file", "put", *words)
         assert (said.status, "say --to FOLDER" in said.err) == (2, True), said
+    missing = home.run("broker", "file", "get", "no/such", str(tmp_path / "none"))
+    assert (missing.status, "a folder is named with a slash at its end: no/such/" in missing.err) == (4, True)

@@ -29,12 +29,14 @@ def revision(said: str) -> int:
 
 
 def test_what_show_prints_is_added_as_the_same_revision(home: Home, broker: Broker, spec_file: Path) -> None:
-    added = home.ok("broker", "stream", "add", "again", "-f", str(spec_file), "--run-limit", "2h", "--param", "seed=7")
+    more = ("--run-limit", "2h", "--param", "seed=7", "--access", "h.example X-Kind: a b")
+    added = home.ok("broker", "stream", "add", "again", "-f", str(spec_file), *more)
     shown = home.ok("broker", "stream", "show", "again", "-o", "toml")
 
     assert shown.startswith("# alice/again, revision 1\n")
     assert f"script = '''{SCRIPT}'''" in shown
     assert revision(added) == revision(home.ok("broker", "stream", "add", "again", "-f", "-", stdin=shown)) == 1
+    assert "h.example X-Kind: a b\n" in home.ok("broker", "stream", "show", "again").replace(" \n", "\n")
     spec = json.loads(home.ok("broker", "stream", "show", "again", "-o", "json"))["spec"]
     assert spec["params"] == {"quality": "high", "seed": "7"}
     assert (spec["limits"], spec["needs"], spec["keep_ms"]) == ({"run_ms": 7_200_000}, {"vcpus": "slot"}, 604_800_000)
