@@ -141,6 +141,15 @@ async def test_a_body_is_sent_and_the_answer_comes_back(server: TestServer) -> N
     assert (answer.status, answer.body, answer.headers["x-type"]) == (200, b"{}", "application/json")
 
 
+async def test_a_head_is_an_answer_without_a_body_and_follows_no_redirect(server: TestServer) -> None:
+    async with trusting(server) as client:
+        answer = await client.head(url(server, "/file"))
+        with pytest.raises(Unreachable, match="not followed"):
+            await client.head(url(server, "/away?to=/file"), bounds=Bounds(redirects=3))
+
+    assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"", "7")
+
+
 @pytest.mark.parametrize("status", [204, 404, 410, 500, 503])
 async def test_any_status_is_an_answer(server: TestServer, status: int) -> None:
     async with trusting(server) as client:
