@@ -1,8 +1,9 @@
 """One file's bytes put to a signed address, create-only; and whether a transfer is worth another try.
 
 A put is create-only, so its repetition may meet the file that an earlier try had already written. The digest tells,
-where the server gives it; where it does not, the target is this run's alone: only an earlier try can have written it.
-Source: RFC 9530 (Repr-Digest), RFC 9110 sections 10.1.1 (Expect) and 13.1.2 (If-None-Match), RFC 4918 section 9.3.
+where the server gives it; where it does not, the target is this run's alone: only an earlier try can have written it,
+and it is done if it has its size. A part of it, as a server leaves that writes in place, is replaced.
+Source: RFC 9530 (Repr-Digest), RFC 9110 sections 10.1.1 (Expect) and 13.1 (conditions), RFC 4918 section 9.3.
 """
 
 import asyncio
@@ -10,10 +11,12 @@ import base64
 import errno
 import hashlib
 import os
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import BinaryIO, NamedTuple, NoReturn
 
 import aiohttp
+import msgspec
 from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
@@ -43,6 +46,8 @@ MAX_FULL = 5
 _OVER_IN_S3 = frozenset({"ExpiredToken", "RequestTimeTooSkewed"})
 _MADE_BEFORE = frozenset({HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.MOVED_PERMANENTLY})
 _EMPTY = hashlib.sha256().digest()
+_OF_UPLOADS = ("content-", "if-", "x-amz-")
+"""Beginnings of the headers that go with an upload alone."""
 
 
 class Upload(NamedTuple):
@@ -100,11 +105,31 @@ async def put(
         "Content-Type": "application/octet-stream",
         "Content-Length": str(upload.size_bytes),
         "Repr-Digest": f"sha-256=:{base64.b64encode(upload.sha256).decode()}:",
-        "If-None-Match": "*",
     }
     if upload.size_bytes >= EXPECT_FROM_BYTES:
         headers["Expect"] = "100-continue"
     sending = sending or Sending()
+    condition = {"If-None-Match": "*"}
+    for is_last in (False, False, True):
+        try:
+            return await _send(session, signed, headers | condition, upload, sending)
+        except ApiError as error:
+            if error.status != HTTPStatus.PRECONDITION_FAILED:
+                raise
+            there = await _what_is_there(session, signed)
+            is_ours = there.sha256 is None and (may_be_ours or sending.has_begun_anew)
+            if there.sha256 == upload.sha256 or (is_ours and there.size_bytes in {None, upload.size_bytes}):
+                return None
+            if not is_ours or there.tag is None or is_last:
+                raise
+            # A server that writes in place keeps what came of a try that was cut: the rest of it is nobody's result.
+            condition = {"If-Match": there.tag}
+    return None
+
+
+async def _send(
+    session: Session, signed: SignedUrl, headers: Mapping[str, str], upload: Upload, sending: "Sending"
+) -> None:
     body = _Body(upload, sending)
     try:
         async with (
@@ -114,12 +139,6 @@ async def put(
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:
                 raise Unreachable(f"the server answers {response.status}, and keeps nothing", is_lasting=True)
             _check_stored(response, upload)
-    except ApiError as error:
-        if error.status != HTTPStatus.PRECONDITION_FAILED:
-            raise
-        there = await _digest_there(session, signed)
-        if there != upload.sha256 and not (there is None and (may_be_ours or sending.has_begun_anew)):
-            raise
     finally:
         sending.end()
 
@@ -198,13 +217,25 @@ class _Body(aiohttp.Payload):
         self._sending.end()
 
 
-async def _digest_there(session: Session, signed: SignedUrl) -> bytes | None:
-    """Ask for the digest of what is there already; None when the address does not tell."""
+class _There(NamedTuple):
+    """What an address tells of the file that is there already; None for what it does not tell."""
+
+    sha256: bytes | None = None
+    size_bytes: int | None = None
+    tag: str | None = None
+
+
+async def _what_is_there(session: Session, signed: SignedUrl) -> _There:
+    # What is signed of an upload belongs to its body: a length without one would leave a server waiting for it.
+    asked = {name: value for name, value in signed.headers.items() if not name.lower().startswith(_OF_UPLOADS)}
     try:
-        async with opened(session, signed, {}, method="HEAD") as response:
-            return sha256_of(response.headers)
+        async with opened(session, msgspec.structs.replace(signed, headers=asked), {}, method="HEAD") as response:
+            size = response.headers.get("Content-Length", "")
+            return _There(
+                sha256_of(response.headers), int(size) if size.isdecimal() else None, response.headers.get("ETag")
+            )
     except ApiError:
-        return None
+        return _There()
 
 
 async def _make(session: Session, signed: SignedUrl, folder: str) -> None:

@@ -1,5 +1,6 @@
 """Transfers with the servers that researchers have, real ones, and ways to them that break."""
 
+import asyncio
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from broker.client.session import Patience, Session
 from broker.client.transfer import RepeatJudge, Upload, put
 from broker.wire.leases import SignedUrl
 from tests.support.cuttable import CuttableWay
+from tests.support.misbehaving import field, head, misbehaving
 from tests.support.web_servers import nginx, webdav
 
 CONTENT = bytes(range(256)) * 20_480
@@ -80,3 +82,41 @@ async def test_webdav_makes_the_folders_that_an_output_needs(dav: tuple[str, Pat
         await put_once(f"{url}/x/y/z", tmp_path / "three", f"{url}/x/y/")
     with pytest.raises(CallError, match="412"):
         await put_once(f"{url}/a/b/one", tmp_path / "four")
+
+
+async def test_what_a_cut_left_at_the_target_is_replaced_and_never_taken_for_the_output(
+    dav: tuple[str, Path], tmp_path: Path
+) -> None:
+    # wsgidav writes in place: a cut leaves the first part under the target's name.
+    url, folder = dav
+    (folder / "cut").write_bytes(CONTENT[:100_000])
+    (tmp_path / "out").write_bytes(CONTENT)
+    signed = SignedUrl(url=f"{url}/cut", target=url, method="PUT")
+    async with Session(url) as session:
+        with (tmp_path / "out").open("rb") as file:
+            upload = Upload(file, len(CONTENT), DIGEST.digest())
+            with pytest.raises(CallError, match="412"):
+                await put(session, signed, upload, may_be_ours=False)
+            assert (folder / "cut").stat().st_size == 100_000
+            for _ in range(2):
+                await put(session, signed, upload, may_be_ours=True)
+                assert (folder / "cut").read_bytes() == CONTENT
+
+
+async def test_asking_what_is_there_announces_no_body(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def refuses(request: str, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(request)
+        writer.write(head("412 Precondition Failed" if request.startswith("PUT") else "403 Forbidden"))
+
+    (tmp_path / "out").write_bytes(b"four")
+    async with misbehaving(refuses) as url, Session(url) as session:
+        headers = {"If-None-Match": "*", "Content-Length": "4", "x-amz-checksum-sha256": "x", "X-Key": "k"}
+        signed = SignedUrl(url=f"{url}/b/k", target="s3://b/k", method="PUT", headers=headers)
+        with (tmp_path / "out").open("rb") as file:
+            upload = Upload(file, 4, hashlib.sha256(b"four").digest())
+            await put(session, signed, upload, may_be_ours=True)
+    assert asked[-1].startswith("HEAD")
+    names = ("Content-Length", "If-None-Match", "x-amz-checksum-sha256", "X-Key")
+    assert [field(asked[-1], name) for name in names] == [None, None, None, "k"]
