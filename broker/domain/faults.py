@@ -10,8 +10,8 @@ from broker.wire.problems import ProblemCode
 MAX_FAULTS = 20
 """Faults told in one answer; nobody mends five hundred lines one by one."""
 _PARAM_NAME_CHARS = 64
-NO_INPUT = "path"
-"""`{input.path}` stands for something else in a target."""
+_NO_INPUTS = frozenset({"PATH", "NAME"})
+"""`{input.path}` stands for something else in a target, and `VMBROKER_INPUT_NAME` for something else in item.env."""
 
 
 class Fault(NamedTuple):
@@ -55,8 +55,8 @@ def input_name_faults(at: str, inputs: Mapping[str, str]) -> Iterator[Fault]:
         yield Fault(at, f"{len(inputs)} further inputs are too many", f"give at most {limits.default('inputs')}")
     variables: dict[str, str] = {}
     for name in inputs:
-        if not is_param_name(name) or name == NO_INPUT:
-            yield Fault(at, f"{name[:70]!r} is no input's name", f"use letters, digits and '_', and not {NO_INPUT!r}")
+        if not is_param_name(name) or name.upper() in _NO_INPUTS:
+            yield Fault(at, f"{name[:70]!r} is no input's name", "use letters, digits and '_', not 'path' or 'name'")
         other = variables.setdefault(name.upper(), name)
         if other != name:
             reason = f"the inputs {other!r} and {name!r} would both be VMBROKER_INPUT_{name.upper()}"

@@ -199,7 +199,8 @@ def target_url(template: str, of: TargetOf) -> str:
     if not origin:
         return _file(path, values).url
     quoted_path = _PLACEHOLDER.sub(lambda match: quote(values[match[1]], safe="/"), path)
-    if any(part in {".", ".."} for part in quoted_path.split("/")):
+    # Encoded too: servers decode before they go up a folder, and some take a backslash for a slash.
+    if any(part in {".", ".."} for part in unquote(quoted_path).replace("\\", "/").split("/")):
         raise BadTarget(f"{of.name!r} gives a target with '..' in it, which is refused")
     if scheme_of(origin) == S3_SCHEME:
         bucket_and_key(f"{origin}{quoted_path}")

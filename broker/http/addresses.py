@@ -70,7 +70,7 @@ def origins_of(found: Dispatched) -> list[str | None]:
     origins: list[str | None] = []
     for url in urls:
         if scheme_of(url) == S3_SCHEME:
-            origins.append(s3_origin(spec.s3, f"{url.rstrip('/')}/x") if spec.s3 else None)
+            origins.append(s3_origin(spec.s3, url) if spec.s3 else None)
         else:
             origins.append(origin_of(url))
     for key in spec.access:
@@ -100,8 +100,8 @@ async def _put(call: Call, spec: StreamSpec, target: str, facts: UploadFacts | N
 
 def by_http(url: str) -> str:
     """Return a WebDAV address as it is asked, any other as it is."""
-    scheme, mark, rest = url.partition(":")
-    return f"{HTTP_OF[scheme]}{mark}{rest}" if scheme in DAV_SCHEMES else url
+    scheme = scheme_of(url)
+    return f"{HTTP_OF[scheme]}:{url.partition(':')[2]}" if scheme in DAV_SCHEMES else url
 
 
 async def _signer(call: Call, claimed: Claimed) -> S3Urls | None:

@@ -237,6 +237,7 @@ async def _staged(call: Call, found: Dispatched) -> StagedItem:
         input_name=targets.input_name(item.url) if item.url else None,
         input=first,
         inputs=inputs,
+        input_names={name: targets.input_name(signed.target) for name, signed in inputs.items()},
     )
 
 

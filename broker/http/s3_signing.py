@@ -76,8 +76,9 @@ def checksum_of(digest: str) -> str:
 
 
 def s3_origin(s3: S3Access, url: str) -> str | None:
-    """Return `HOST:PORT` at which a checked `s3:` address is asked."""
+    """Return `HOST:PORT` at which a checked `s3:` address, or the beginning of one, is asked."""
     if s3.endpoint is not None:
         return origin_of(s3.endpoint)
-    host = urlsplit(S3Urls(S3Credentials("", ""), region=s3.region).plain(*bucket_and_key(url))).hostname
+    bucket = url.partition("://")[2].partition("/")[0]
+    host = urlsplit(S3Urls(S3Credentials("", ""), region=s3.region).plain(bucket, "")).hostname
     return f"{host}:443"

@@ -61,6 +61,8 @@ class StagedItem(Message, frozen=True, kw_only=True):
     input: SignedUrl | None = None
     inputs: dict[str, SignedUrl] = {}
     """Further inputs, by name."""
+    input_names: dict[str, str] = {}
+    """Their file names, by the same names."""
 
 
 class DiskSource(Message, frozen=True, kw_only=True):

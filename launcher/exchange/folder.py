@@ -9,7 +9,6 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote
 
 import msgspec
 
@@ -186,12 +185,9 @@ def _input_name(staged: StagedItem) -> str:
 
 
 def _further_names(staged: StagedItem) -> dict[str, str]:
-    """Return the file names of the further inputs: the last part of each address' path, as of the first one."""
+    """Return the file names of the further inputs, as the broker tells them."""
     _check_names(staged.inputs)
-    return {
-        name: _file_name(unquote(signed.target.partition("?")[0].rpartition("/")[2]))
-        for name, signed in staged.inputs.items()
-    }
+    return {name: _file_name(staged.input_names.get(name, "")) for name in staged.inputs}
 
 
 def _check_names(names: Iterable[str]) -> None:

@@ -57,10 +57,13 @@ class FolderExchange(ABC):
         self._staged = staged
         self._folder = folder
         self._attendance = attendance
-        self._stand_in = StandIn(node.outside, answer, staged, client=node.client)
+        self._stand_in = StandIn(node.outside, answer, staged, client=node.client, renew=self._renewed)
         self._fault: ItemFault | None = None
         self._asked: Ending | None = None
         self._is_over = False
+
+    async def _renewed(self) -> StagedItem | None:
+        return (await self._node.dispatches.again(self._answer.dispatch)).staged
 
     async def stage(self) -> None:
         """Write the item to the IN folder, its inputs among it; all of them together have the disk's room."""

@@ -35,6 +35,8 @@ _CLAIM_PATIENCE = Patience(attempts=200, total_s=900.0)
 _FETCH_PATIENCE = Patience(attempts=8, total_s=600.0, first_delay_s=0.5, max_delay_s=60.0)
 _UPLOAD_PATIENCE = Patience(attempts=30, total_s=86_400.0, first_delay_s=0.5, max_delay_s=60.0)
 _SIGNING_PATIENCE = Patience(attempts=100_000, total_s=86_400.0)
+_FRESH_S = 300.0
+"""An address of this age is used as it is; it lives three times as long. Images may have taken longer to come."""
 _MAX_GRACE_S = 10.0
 _DELIVERY_LEAST_S = 60.0
 """A result that is ready when the run limit is reached is still offered for this long."""
@@ -48,12 +50,23 @@ class StandIn:
         facts: filled as the work goes on; sent with the result, or the failure.
     """
 
-    def __init__(self, session: Session, answer: DispatchAnswer, staged: StagedItem, *, client: str) -> None:
+    def __init__(
+        self,
+        session: Session,
+        answer: DispatchAnswer,
+        staged: StagedItem,
+        *,
+        client: str,
+        renew: Callable[[], Awaitable[StagedItem | None]],
+    ) -> None:
+        """`renew` asks for the item again, with its addresses signed anew."""
         self.facts = {"exchange": answer.exchange.value}
         self._session = session
         self._client = LeaseClient(session)
         self._answer = answer
         self._staged = staged
+        self._signed_at_s = time.monotonic()
+        self._renew = renew
         self._name = client
         # Made once for this vm: a repeated claim is known by it.
         self._key = base64.b64encode(os.urandom(32)).decode()
@@ -86,13 +99,16 @@ class StandIn:
             ItemFault: it cannot be had; the sentence is for the researcher.
             OSError: the node cannot keep it.
         """
-        signed = self._staged.inputs[name] if name else self._staged.input
-        assert signed is not None, "an item with an input has an address of it"
+        signed = self._signed_input(name)
         started_at_s = time.monotonic()
-        download = Download(path, limit_bytes=limit_bytes)
+        download, has_tried = Download(path, limit_bytes=limit_bytes), False
 
         async def once() -> FileFacts:
-            return await download.go_on(self._session, signed)
+            nonlocal has_tried
+            if has_tried or time.monotonic() - self._signed_at_s > _FRESH_S:
+                await self._sign_anew()
+            has_tried = True
+            return await download.go_on(self._session, self._signed_input(name))
 
         try:
             fetched = await repeated(once, _FETCH_PATIENCE, RepeatJudge(), lambda: download.arrived_bytes)
@@ -106,6 +122,21 @@ class StandIn:
         else:
             self.facts |= {"input_bytes": str(fetched.size_bytes), "input_digest": fetched.digest}
         return fetched.size_bytes
+
+    def _signed_input(self, name: str) -> SignedUrl:
+        signed = self._staged.inputs[name] if name else self._staged.input
+        assert signed is not None, "an item with an input has an address of it"
+        return signed
+
+    async def _sign_anew(self) -> None:
+        """Ask for addresses anew; where there are none to be had, those that are known are tried."""
+        try:
+            staged = await self._renew()
+        except CallError as error:
+            self._log.info("input_not_signed_anew", reason=str(error))
+            return
+        if staged is not None:
+            self._staged, self._signed_at_s = staged, time.monotonic()
 
     async def claim(self) -> Ending | None:
         """Claim the item, if that has not been done; return how it ended when it is not ours to claim."""

@@ -30,6 +30,10 @@ async def dispatched(user: Api, launcher: Api, exchange: str = "disk") -> tuple[
     return given, given.staged
 
 
+async def not_asked() -> StagedItem | None:
+    raise AssertionError("the addresses are fresh")
+
+
 def left_behind(folder: Path, result: str, content: bytes = CONTENT) -> Path:
     (folder / "output").mkdir()
     (folder / "output" / "a.txt").write_bytes(content)
@@ -40,7 +44,7 @@ def left_behind(folder: Path, result: str, content: bytes = CONTENT) -> Path:
 
 async def deliver(user: Api, answer: DispatchAnswer, staged: StagedItem, out: Path) -> Ending | None:
     async with Session(user.url) as session:
-        stand_in = StandIn(session, answer, staged, client="1.0")
+        stand_in = StandIn(session, answer, staged, client="1.0", renew=not_asked)
         assert await stand_in.claim() is None
         return await stand_in.deliver(harvest_folder(out, staged))
 
@@ -67,7 +71,23 @@ async def test_a_dispatch_without_a_network_brings_all_that_the_guest_cannot_ask
     assert (staged.run, staged.input_name) == ("/opt/app/run {input}", "frame.txt")
     assert staged.params == {"a": "stream", "b": "item"}
     async with Session(user.url) as session:
-        await StandIn(session, answer, staged, client="").fetch_input(tmp_path / "in", 1_000)
+        await StandIn(session, answer, staged, client="", renew=not_asked).fetch_input(tmp_path / "in", 1_000)
+    assert (tmp_path / "in").read_bytes() == b"the input"
+
+
+async def test_an_input_whose_address_grew_old_is_fetched_by_a_new_one(
+    user: Api, launcher: Api, tmp_path: Path
+) -> None:
+    answer, staged = await dispatched(user, launcher)
+    assert staged.input is not None
+    forged = msgspec.structs.replace(staged.input, url=f"{staged.input.url}0")
+    old = msgspec.structs.replace(staged, input=forged)
+
+    async def renew() -> StagedItem | None:
+        return staged
+
+    async with Session(user.url) as session:
+        await StandIn(session, answer, old, client="", renew=renew).fetch_input(tmp_path / "in", 1_000)
     assert (tmp_path / "in").read_bytes() == b"the input"
 
 
@@ -125,7 +145,7 @@ async def test_an_item_that_is_not_ours_any_more_is_not_delivered(user: Api, lau
     answer, staged = await dispatched(user, launcher)
     out = left_behind(tmp_path, '{"exit_code": 0}')
     async with Session(user.url) as session:
-        stand_in = StandIn(session, answer, staged, client="1.0")
+        stand_in = StandIn(session, answer, staged, client="1.0", renew=not_asked)
         assert await stand_in.claim() is None
         end = {"launcher": "l1", "verdict": "host_error", "sentence": ""}
         await launcher.ok("POST", f"/v1/dispatches/{answer.dispatch}/end", json=end)
@@ -142,7 +162,7 @@ async def test_the_run_limit_that_holds_is_the_one_told_with_the_claim(user: Api
     told_ms = answer.limits.run_ms
     longer = msgspec.structs.replace(answer, limits=msgspec.structs.replace(answer.limits, run_ms=2 * told_ms))
     async with Session(user.url) as session:
-        stand_in = StandIn(session, longer, staged, client="1.0")
+        stand_in = StandIn(session, longer, staged, client="1.0", renew=not_asked)
         await stand_in.claim()
 
         assert 0.8 * told_ms < stand_in.left_s() * 1000 < told_ms

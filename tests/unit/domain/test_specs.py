@@ -146,7 +146,8 @@ def test_further_inputs_have_names_of_their_own_and_addresses_a_guest_can_fetch(
         parse_file_url("file:alice/a"),
         parse_file_url("file:alice/mask"),
     }
-    assert faults(NewItem(inputs={"path": "file:alice/a"})) == ["7: 'path' is no input's name"]
+    for name in ("path", "name", "Name"):
+        assert faults(NewItem(inputs={name: "file:alice/a"})) == [f"7: {name!r} is no input's name"]
     assert faults(NewItem(inputs={"mask": "ftp://host.example/a"}))[0].startswith("7: the input 'mask': 'ftp:")
     [two] = faults(NewItem(inputs={"mask": "file:alice/a", "Mask": "file:alice/b"}))
     assert two.endswith("would both be VMBROKER_INPUT_MASK")

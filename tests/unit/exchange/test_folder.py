@@ -79,7 +79,9 @@ def test_a_parameter_reaches_the_environment_whatever_is_in_it(tmp_path: Path) -
 def test_further_inputs_have_folders_of_their_own_and_variables(tmp_path: Path) -> None:
     dark = SignedUrl(url="http://broker/y?s=1", target="https://h/it%27s%20dark?v=1")
     item = msgspec.structs.replace(
-        staged("/bin/sh -c 'echo \"$0\"; printenv VMBROKER_INPUT_DARK_1' {input.dark_1}"), inputs={"dark_1": dark}
+        staged("/bin/sh -c 'echo \"$0\"; printenv VMBROKER_INPUT_DARK_1' {input.dark_1}"),
+        inputs={"dark_1": dark},
+        input_names={"dark_1": "it's dark"},
     )
     path = f"{tmp_path}/in/inputs/dark_1/it's dark"
 
