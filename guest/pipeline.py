@@ -33,6 +33,8 @@ from guest.steps.work import Work
 DELIVERY_LEAST_S = 60.0
 """A result that is ready when the run limit is reached is still offered for this long."""
 
+DELIVERING = "delivering the result"
+
 OUT_OF_OUR_HANDS = frozenset({ProblemCode.LEASE_LOST, ProblemCode.RESULT_DIFFERS, ProblemCode.UNAUTHENTICATED})
 """Refusals after which the item is no longer ours to fail."""
 
@@ -67,7 +69,15 @@ async def _claim_and_work(session: Session, welcome: Welcome, run_folder: Path, 
     carrier = Transfers(session, client, claimed, secrets)
     attempt = Attempt(Work.of_claim(claimed), carrier, welcome.proxy, say, orders=orders, secrets=secrets)
     request = await _with_heartbeat(attempt, client, claimed, say)
-    return Exit.LEASE_LOST if request is None else await _deliver(attempt, client, claimed, request, say)
+    if request is None:
+        return Exit.LEASE_LOST
+    # A broker that has to look at outputs elsewhere first may take longer, or ask to come again, than a lease lasts.
+    beating = asyncio.create_task(beat_until_lost(client, claimed, lambda: DELIVERING, _unheard, attempt.orders))
+    try:
+        return await _deliver(attempt, client, claimed, request, say)
+    finally:
+        beating.cancel()
+        await asyncio.wait([beating])
 
 
 async def _with_heartbeat(
@@ -114,6 +124,10 @@ async def _deliver(
     if isinstance(request, CompleteRequest):
         return Exit.COMPLETED
     return Exit.GIVEN_BACK if request.exit_code == EXIT_GIVE_BACK else Exit.ITEM_FAILED
+
+
+def _unheard(_: str) -> None:
+    """Say nothing: what becomes of the delivery is told by its own answer."""
 
 
 async def _carried_out(attempt: Attempt) -> CompleteRequest | FailRequest:

@@ -21,6 +21,9 @@ from broker.wire.leases import (
 
 T = TypeVar("T")
 
+COMPLETE_S = 60.0
+"""For the answer to a result: the broker may look at every output in its bucket first, which it does for 30 s."""
+
 
 class LeaseClient:
     """One method for each route; all are repeated as far as the `patience` goes (by default the session's).
@@ -68,13 +71,22 @@ class LeaseClient:
 
     async def complete(self, lease: str, request: CompleteRequest, *, patience: Patience | None = None) -> Settled:
         """Deliver the result. Idempotent for the same outputs."""
-        return await self._post(lease, "complete", request, Settled, patience)
+        return await self._post(lease, "complete", request, Settled, patience, timeout_s=COMPLETE_S)
 
     async def fail(self, lease: str, request: FailRequest, *, patience: Patience | None = None) -> Settled:
         """Say that this attempt failed, or give the item back (exit code 75). Idempotent."""
         return await self._post(lease, "fail", request, Settled, patience)
 
-    async def _post(self, lease: str, act: str, body: msgspec.Struct, answer: type[T], patience: Patience | None) -> T:
+    async def _post(
+        self,
+        lease: str,
+        act: str,
+        body: msgspec.Struct,
+        answer: type[T],
+        patience: Patience | None,
+        *,
+        timeout_s: float = 30.0,
+    ) -> T:
         return await self._session.call(
-            "POST", f"/v1/lease/{act}", body=body, answer=answer, token=lease, patience=patience
+            "POST", f"/v1/lease/{act}", body=body, answer=answer, token=lease, patience=patience, timeout_s=timeout_s
         )

@@ -17,7 +17,8 @@ from broker.store import Claimed
 from broker.wire.items import OutputFile
 from broker.wire.problems import ProblemCode
 
-_AT_ONCE = 8
+_AT_ONCE = 32
+"""A thousand outputs are looked at in time where an answer takes most of a second."""
 _ALL_S = 30.0
 _LATE = "the stream's S3 did not tell of its outputs in time: try again"
 _ONE = Bounds(size_bytes=4_096, total_s=10.0)

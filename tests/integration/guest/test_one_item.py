@@ -12,7 +12,7 @@ from broker.wire.port import Welcome
 from broker.wire.problems import ProblemCode
 from broker.wire.states import FailureCode, Instruction
 from guest.exits import Exit
-from guest.pipeline import work
+from guest.pipeline import DELIVERING, work
 from tests.integration.guest.edge import EdgeBroker, RunningGuest, eventually, started_guest
 
 
@@ -244,6 +244,14 @@ async def test_a_broker_that_stumbles_has_refused_nothing(broker: EdgeBroker, tm
     assert broker.faults == []
     assert broker.completed is not None
     assert broker.failed is None
+
+
+async def test_the_lease_is_kept_until_the_result_is_taken(broker: EdgeBroker, tmp_path: Path) -> None:
+    broker.run, broker.lasting_fault = "true", ("complete", 503)
+    async with started_guest(broker.url, tmp_path / "run") as guest:
+        await eventually(lambda: broker.progress.count(DELIVERING) > 3)
+        broker.lasting_fault = None
+        assert await guest.wait() == Exit.COMPLETED
 
 
 async def test_a_failure_is_told_to_a_broker_that_stumbled(broker: EdgeBroker, tmp_path: Path) -> None:
