@@ -1,6 +1,7 @@
 """`broker results`."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ from broker.wire.files import ResultLine
 from broker.wire.names import OwnedName
 from broker.wire.states import SETTLED, ItemState
 
+_WITH_RESULT = (ItemState.DONE, ItemState.HELD)
 _QUIET_S = 1.0
 """So long without a result is worth a look at the counts."""
 _LAST_LOOKS = 5
@@ -93,7 +95,7 @@ async def _follow(acting: Acting, ref: OwnedName, folder: Path | None, output: O
 
 async def _until_settled(acting: Acting, ref: OwnedName) -> AsyncIterator[ResultLine]:
     """Yield results until all items of the stream are settled, and those that are done or held were told."""
-    told: set[str] = set()
+    told: dict[str, str] = {}
     looks = 0
     coming = follow_results(acting.session, ref)
     waiting: asyncio.Task[ResultLine] | None = None
@@ -103,15 +105,16 @@ async def _until_settled(acting: Acting, ref: OwnedName) -> AsyncIterator[Result
             done, _ = await asyncio.wait({waiting}, timeout=_QUIET_S)
             if done:
                 line, waiting, looks = waiting.result(), None, 0
-                told.add(line.item)
+                told[line.item] = line.state
                 yield line
                 continue
             counts = (await acting.researcher.stream(ref)).counts
             if sum(counts.values()) > sum(counts.get(state, 0) for state in SETTLED):
                 continue
             looks += 1
-            with_result = counts.get(ItemState.DONE, 0) + counts.get(ItemState.HELD, 0)
-            if len(told) >= with_result or looks == _LAST_LOOKS:
+            # By state: an item that was told as held may be done by now, and that is still to come.
+            lasts = Counter(told.values())
+            if all(lasts[state] >= counts.get(state, 0) for state in _WITH_RESULT) or looks == _LAST_LOOKS:
                 return
     finally:
         if waiting is not None:

@@ -44,6 +44,8 @@ MAX_FULL = 5
 """How often room for a file is waited for, a minute each time: somebody may be making it."""
 
 _OVER_IN_S3 = frozenset({"ExpiredToken", "RequestTimeTooSkewed"})
+_PASSING_IN_S3 = frozenset({"ConditionalRequestConflict", "OperationAborted", "RequestTimeout"})
+"""Of its 400s and 409s: another try of the same PUT was still going on there, or the bytes came too slowly."""
 _MADE_BEFORE = frozenset({HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.MOVED_PERMANENTLY})
 _EMPTY = hashlib.sha256().digest()
 _OF_UPLOADS = ("content-", "if-", "x-amz-")
@@ -80,7 +82,7 @@ class RepeatJudge:
         if isinstance(error, ContentDiffers):
             self._different += 1
             return self._different < MAX_DIFFERENT
-        return is_passing(error)
+        return is_passing(error) or (isinstance(error, ApiError) and error.s3_code in _PASSING_IN_S3)
 
 
 async def put(

@@ -1,12 +1,16 @@
 import asyncio
 import csv
 import io
+from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import pytest
 from aiohttp import web
 
+from broker.cli import results
 from broker.cli.acting import Acting
 from broker.cli.downloads import download_all
 from broker.cli.result_formats import csv_heading, csv_rows
@@ -15,6 +19,7 @@ from broker.client.researcher import Researcher
 from broker.client.session import Session
 from broker.wire.files import ResultLine
 from broker.wire.items import OutputFile, Reason
+from broker.wire.names import OwnedName, UserName
 from broker.wire.states import ItemState
 from tests.support.api import digest_of
 from tests.unit.client.test_session import serving
@@ -73,3 +78,25 @@ def test_a_fault_of_one_output_is_its_own_and_the_others_are_downloaded(
         assert f"alice/render/1, {name}: " in told
     assert "'junk' is no digest" in told
     assert "/gone answered 404" in told
+
+
+async def test_what_was_told_as_held_is_told_again_when_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = asyncio.Event()
+
+    async def follow(*_: object) -> AsyncIterator[ResultLine]:
+        yield ResultLine(item="alice/render/1", state=ItemState.HELD)
+        await released.wait()
+        yield ResultLine(item="alice/render/1", state=ItemState.DONE)
+        await asyncio.Event().wait()
+
+    async def stream(_: object) -> SimpleNamespace:
+        # Settled by now, and its line is on its way.
+        asyncio.get_running_loop().call_later(0.05, released.set)
+        return SimpleNamespace(counts={ItemState.DONE: 1})
+
+    monkeypatch.setattr(results, "follow_results", follow)
+    monkeypatch.setattr(results, "_QUIET_S", 0.01)
+    acting = cast(Acting, SimpleNamespace(session=None, researcher=SimpleNamespace(stream=stream)))
+    monkeypatch.setattr(results, "_LAST_LOOKS", 1_000)
+    told = [line.state async for line in results._until_settled(acting, OwnedName(UserName("alice"), "render"))]
+    assert told == ["held", "done"]

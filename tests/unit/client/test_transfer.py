@@ -85,3 +85,10 @@ def test_room_for_a_file_is_waited_for_a_few_times_and_a_foreign_servers_pace_as
 
     assert [judge(full) for _ in range(MAX_FULL + 1)] == [True] * MAX_FULL + [False]
     assert all(judge(ApiError(problem)) for _ in range(MAX_FULL + 1))
+
+
+def test_an_s3_server_at_which_another_try_still_goes_on_is_asked_again() -> None:
+    busy = ApiError(synthetic_problem(409, "answered 409 Conflict"), s3_code="ConditionalRequestConflict")
+    other = ApiError(synthetic_problem(409, "answered 409 Conflict"), s3_code="BucketAlreadyExists")
+
+    assert [RepeatJudge()(error) for error in (busy, other)] == [True, False]
