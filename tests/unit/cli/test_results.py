@@ -96,7 +96,7 @@ async def test_what_was_told_as_held_is_told_again_when_it_is_done(monkeypatch: 
 
     monkeypatch.setattr(results, "follow_results", follow)
     monkeypatch.setattr(results, "_QUIET_S", 0.01)
-    acting = cast(Acting, SimpleNamespace(session=None, researcher=SimpleNamespace(stream=stream)))
+    acting = cast("Acting", SimpleNamespace(session=None, researcher=SimpleNamespace(stream=stream)))
     monkeypatch.setattr(results, "_LAST_LOOKS", 1_000)
     told = [line.state async for line in results._until_settled(acting, OwnedName(UserName("alice"), "render"))]
     assert told == ["held", "done"]
