@@ -118,6 +118,7 @@ WRONG = {
     ),
     "to nowhere": Wrong(head("302 Found", Content_Length=0), "does not say where to"),
     "to a file": Wrong(head("302 Found", Location="file:///etc/passwd", Content_Length=0), "no http or https address"),
+    "to a name": Wrong(head("302 Found", Location="//u:p@host.example/", Content_Length=0), "a user's name in it"),
     "round and round": Wrong(head("302 Found", Location="/x", Content_Length=0), "redirects more than 9 times"),
 }
 
