@@ -76,7 +76,9 @@ def _next(response: aiohttp.ClientResponse, method: str) -> URL:
     except ValueError as error:
         raise Unreachable(f"{shown} redirects to what is no http or https address", is_lasting=True) from error
     if following.raw_user is not None or following.raw_password is not None:
-        raise Unreachable(f"{shown} redirects to an address with a user's name in it, which is refused", is_lasting=True)
+        raise Unreachable(
+            f"{shown} redirects to an address with a user's name in it, which is refused", is_lasting=True
+        )
     if not location:
         raise Unreachable(f"{shown} answers {response.status} and does not say where to", is_lasting=True)
     if response.url.scheme == "https" and following.scheme != "https":
