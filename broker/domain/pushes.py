@@ -10,12 +10,10 @@ from broker.wire.items import NewItem
 from broker.wire.names import DispatchId, ItemRef, StreamRef
 from broker.wire.streams import StreamSpec
 
-_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]{0,200}(?::[1-9][0-9]{0,3})?/[!-~]*")
+_PLAIN_HOST = r"https?://[A-Za-z0-9-]{1,31}(?:\.[A-Za-z0-9-]{1,31}){0,6}(?::[1-9][0-9]{0,3})?"
+_PLAIN_URL = re.compile(_PLAIN_HOST + "/[!-~]*")
 """Addresses of which nothing more has to be found out: a host, a port below 10,000, and printable characters."""
-_PLAIN_PATH = re.compile(
-    r"https?://[A-Za-z0-9][A-Za-z0-9.-]{0,200}(?::[1-9][0-9]{0,3})?(?=/.{1,256}\Z)"
-    r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,63})+"
-)
+_PLAIN_PATH = re.compile(_PLAIN_HOST + r"(?=/.{1,256}\Z)(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,63})+")
 """Those whose path gives a target, too, where the longest of them does: nothing in it is quoted, or means a folder."""
 _LONGEST_PATH = "/".join(["x" * 64] * 3 + ["x" * 61])
 _PLAIN_CHARS = 2_048

@@ -22,6 +22,8 @@ _OF_A_STREAM = {"user", "job"}
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _MAX_HOST_CHARS = 253
 """Source: RFC 1035 section 2.3.4, without the final dot."""
+_HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+"""A name whose labels a resolver can be asked for, or an address. Source: RFC 1035 section 2.3.4."""
 HTTP_SCHEMES = frozenset({"http", "https"})
 DAV_SCHEMES = frozenset({"dav", "davs"})
 S3_SCHEME = "s3"
@@ -181,7 +183,7 @@ def origin_of(url: str) -> str | None:
     host = parts.hostname or ""
     if parts.scheme not in _PORTS and port is None:
         return None
-    if port == 0 or not 0 < len(host.rstrip(".")) <= _MAX_HOST_CHARS:
+    if port == 0 or not _HOST.fullmatch(host) or len(host.rstrip(".")) > _MAX_HOST_CHARS:
         raise BadTarget(f"{url[:200]!r} names no host and port that a guest could reach")
     if port is None:
         port = _PORTS[parts.scheme]

@@ -67,18 +67,16 @@ def origins_of(found: Dispatched) -> list[str | None]:
     """List where else than at the broker an item's vm has to reach: its inputs, its targets, what has headers."""
     spec, item = found.spec, found.item
     urls = [*([item.url] if item.url else []), *inputs_of(spec, item.inputs).values(), spec.output.to.partition("{")[0]]
-    origins: list[str | None] = []
-    for url in urls:
-        if scheme_of(url) == S3_SCHEME:
-            origins.append(s3_origin(spec.s3, url) if spec.s3 else None)
-        else:
-            origins.append(origin_of(url))
-    for key in spec.access:
-        try:
-            origins.append(origin_of(f"https://{key}/"))
-        except BadTarget:  # A spec of a release that checked less.
-            continue
+    origins = [s3_origin(spec.s3, url) if scheme_of(url) == S3_SCHEME and spec.s3 else _origin(url) for url in urls]
+    origins += [_origin(f"https://{key}/") for key in spec.access]
     return origins
+
+
+def _origin(url: str) -> str | None:
+    try:
+        return origin_of(url)
+    except BadTarget:  # Of a release that checked less: no vm gets there, and no dispatch fails of it.
+        return None
 
 
 async def got(call: Call, url: str, s3: S3Urls | None) -> SignedUrl:

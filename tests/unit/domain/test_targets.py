@@ -62,6 +62,8 @@ def test_a_target_is_computed_and_always_carries_its_run(template: str, name: st
         "http://host:99999/{name}",
         "http://host:0/{name}",
         "http://./{name}",
+        "http://a..example/{name}",
+        f"http://{'h' * 64}.example/{{name}}",
         f"http://{'h' * 254}/{{name}}",
     ],
 )
