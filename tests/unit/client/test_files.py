@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from broker.client.downloads import BLOCK_BYTES
+from broker.client.errors import Unreachable
 from broker.client.files import DownloadDiffers, Files
 from broker.client.session import Session
 from tests.unit.client.test_session import answers, serving
@@ -49,3 +51,15 @@ async def test_a_name_as_long_as_the_disk_takes_can_be_downloaded(tmp_path: Path
     await download(path, **{"Repr-Digest": field(CONTENT)})
 
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+async def test_what_goes_wrong_with_a_shared_address_does_not_tell_its_signature(tmp_path: Path) -> None:
+    def answer(request: web.Request) -> web.Response:
+        known = {"Repr-Digest": field(CONTENT), "Accept-Ranges": "bytes", "Content-Length": str(BLOCK_BYTES + 1)}
+        return web.Response(headers=known) if request.method == "HEAD" else web.Response(body=CONTENT)
+
+    async with serving(answer) as url, Session(url) as session:
+        with pytest.raises(Unreachable, match="was asked for a range") as failed:
+            await Files(session).get_file(f"{url}/v1/files/alice/x?signature=known", tmp_path / "x", None)
+
+    assert "known" not in str(failed.value)
