@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from broker.domain import inputs, limits, specs, targets
+from broker.domain import access, inputs, limits, specs, targets
 from broker.domain.faults import Fault, param_faults
 from broker.domain.paths import FILE_SCHEME, FilePath, parse_file_url
 from broker.wire.items import NewItem
@@ -61,6 +61,27 @@ def input_files(items: Iterable[NewItem]) -> set[FilePath]:
     """Return the files of our file service that checked items name as inputs."""
     urls = (url for item in items for url in (item.url, *item.inputs.values()))
     return {parse_file_url(url) for url in urls if url and url.startswith(FILE_SCHEME)}
+
+
+def unlent_faults(spec: StreamSpec, items: Iterable[tuple[int, NewItem]], unlent: set[str]) -> Iterator[Fault]:
+    """Refuse checked items whose own addresses would be got by one of the secrets `unlent`.
+
+    Whoever pushes an item would else read by the stream's secrets what they may not read themselves.
+    """
+    for line, item in items if unlent else ():
+        for url in filter(None, (item.url, *item.inputs.values())):
+            found = unlent & _secrets_for(spec, url)
+            if found:
+                reason = f"{url[:200]!r} would be got by the secret {min(found)}, which this token may not use"
+                yield Fault(str(line), reason, "push it with a token that has secret.use of it")
+                break
+
+
+def _secrets_for(spec: StreamSpec, url: str) -> set[str]:
+    if targets.scheme_of(url) == targets.S3_SCHEME:
+        return {spec.s3.secret} if spec.s3 else set()
+    found = access.access_of(spec.access, url)
+    return set(found.secret_headers.values()) if found else set()
 
 
 def _item(spec: StreamSpec, stream: StreamRef, item: NewItem, wanted: list[str]) -> Iterator[Fault]:

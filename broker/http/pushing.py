@@ -18,6 +18,7 @@ import msgspec
 from aiohttp import web
 
 from broker.domain import pushes, specs
+from broker.domain.access import header_secrets
 from broker.domain.errors import BrokerError, Rejected, Unavailable
 from broker.domain.faults import Fault, rejected
 from broker.domain.paths import FilePath
@@ -194,7 +195,9 @@ async def _push_items(going: _Push, looked: _Looked) -> bool:
         going.may_run = True
     faults = looked.look(going)
     bad = {int(fault.at) for fault in faults}
-    faults = faults + await _missing_inputs(going.call, [each for each in looked.items if each[0] not in bad])
+    right = [each for each in looked.items if each[0] not in bad]
+    faults = [*faults, *pushes.unlent_faults(going.spec, right, _unlent(going.call, going.spec))]
+    faults = faults + await _missing_inputs(going.call, right)
     if faults and not going.is_latest:
         return False
     if faults and (not going.is_skipping or len(going.refused) + len(faults) > limit("push_refused")):
@@ -299,6 +302,12 @@ async def _check_share(call: Call, spec: StreamSpec) -> None:
     machine, user = specs.machine_of(spec, call.stream), call.stream.user
     if not await call.services.store.may_use(user, machine):
         raise machine_not_usable(machine, user)
+
+
+def _unlent(call: Call, spec: StreamSpec) -> set[str]:
+    """Return the secrets that requests for inputs are made with, and that whoever pushes may not use."""
+    names = {*header_secrets(spec), *([spec.s3.secret] if spec.s3 else [])}
+    return {name for name in names if not call.who.may(Authority.SECRET_USE, call.stream.user, name)}
 
 
 async def _missing_inputs(call: Call, items: list[tuple[int, NewItem]]) -> list[Fault]:

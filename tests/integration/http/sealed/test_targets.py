@@ -48,6 +48,11 @@ async def s3_item(user: Api, launcher: Api, s3: S3Server, **more: Any) -> tuple[
     return stream, launcher.bearing(claimed.json["lease"]), [dispatched.body, claimed.body]
 
 
+async def narrow(user: Api, *scopes: str) -> Api:
+    """Return a bearer of a token with these scopes alone."""
+    return user.bearing((await user.ok("POST", "/v1/tokens", json={"scopes": scopes}))["token"])
+
+
 async def ask(method: str, url: str, **more: Any) -> tuple[int, bytes]:
     """Ask a server that is not the broker, as a guest does."""
     async with aiohttp.ClientSession() as http, http.request(method, URL(url, encoded=True), **more) as answer:
@@ -161,6 +166,23 @@ async def test_headers_go_to_their_origin_alone_and_each_handing_out_is_an_event
 
     bad = await user.call("POST", f"{stream}/items", json=[{"url": "http://share.example:8080/in"}])
     assert bad.status == 201, "another port is another origin"
+
+
+async def test_who_may_not_use_a_secret_has_nothing_fetched_by_it(user: Api) -> None:
+    await put(user, "token", TOKEN, "bearer_token")
+    await put(user, "ceph", CREDENTIALS.encode(), "aws_credentials")
+    stream = await add_stream(user, access=ACCESS, trust=["renci"], s3={"secret": "ceph"})
+    pusher = await narrow(user, "queue.submit:/alice/render")
+    urls = ("s3://another-bucket/key", "https://share.example/private", "https://other.example/in")
+
+    answers = [await pusher.call("POST", f"{stream}/items", json=[{"url": url}]) for url in urls]
+    answers.append(await pusher.call("POST", f"{stream}/items", json=[{"inputs": {"more": urls[0]}}]))
+
+    assert [answer.status for answer in answers] == [422, 422, 201, 422]
+    assert "the secret ceph, which this token may not use" in answers[0].json["detail"]
+    lent = await narrow(user, "queue.submit:/alice/render", "secret.use:/alice/ceph")
+    assert (await lent.call("POST", f"{stream}/items", json=[{"url": urls[0]}])).status == 201
+    assert (await lent.call("POST", f"{stream}/items", json=[{"url": urls[1]}])).code == "bad_items"
 
 
 async def test_a_secret_goes_to_nobody_in_the_clear(user: Api) -> None:
