@@ -41,8 +41,14 @@ def _fault(prefix: str) -> str:
     return "it has an empty part, '.' or '..'" if any(part in {"", ".", ".."} for part in place.segments) else ""
 
 
-def is_below(template: str, stream: StreamRef, prefixes: tuple[str, ...]) -> bool:
-    """Tell whether every target of a checked template is below one of the prefixes."""
+def is_below(template: str, stream: StreamRef, prefixes: tuple[str, ...], *, endpoint: str | None = None) -> bool:
+    """Tell whether every target of a checked template is below one of the prefixes.
+
+    `s3://` of a prefix is AWS's; a bucket at an `endpoint` of the spec's own is where that is, as it is asked there:
+    a bucket's name says nothing of whose it is at a server that the user names.
+    """
+    if endpoint is not None and targets.scheme_of(template) == targets.S3_SCHEME:
+        template = f"{endpoint.rstrip('/')}/{template.partition('://')[2]}"
     literal = template.replace("{user}", stream.user).replace("{job}", stream.name)
     head, brace, _ = literal.partition("{")
     # A part that a placeholder ends is no whole one.

@@ -40,7 +40,8 @@ async def put_stream(call: Call) -> web.Response:
     await check_uses(call, spec)
     await _check_inputs(call, spec)
     may_be = (await call.services.store.get_user(call.stream.user)).targets
-    if may_be is not None and not prefixes.is_below(spec.output.to, call.stream, may_be):
+    endpoint = spec.s3.endpoint if spec.s3 else None
+    if may_be is not None and not prefixes.is_below(spec.output.to, call.stream, may_be, endpoint=endpoint):
         where = " or ".join(may_be)
         raise Rejected(
             ProblemCode.BAD_SPEC,

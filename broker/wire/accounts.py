@@ -31,7 +31,8 @@ class UserSettings(FromPerson, frozen=True, kw_only=True):
     most_file_bytes: int | None = None
     most_image_bytes: int | None = None
     targets: tuple[str, ...] | None = None
-    """Where targets of the user's streams may be: prefixes like `file:`, `s3://lab/results`, `https://up.example/in`."""
+    """Where targets of the user's streams may be: prefixes like `file:`, `s3://lab/results` (Amazon's; of another
+    endpoint `https://HOST/BUCKET`), `https://up.example/in`."""
 
 
 class UserView(Message, frozen=True, kw_only=True):

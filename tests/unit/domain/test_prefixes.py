@@ -33,6 +33,22 @@ def test_a_target_is_below_a_prefix_by_whole_segments(template: str, prefix: str
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "prefix", "is_held"),
+    [
+        (None, "s3://lab/results", True),
+        ("https://s3.evil.example", "s3://lab/results", False),
+        ("https://S3.example:443/", "https://s3.example/lab/results", True),
+        ("https://s3.example", "https://s3.example/other", False),
+        (None, "https://s3.example/lab", False),
+    ],
+)
+def test_a_bucket_at_a_server_of_the_users_own_is_where_that_is(
+    endpoint: str | None, prefix: str, is_held: bool
+) -> None:
+    assert is_below("s3://lab/results/{name}", RENDER, (prefix,), endpoint=endpoint) is is_held
+
+
+@pytest.mark.parametrize(
     "prefix", ["", "s3", "https://h/../x", "https://h/{x}", "https://h:0/", "x" * 2_000, "file:a b"]
 )
 def test_what_is_no_prefix_is_refused(prefix: str) -> None:
