@@ -86,7 +86,10 @@ class Transfers:
         Raises:
             StepFailed: it could not be uploaded.
         """
-        digest = await asyncio.to_thread(output.sha256)
+        try:
+            digest = await asyncio.to_thread(output.sha256)
+        except OSError as error:
+            raise _unreadable(output, error) from error
         has_tried, sending = False, Sending()
         self._uploads.append((sending, output.size_bytes))
 
@@ -103,6 +106,8 @@ class Transfers:
             raise StepFailed(
                 FailureCode.UPLOAD_FAILED, f"the output {output.name} could not be uploaded: {error}"
             ) from error
+        except OSError as error:
+            raise _unreadable(output, error) from error
         return Delivered(output.name, output.size_bytes, f"sha256:{digest.hex()}", target)
 
     def progress(self) -> str:
@@ -156,6 +161,12 @@ class Transfers:
         with os.fdopen(descriptor, "rb") as file:
             upload = Upload(file, output.size_bytes, digest)
             await put(self._session, signed, upload, may_be_ours=may_be_ours, sending=sending)
+
+
+def _unreadable(output: Output, error: OSError) -> StepFailed:
+    """Say so where something of the program's that still runs took its output away."""
+    sentence = f"the output {output.name} cannot be read: {error.strerror or error}"
+    return StepFailed(FailureCode.OUTPUT_REFUSED, sentence)
 
 
 def _called(name: str) -> str:

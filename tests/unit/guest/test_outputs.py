@@ -1,11 +1,17 @@
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from broker.client.lease import LeaseClient
+from broker.client.session import Session
+from broker.wire.leases import ClaimAnswer
 from broker.wire.states import FailureCode
 from guest.steps.failure import StepFailed
-from guest.steps.outputs import collect
+from guest.steps.outputs import Output, collect
+from guest.steps.secrets import Secrets
+from guest.steps.transfer import Transfers
 from tests.unit.guest.items import work
 
 
@@ -71,3 +77,14 @@ def test_names_that_no_address_should_carry_are_refused(tmp_path: Path, name: by
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     assert "cannot be uploaded under its name" in refusal(tmp_path)
+
+
+async def test_an_output_that_is_taken_away_before_it_is_sent_fails_with_a_sentence(tmp_path: Path) -> None:
+    session = Session("http://127.0.0.1:1")
+    transfers = Transfers(session, LeaseClient(session), cast("ClaimAnswer", None), Secrets((), lambda _: None))
+
+    with pytest.raises(StepFailed) as failed:
+        await transfers.put_output(Output("gone", tmp_path / "gone", 1))
+
+    assert failed.value.code is FailureCode.OUTPUT_REFUSED
+    assert failed.value.sentence == "the output gone cannot be read: No such file or directory"
