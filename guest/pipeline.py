@@ -23,6 +23,7 @@ from guest.steps.claim import claim_item, claim_key
 from guest.steps.facts import uptime_s
 from guest.steps.failure import StepFailed
 from guest.steps.heartbeat import beat_until_lost
+from guest.steps.plugins import Plugins
 from guest.steps.port import Port
 from guest.steps.refreshing import keep_fresh
 from guest.steps.secrets import Secrets
@@ -66,7 +67,7 @@ async def _claim_and_work(session: Session, welcome: Welcome, run_folder: Path, 
         return Exit.BROKER_AWAY
     say(f"claimed {claimed.item} {uptime_s():.1f} s after the kernel's start")
     secrets = Secrets(claimed.secrets, say)
-    carrier = Transfers(session, client, claimed, secrets)
+    carrier = Transfers(session, client, claimed, secrets, Plugins(claimed, secrets, welcome.proxy))
     attempt = Attempt(Work.of_claim(claimed), carrier, welcome.proxy, say, orders=orders, secrets=secrets)
     request = await _with_heartbeat(attempt, client, claimed, say)
     if request is None:

@@ -121,7 +121,10 @@ def shown_address(address: str) -> str:
         url = URL(address)
     except ValueError:
         return address.partition("?")[0]
-    return shown_url(url) if url.host else address
+    if url.host:
+        return shown_url(url)
+    # A file of ours may have a `?` in its name; of any other kind it begins a query.
+    return address if address.startswith("file:") else address.partition("?")[0]
 
 
 async def read_bounded(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:

@@ -18,12 +18,15 @@ _PLAIN_PATH = re.compile(_PLAIN_HOST + r"(?=/.{1,256}\Z)(?:/[A-Za-z0-9_-][A-Za-z
 _LONGEST_PATH = "/".join(["x" * 64] * 3 + ["x" * 61])
 _PLAIN_CHARS = 2_048
 _PARAM_USE = re.compile(r"\{param\.([A-Za-z_][A-Za-z0-9_]{0,63})\}")
+_INPUT_USE = re.compile(r"\{input\.([^{}]+)\}")
+"""As the guest reads it; what is between the braces may be no name that an input can have."""
 
 
 def item_faults(spec: StreamSpec, stream: StreamRef, items: Iterable[tuple[int, NewItem]]) -> list[Fault]:
     """Check the items of a push, each with its line, against the spec they will run under; return what is wrong."""
     wanted = sorted(set(_PARAM_USE.findall(spec.run)))
-    is_plain = not wanted and not spec.params
+    wanted_inputs = sorted(set(_INPUT_USE.findall(spec.run)) - spec.inputs.keys())
+    is_plain = not wanted and not wanted_inputs and not spec.params
     good = _PLAIN_URL
     if is_plain and targets.needs_input(spec.output.to):
         good = _PLAIN_PATH
@@ -35,7 +38,7 @@ def item_faults(spec: StreamSpec, stream: StreamRef, items: Iterable[tuple[int, 
         Fault(str(line), fault.reason, fault.remedy)
         for line, item in items
         if not (is_plain and _is_plainly_good(item, good))
-        for fault in _item(spec, stream, item, wanted)
+        for fault in (*_item(spec, stream, item, wanted), *_lacking_inputs(item, wanted_inputs))
     ]
 
 
@@ -101,6 +104,12 @@ def _item(spec: StreamSpec, stream: StreamRef, item: NewItem, wanted: list[str])
         yield Fault("", f"it lacks the parameter {name!r}, which the stream's run line names", f"add {name} to params")
     if targets.needs_input(spec.output.to):
         yield from _target(spec, stream, item)
+
+
+def _lacking_inputs(item: NewItem, wanted: list[str]) -> Iterator[Fault]:
+    for name in (each for each in wanted if each not in item.inputs):
+        reason = f"it lacks the input {name[:70]!r}, which the stream's run line names"
+        yield Fault("", reason, f"add {name[:70]} to inputs, there or in the stream's spec")
 
 
 def _target(spec: StreamSpec, stream: StreamRef, item: NewItem) -> Iterator[Fault]:

@@ -97,7 +97,7 @@ def spec_faults(spec: StreamSpec, stream: StreamRef) -> list[Fault]:
         *inputs.named_faults("inputs", spec, spec.inputs, {}),
         *access.access_faults(spec),
         *_s3(spec.s3),
-        *_plugins(spec.plugins),
+        *_plugins(spec),
         *_network(spec),
         *secret_faults(spec),
     ]
@@ -222,7 +222,11 @@ def _s3(s3: S3Access | None) -> Iterator[Fault]:
             yield Fault("s3", str(error), "write https://HOST or https://HOST:PORT")
 
 
-def _plugins(plugins: Mapping[str, str]) -> Iterator[Fault]:
+def _plugins(spec: StreamSpec) -> Iterator[Fault]:
+    plugins = spec.plugins
+    if plugins and spec.needs.exchange is not Exchange.NETWORK:
+        reason = f"a vm with exchange {spec.needs.exchange} has no network for a plugin to use"
+        yield Fault("plugins", reason, "leave it out, or use exchange network")
     if len(plugins) > MAX_PLUGINS:
         yield Fault("plugins", f"{len(plugins)} plugins are too many", f"write at most {MAX_PLUGINS}")
     for scheme, path in list(plugins.items())[:MAX_PLUGINS]:

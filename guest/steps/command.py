@@ -102,12 +102,7 @@ def environment(
     broker takes no input called `name`, whose variable is another thing in item.env.
     """
     given = {
-        "PATH": SEARCH_PATH,
-        "HOME": account.home,
-        "USER": account.name,
-        "LOGNAME": account.name,
-        "SHELL": account.shell or "/bin/sh",
-        "LANG": "C.UTF-8",
+        **base_environment(account, proxy),
         "VMBROKER_OUTPUT": str(workspace.output),
         "VMBROKER_ITEM": work.item,
         "MACHINEFEATURES": str(workspace.machine_features),
@@ -119,9 +114,20 @@ def environment(
         given["VMBROKER_INPUT"] = str(inputs.own)
     given |= {f"VMBROKER_INPUT_{_in_capitals(name)}": str(path) for name, path in inputs.further.items()}
     given |= {f"VMBROKER_PARAM_{_in_capitals(key)}": text for key, text in work.params.items()}
-    if proxy is not None:
-        given |= _proxy_variables(proxy)
     return given
+
+
+def base_environment(account: Account, proxy: str | None) -> dict[str, str]:
+    """Return what everything has that is run for an item: who it is, where programs are, and the way out."""
+    given = {
+        "PATH": SEARCH_PATH,
+        "HOME": account.home,
+        "USER": account.name,
+        "LOGNAME": account.name,
+        "SHELL": account.shell or "/bin/sh",
+        "LANG": "C.UTF-8",
+    }
+    return given if proxy is None else {**given, **_proxy_variables(proxy)}
 
 
 def _in_capitals(name: str) -> str:

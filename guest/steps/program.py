@@ -20,6 +20,8 @@ READ_BYTES = 65_536
 MAX_CONSOLE_COPY_BYTES = 1_048_576
 """A guest's serial console is slow, and the launcher keeps its tail only."""
 LEFTOVER_WAIT_S = 2.0
+ENDED_EVERY_S = 0.1
+"""How soon the end is seen of a program that left something running which holds its output open."""
 MAX_QUOTED_CHARACTERS = 300
 
 
@@ -65,6 +67,7 @@ class Program:
     folder: Path
     account: Account
     grace_s: Callable[[], float]
+    called: str = "the program"
 
     async def run(self, tail: Tail) -> int:
         """Run to its end and return its exit status; negative, the number of the signal that killed it.
@@ -74,13 +77,19 @@ class Program:
         Raises:
             StepFailed: it cannot be started.
         """
-        process = await self._start()
-        readers = [
-            asyncio.create_task(_read(process.stdout, tail, is_error=False)),
-            asyncio.create_task(_read(process.stderr, tail, is_error=True)),
-        ]
+        starting = asyncio.ensure_future(self._start())
         try:
-            return await process.wait()
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # It may run already, and asyncio would end it alone, not what it has started by then.
+            await asyncio.wait({starting})
+            if starting.exception() is None:
+                await self._end(starting.result(), _readers(starting.result(), tail))
+            raise
+        process = starting.result()
+        readers = _readers(process, tail)
+        try:
+            return await _ended(process)
         finally:
             await self._end(process, readers)
 
@@ -116,25 +125,42 @@ class Program:
         )
 
     def _missing(self, what: str) -> StepFailed:
-        return StepFailed(FailureCode.PROGRAM_MISSING, f"the program {self.arguments[0]} {what}")
+        return StepFailed(FailureCode.PROGRAM_MISSING, f"{self.called} {self.arguments[0]} {what}")
 
     async def _end(self, process: asyncio.subprocess.Process, readers: Sequence[asyncio.Task[None]]) -> None:
         if process.returncode is None:
             _signal_group(process.pid, signal.SIGTERM)
             with suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), self.grace_s())
+                await asyncio.wait_for(_ended(process), self.grace_s())
         # Also what the program left behind: it may hold the output folder's files and our pipes open.
         _signal_group(process.pid, signal.SIGKILL)
-        if process.returncode is None:
-            await process.wait()
+        await _ended(process)
         _, unfinished = await asyncio.wait(readers, timeout=LEFTOVER_WAIT_S)
         for reader in unfinished:
             reader.cancel()
 
 
+async def _ended(process: asyncio.subprocess.Process) -> int:
+    """Wait for the end of the process itself: before Python 3.12.4 asyncio waits for that of its pipes as well."""
+    waiting = asyncio.ensure_future(process.wait())
+    try:
+        while process.returncode is None:
+            await asyncio.wait({waiting}, timeout=ENDED_EVERY_S)
+    finally:
+        waiting.cancel()
+    return process.returncode
+
+
 def _signal_group(group: int, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.killpg(group, number)
+
+
+def _readers(process: asyncio.subprocess.Process, tail: Tail) -> list[asyncio.Task[None]]:
+    return [
+        asyncio.create_task(_read(process.stdout, tail, is_error=False)),
+        asyncio.create_task(_read(process.stderr, tail, is_error=True)),
+    ]
 
 
 async def _read(stream: asyncio.StreamReader | None, tail: Tail, *, is_error: bool) -> None:
@@ -151,21 +177,22 @@ def check_status(status: int, tail: Tail) -> None:
     """
     if status == 0:
         return
+    said = f"the program {ending_of(status)}"
     if status < 0:
-        raise StepFailed(
-            FailureCode.PROGRAM_FAILED, _with_last_words(f"the program was killed by {_name(-status)}", tail)
-        )
-    said = f"the program exited with status {status}"
+        raise StepFailed(FailureCode.PROGRAM_FAILED, _with_last_words(said, tail))
     if status == EXIT_GIVE_BACK:
         said += ", which gives the item back"
     raise StepFailed(FailureCode.PROGRAM_FAILED, _with_last_words(said, tail), exit_code=status)
 
 
-def _name(number: int) -> str:
+def ending_of(status: int) -> str:
+    """Say what a status means, as `exited with status 3`."""
+    if status >= 0:
+        return f"exited with status {status}"
     try:
-        return signal.Signals(number).name
+        return f"was killed by {signal.Signals(-status).name}"
     except ValueError:
-        return f"signal {number}"
+        return f"was killed by signal {-status}"
 
 
 def _with_last_words(said: str, tail: Tail) -> str:

@@ -23,6 +23,7 @@ from broker.wire.states import FailureCode
 from guest.steps.carrier import Delivered, Fetched
 from guest.steps.failure import StepFailed
 from guest.steps.outputs import Output
+from guest.steps.plugins import Plugins
 from guest.steps.secrets import Secrets
 
 FETCH_PATIENCE = Patience(attempts=8, total_s=600.0, first_delay_s=0.5, max_delay_s=60.0)
@@ -42,6 +43,7 @@ class Transfers:
         client: LeaseClient,
         claimed: ClaimAnswer,
         secrets: Secrets,
+        plugins: Plugins,
         *,
         fetch_patience: Patience = FETCH_PATIENCE,
         upload_patience: Patience = UPLOAD_PATIENCE,
@@ -50,6 +52,7 @@ class Transfers:
         self._client = client
         self._claimed = claimed
         self._secrets = secrets
+        self._plugins = plugins
         self._fetch_patience = fetch_patience
         self._upload_patience = upload_patience
         self._downloads: list[Download] = []
@@ -68,7 +71,10 @@ class Transfers:
         self._downloads.append(download)
 
         async def once() -> Fetched:
-            facts = await download.go_on(self._session, await self._signed_input(name))
+            signed = await self._signed_input(name)
+            if self._plugins.have(signed.url):
+                return await self._plugins.fetch(signed, path)
+            facts = await download.go_on(self._session, signed)
             return Fetched(path, facts.size_bytes, facts.digest)
 
         try:
@@ -157,6 +163,9 @@ class Transfers:
     async def _upload(
         self, signed: SignedUrl, output: Output, digest: bytes, *, may_be_ours: bool, sending: Sending
     ) -> None:
+        if self._plugins.have(signed.url):
+            await self._plugins.put(signed, output.path)
+            return
         descriptor = os.open(output.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             upload = Upload(file, output.size_bytes, digest)

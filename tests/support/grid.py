@@ -198,6 +198,24 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def free_ports(count: int) -> range:
+    """Return so many ports in a row that nobody listens at, below those that the kernel gives out."""
+    for first in range(20_000, 32_000, count):
+        ports = range(first, first + count)
+        if not any(_is_taken(port) for port in ports):
+            return ports
+    raise AssertionError(f"no {count} free ports in a row")
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
 def processes_naming(text: str) -> list[str]:
     """Return the command lines of running processes that name `text`."""
     found = []

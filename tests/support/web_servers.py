@@ -43,7 +43,7 @@ def nginx(folder: Path, token: str = "") -> Iterator[str]:
     configuration.write_text(_NGINX.format(folder=folder, port=port, demand=demand))
     with subprocess.Popen(["/usr/sbin/nginx", "-c", configuration, "-g", "user root;"]) as server:
         try:
-            wait_until(lambda: _is_open(port), "nginx listens")
+            wait_until(lambda: is_open(port), "nginx listens")
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
@@ -78,6 +78,6 @@ def webdav(folder: Path) -> Iterator[str]:
         server.server_close()
 
 
-def _is_open(port: int) -> bool:
+def is_open(port: int) -> bool:
     with socket.socket() as tried:
         return tried.connect_ex(("127.0.0.1", port)) == 0

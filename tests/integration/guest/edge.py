@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 from aiohttp import web
@@ -70,6 +71,10 @@ class EdgeBroker:
     """What the claim brings; those of another version than the guest has are handed out at its calls."""
     versions: list[dict[str, int]] = field(default_factory=list)
     """What the guest said that it has, at each call for addresses."""
+    plugins: dict[str, str] = field(default_factory=dict)
+    """With some, input and outputs are of the first one's scheme, in `other_place`."""
+    other_place: str = ""
+    other_query: str = ""
     as_user: str = CURRENT_ACCOUNT
     run_ms: int = 60_000
     heartbeat_ms: int = 100
@@ -158,6 +163,7 @@ class EdgeBroker:
                 inputs={
                     name: Input(name="same name", url=f"https://share.example/{name}/same name") for name in self.inputs
                 },
+                plugins=self.plugins,
                 params=self.params,
                 secrets=self.secrets,
             )
@@ -187,6 +193,13 @@ class EdgeBroker:
     def _urls(self, request: UrlsRequest) -> UrlsAnswer:
         self.versions.append(request.secrets)
         self.uploads |= request.uploads
+        for scheme in self.plugins:
+            place = self.other_place or f"{scheme}://h"
+            outputs = {name: f"{place}/{quote(name)}" for name in request.outputs}
+            return UrlsAnswer(
+                input=SignedUrl(url=f"{place}/in{self.other_query}", target=f"{place}/in"),
+                outputs={name: SignedUrl(url=url, target=url, method="PUT") for name, url in outputs.items()},
+            )
         return UrlsAnswer(
             input=SignedUrl(url=f"{self.input_origin or self.url}/files/in/x?signature=secret", target="file:alice/x"),
             inputs={

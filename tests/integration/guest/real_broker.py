@@ -50,8 +50,10 @@ class Broker:
         self, run: str, url: str | None = None, *, script: str = "", as_user: str = CURRENT_ACCOUNT, **params: str
     ) -> ItemRef:
         spec = StreamSpec(machine="m", run=run, script=script, as_user=as_user)
+        return await self.push_to(spec, NewItem(url=url, params=params))
+
+    async def push_to(self, spec: StreamSpec, new: NewItem) -> ItemRef:
         await self.researcher.put_stream(STREAM, spec)
-        new = NewItem(url=url, params=params)
         [pushed] = [answer async for answer in self.researcher.push(STREAM, [new], uuid4().hex)]
         return ItemRef(STREAM, pushed.first)
 

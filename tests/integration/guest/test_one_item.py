@@ -112,6 +112,16 @@ async def test_tells_why_the_program_failed(
     assert (broker.failed.code, broker.failed.sentence, broker.failed.exit_code) == (code, sentence, exit_code)
 
 
+async def test_a_program_that_ends_takes_with_it_what_it_left_running(broker: EdgeBroker, tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    broker.run = f"sh -c 'sleep 600 & echo $! >{pid_file}; echo x >{{output}}/o'"
+
+    status, _ = await run_guest(broker, tmp_path)
+
+    assert status == Exit.COMPLETED
+    assert not is_alive(pid_file)
+
+
 async def test_exit_status_75_gives_the_item_back(broker: EdgeBroker, tmp_path: Path) -> None:
     broker.run = "sh -c 'exit 75'"
 

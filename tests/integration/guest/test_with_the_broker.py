@@ -14,6 +14,7 @@ from guest.exits import Exit
 from guest.steps.claim import claim_item, claim_key
 from guest.steps.failure import StepFailed
 from guest.steps.outputs import Output
+from guest.steps.plugins import Plugins
 from guest.steps.secrets import Secrets
 from guest.steps.transfer import Transfers
 from tests.integration.guest.edge import started_guest
@@ -92,7 +93,9 @@ async def test_an_output_that_its_user_has_no_room_for_fails_with_the_brokers_se
         claimed = await claim_item(client, (await real.dispatch()).ticket, claim_key(tmp_path / "run", "a"))
         # The waiting between two tries is the judge's, and tried beside it: here is one try.
         secrets = Secrets(claimed.secrets, lambda _: None)
-        transfers = Transfers(session, client, claimed, secrets, upload_patience=Patience(attempts=1))
+        transfers = Transfers(
+            session, client, claimed, secrets, Plugins(claimed, secrets, None), upload_patience=Patience(attempts=1)
+        )
         with pytest.raises(StepFailed) as failed:
             await transfers.put_output(Output("o", tmp_path / "o", 1_000_000))
 

@@ -86,6 +86,7 @@ def test_a_header_that_must_not_be_sent_is_refused(headers: dict[str, str], said
         ({"s3": {"secret": "c", "endpoint": "https://h/x"}}, "is no endpoint"),
         ({"s3": {"secret": "c", "region": "../x"}}, "is no region"),
         ({"plugins": {"https": "/x"}}, "https needs no plugin"),
+        ({"plugins": {"osdf": "/x"}, "needs": {"exchange": "shared"}}, "has no network for a plugin to use"),
         ({"plugins": {"osdf": "plugin"}}, "is no absolute path"),
         ({"plugins": {"OSDF": "/plugin"}}, "is no scheme"),
     ],

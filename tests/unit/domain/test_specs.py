@@ -136,6 +136,21 @@ def test_a_push_is_checked_with_the_streams_parameters() -> None:
     assert "lacks the parameter 'seed'" in lacking
 
 
+def test_a_push_is_checked_for_the_inputs_that_the_run_line_names() -> None:
+    def faults(of: StreamSpec, *items: NewItem) -> list[str]:
+        return [f"{fault.at}: {fault.reason}" for fault in item_faults(of, RENDER, list(enumerate(items, 7)))]
+
+    naming = spec(run="/opt/app/run {input.mask} {input.genome}", inputs={"genome": "https://share.example/genome.fa"})
+    has, plain = NewItem(inputs={"mask": "file:alice/mask"}), NewItem(url="https://share.example/a/b.txt")
+    assert faults(naming, has) == []
+    assert faults(naming, plain, has) == ["7: it lacks the input 'mask', which the stream's run line names"]
+    assert faults(spec(run="/opt/app/run {input.no name}"), plain) == [
+        "7: it lacks the input 'no name', which the stream's run line names"
+    ]
+    # Of a target it is the input's path, and of a run line nothing but an input's name.
+    assert faults(spec(output={"to": "file:alice/{input.path}/{name}"}), plain) == []
+
+
 def test_further_inputs_have_names_of_their_own_and_addresses_a_guest_can_fetch() -> None:
     def faults(*items: NewItem) -> list[str]:
         return [f"{fault.at}: {fault.reason}" for fault in item_faults(spec(), RENDER, list(enumerate(items, 7)))]
