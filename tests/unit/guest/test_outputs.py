@@ -10,6 +10,7 @@ from broker.wire.leases import ClaimAnswer
 from broker.wire.states import FailureCode
 from guest.steps.failure import StepFailed
 from guest.steps.outputs import Output, collect
+from guest.steps.plugins import Plugins
 from guest.steps.secrets import Secrets
 from guest.steps.transfer import Transfers
 from tests.unit.guest.items import work
@@ -81,7 +82,8 @@ def test_names_that_no_address_should_carry_are_refused(tmp_path: Path, name: by
 
 async def test_an_output_that_is_taken_away_before_it_is_sent_fails_with_a_sentence(tmp_path: Path) -> None:
     session = Session("http://127.0.0.1:1")
-    transfers = Transfers(session, LeaseClient(session), cast("ClaimAnswer", None), Secrets((), lambda _: None))
+    claimed, secrets = cast("ClaimAnswer", None), Secrets((), lambda _: None)
+    transfers = Transfers(session, LeaseClient(session), claimed, secrets, cast("Plugins", None))
 
     with pytest.raises(StepFailed) as failed:
         await transfers.put_output(Output("gone", tmp_path / "gone", 1))
