@@ -64,6 +64,10 @@ class Upload(NamedTuple):
         return UploadFacts(size_bytes=self.size_bytes, digest=f"sha256:{self.sha256.hex()}")
 
 
+_PASSING_ELSEWHERE = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
+"""What servers other than a broker answer when the body came too slowly, or too soon."""
+
+
 class RepeatJudge:
     """Tells of one transfer whether to try it again; a 403 or a full room only a few times."""
 
@@ -82,7 +86,9 @@ class RepeatJudge:
         if isinstance(error, ContentDiffers):
             self._different += 1
             return self._different < MAX_DIFFERENT
-        return is_passing(error) or (isinstance(error, ApiError) and error.s3_code in _PASSING_IN_S3)
+        if not isinstance(error, ApiError) or error.is_brokers:
+            return is_passing(error)
+        return is_passing(error) or error.status in _PASSING_ELSEWHERE or error.s3_code in _PASSING_IN_S3
 
 
 async def put(

@@ -15,7 +15,15 @@ from broker.http.addresses import signed_addresses
 from broker.http.call import Call, bounded, bounded_facts, json_answer
 from broker.http.contract import operation
 from broker.http.doors import bearer
-from broker.http.handing_out import changed_secrets, masked, masked_facts, masked_text, secrets_of_claim, shown_values
+from broker.http.handing_out import (
+    changed_secrets,
+    masked,
+    masked_facts,
+    masked_text,
+    refuse_client,
+    secrets_of_claim,
+    shown_values,
+)
 from broker.http.s3_looking import unverified, verify_in_s3
 from broker.store import Claimed, Lease
 from broker.wire.items import OutputFile
@@ -52,6 +60,7 @@ log = structlog.get_logger(__name__)
         ProblemCode.TICKET_SPENT,
         ProblemCode.TICKET_REPLAYED,
         ProblemCode.SECRET_WITHHELD,
+        ProblemCode.CLIENT_TOO_OLD,
         ProblemCode.LEASE_LOST,
     ),
 )
@@ -68,6 +77,8 @@ async def claim(call: Call) -> web.Response:
         guest_os=bounded(request.guest_os, 200),
         client=bounded(request.client, 200),
     )
+    if not request.takes_inputs and specs.needs_new_client(claimed.spec, claimed.item.url, claimed.item.inputs):
+        await refuse_client(call.services, claimed)
     secrets = await secrets_of_claim(call, claimed, takes_secrets=request.takes_secrets)
     return json_answer(_claim_answer(call, claimed, nonce, secrets))
 

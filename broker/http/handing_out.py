@@ -145,6 +145,21 @@ async def withhold(services: Services, claimed: Claimed, sentence: str) -> NoRet
     await _withhold(services, claimed, WITHHELD, sentence)
 
 
+async def refuse_client(services: Services, claimed: Claimed) -> NoReturn:
+    """Hold an item, and pause its stream, since the client in its vm would do half of it, and call that done.
+
+    Raises:
+        Conflict: CLIENT_TOO_OLD, always.
+    """
+    sentence = (
+        "the client in its vm is too old for the stream's further inputs, plugins or WebDAV folders: run a launcher of "
+        "this release, or prepare the image anew"
+    )
+    await services.store.withhold(claimed.item.ref, claimed.dispatch, ProblemCode.CLIENT_TOO_OLD, sentence)
+    log.warning("client_refused", item=str(claimed.item.ref), dispatch=claimed.dispatch)
+    raise Conflict(ProblemCode.CLIENT_TOO_OLD, sentence)
+
+
 async def changed_secrets(call: Call, claimed: Claimed, has: Mapping[str, int]) -> list[GivenSecret]:
     """Return those of the secrets that a guest has, with versions, which are others now. What is gone is left out."""
     wanted = _refs(claimed.item.ref.stream, [use.name for use in claimed.spec.secrets if use.name in has])

@@ -89,7 +89,7 @@ async def _send_all(call: Call, states: tuple[ItemState, ...]) -> web.StreamResp
     answer = web.StreamResponse(headers={"Content-Type": NDJSON, "Cache-Control": "no-store"})
     await answer.prepare(call.request)
     async for item in _settled(call, states):
-        await answer.write(msgspec.json.encode(_result(call, item)) + b"\n")
+        await write(answer, msgspec.json.encode(_result(call, item)) + b"\n")
     await answer.write_eof()
     return answer
 

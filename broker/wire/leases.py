@@ -26,6 +26,8 @@ class ClaimRequest(Message, frozen=True, kw_only=True):
     guest_os: str = ""
     takes_secrets: bool = False
     """The guest keeps secrets in memory and takes them away at its end; to one that does not say so none is given."""
+    takes_inputs: bool = False
+    """The guest knows further inputs, plugins, and folders of outputs; one that does not say so gets no such item."""
 
 
 class Input(Message, frozen=True, kw_only=True):

@@ -36,6 +36,7 @@ class ProblemCode(StrEnum):
     TICKET_SPENT = "ticket_spent"
     TICKET_REPLAYED = "ticket_replayed"
     SECRET_WITHHELD = "secret_withheld"  # noqa: S105 # the name of a code
+    CLIENT_TOO_OLD = "client_too_old"
     RESULT_DIFFERS = "result_differs"
     OUTPUT_NOT_VERIFIED = "output_not_verified"
     TOO_SLOW = "too_slow"
@@ -83,6 +84,7 @@ PROBLEMS: dict[ProblemCode, ProblemKind] = {
     ProblemCode.TICKET_SPENT: ProblemKind(409, "The ticket's dispatch is over"),
     ProblemCode.TICKET_REPLAYED: ProblemKind(409, "The ticket was used by somebody else"),
     ProblemCode.SECRET_WITHHELD: ProblemKind(409, "A secret of the stream cannot be handed out; its item is held"),
+    ProblemCode.CLIENT_TOO_OLD: ProblemKind(409, "The client does not know what the item needs; it is held"),
     ProblemCode.RESULT_DIFFERS: ProblemKind(409, "Another result was accepted before"),
     ProblemCode.OUTPUT_NOT_VERIFIED: ProblemKind(409, "A named output is not there as described"),
     ProblemCode.TOO_SLOW: ProblemKind(408, "The body came too slowly"),

@@ -100,7 +100,7 @@ fi
 
 # Claim. Clones of one memory repeat their random numbers: the entropy that came by the port makes the key unlike theirs.
 claim_key=$({ told entropy; head -c 32 /dev/urandom; } | sha256sum | cut -c 1-32 | tr -d '\n' | base64)
-printf '{"ticket":"%s","claim_key":"%s","client":"vmbroker-sh/1"}' "$(told ticket)" "$claim_key" >"$home/claim.body"
+printf '{"ticket":"%s","claim_key":"%s","client":"vmbroker-sh/1","takes_inputs":true}' "$(told ticket)" "$claim_key" >"$home/claim.body"
 call claim /v1/claim || { say "the broker refused the ticket: $refusal"; exit 22; }
 claimed() { json get "$@" <"$home/claim"; }
 welcome='' lease=$(claimed lease)

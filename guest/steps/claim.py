@@ -39,5 +39,12 @@ async def claim_item(client: LeaseClient, ticket: str, key: str) -> ClaimAnswer:
         ApiError: the broker refused the ticket: nothing is to be done in this vm.
         Unreachable: the broker stayed away.
     """
-    request = ClaimRequest(ticket=ticket, claim_key=key, client=client_name(), guest_os=guest_os(), takes_secrets=True)
+    request = ClaimRequest(
+        ticket=ticket,
+        claim_key=key,
+        client=client_name(),
+        guest_os=guest_os(),
+        takes_secrets=True,
+        takes_inputs=True,
+    )
     return await answered(lambda: client.claim(request, patience=ONCE), CLAIM_PATIENCE)

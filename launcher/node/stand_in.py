@@ -142,7 +142,7 @@ class StandIn:
         """Claim the item, if that has not been done; return how it ended when it is not ours to claim."""
         if self._claimed is not None:
             return None
-        request = ClaimRequest(ticket=self._answer.ticket, claim_key=self._key, client=self._name)
+        request = ClaimRequest(ticket=self._answer.ticket, claim_key=self._key, client=self._name, takes_inputs=True)
         try:
             self._claimed = await answered(lambda: self._client.claim(request, patience=ONCE), _CLAIM_PATIENCE)
         except ApiError as error:

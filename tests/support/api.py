@@ -124,8 +124,9 @@ def offer(
     }
 
 
-async def claim(api: Api, ticket: str, claim_key: str | None = None) -> Answer:
-    body = {"ticket": ticket, "claim_key": claim_key or base64.b64encode(secrets.token_bytes(32)).decode()}
+async def claim(api: Api, ticket: str, claim_key: str | None = None, *, takes_inputs: bool = True) -> Answer:
+    key = claim_key or base64.b64encode(secrets.token_bytes(32)).decode()
+    body = {"ticket": ticket, "claim_key": key, "takes_inputs": takes_inputs}
     return await api.bearing(None).call("POST", "/v1/claim", json=body)
 
 

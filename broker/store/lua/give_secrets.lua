@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Note that secrets are handed to an item's vm, if they are those that were read and the item is its own.
 -- USES     time event item
--- KEYS     items stream events feed life account bell ready_bell secrets_of
+-- KEYS     items vms stream events feed life account bell ready_bell secrets_of
 -- ARGV     user      text
 --          job       text
 --          number    text
@@ -24,7 +24,11 @@ for index = rest, #ARGV, 2 do
   local secret = secrets_of .. ARGV[index]
   local shown_until_ms = tonumber(redis.call('HGET', secret, 'shown_until_ms')) or 0
   redis.call('HSET', secret, 'shown_until_ms', math.max(until_ms, shown_until_ms))
-  emit('secret.given', number, {dispatch = dispatch, fence = tonumber(is.fence), secret = ARGV[index],
-    version = tonumber(ARGV[index + 1])})
+  -- A header's secret goes along with each transfer: that a vm has it is told once.
+  if redis.call('HGET', vms .. dispatch, 'gave:' .. ARGV[index]) ~= ARGV[index + 1] then
+    redis.call('HSET', vms .. dispatch, 'gave:' .. ARGV[index], ARGV[index + 1])
+    emit('secret.given', number, {dispatch = dispatch, fence = tonumber(is.fence), secret = ARGV[index],
+      version = tonumber(ARGV[index + 1])})
+  end
 end
 return {'done'}

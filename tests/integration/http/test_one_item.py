@@ -3,6 +3,7 @@ import errno
 import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,32 @@ async def test_an_item_goes_all_its_way_by_plain_http_calls(user: Api, launcher:
     assert list(view["vm"]["phases"]) == ["preparing", "prepared", "booting", "started", "claimed", "ended"]
     assert (await user.call("GET", f"{stream}/items/1/log")).body == b"all good\n"
     assert (await user.call("GET", f"{stream}/items/1/console")).body == b"power off"
+
+
+@pytest.mark.parametrize(
+    ("spec", "item"),
+    [
+        ({"inputs": {"more": "https://h.example/more"}}, {}),
+        ({}, {"inputs": {"more": "https://h.example/more"}}),
+        ({"output": {"files": ["*"], "to": "davs://h.example/out/{job}/{name}"}}, {}),
+        ({"plugins": {"osdf": "/usr/libexec/osdf"}}, {"url": "osdf:///ospool/a"}),
+    ],
+)
+async def test_a_client_that_would_do_half_of_an_item_gets_none_of_it(
+    user: Api, launcher: Api, spec: dict[str, Any], item: dict[str, Any]
+) -> None:
+    stream = await add_stream(user, **spec)
+    await user.ok("POST", f"{stream}/items", json=[item])
+    given = await launcher.ok("POST", "/v1/dispatch", json=offer())
+
+    assert (await claim(launcher, given["ticket"], takes_inputs=False)).code == "client_too_old"
+
+    view = await user.ok("GET", f"{stream}/items/1")
+    assert (view["state"], view["reason"]["code"]) == ("held", "client_too_old")
+    await user.ok("POST", f"{stream}/resume")
+    await user.ok("POST", f"{stream}/items/1/release")
+    again = await launcher.ok("POST", "/v1/dispatch", json=offer())
+    assert (await claim(launcher, again["ticket"])).status == 200
 
 
 async def test_a_completion_is_refused_unless_its_outputs_are_there_as_described(user: Api, launcher: Api) -> None:

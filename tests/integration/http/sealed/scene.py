@@ -25,7 +25,7 @@ async def put(user: Api, name: str = "proxy", value: bytes = PROXY, kind: str = 
 
 
 async def claim(api: Api, ticket: str, key: str | None = None, **more: Any) -> Answer:
-    body = {"ticket": ticket, "claim_key": key or claim_key(), "takes_secrets": True, **more}
+    body = {"ticket": ticket, "claim_key": key or claim_key(), "takes_secrets": True, "takes_inputs": True, **more}
     return await api.bearing(None).call("POST", "/v1/claim", json=body)
 
 
