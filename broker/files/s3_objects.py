@@ -9,6 +9,7 @@ Source: "Checking object integrity in Amazon S3", Amazon S3 User Guide.
 import asyncio
 import base64
 import hashlib
+import re
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -28,7 +29,7 @@ from broker.domain.errors import Rejected, Unavailable
 from broker.files.incoming import too_large
 from broker.files.objects import Arrival, Facts, ObjectName
 from broker.files.room import Admit
-from broker.wire.names import Digest, UserName
+from broker.wire.names import NAME_PATTERN, Digest, UserName
 from broker.wire.problems import ProblemCode
 
 PART_BYTES = 8 * 1024 * 1024
@@ -37,6 +38,7 @@ _PARTS_AT_ONCE = 2
 _BLOCK_BYTES = 1_048_576
 _CALL_S = 30.0
 _ORPHANED = timedelta(days=1)
+_KEY = re.compile(f"({NAME_PATTERN})/([0-9a-f]{{64}})/([0-9a-f]{{32}})")
 _PROBE = b"whether this bucket can be written"
 _FAULTS = (BaseError, OSError, TimeoutError, aiohttp.ClientError)
 
@@ -261,8 +263,9 @@ def checksum_of(digest: Digest) -> str:
 
 
 def _name_of(key: str) -> ObjectName | None:
-    parts = key.split("/")
-    return ObjectName(UserName(parts[0]), parts[1], parts[2]) if len(parts) == 3 else None
+    """Read a key of the broker's own; None of any other, which is somebody else's and stays."""
+    match = _KEY.fullmatch(key)
+    return ObjectName(UserName(match[1]), match[2], match[3]) if match else None
 
 
 def _digest_of(field: str) -> Digest:

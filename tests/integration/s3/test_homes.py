@@ -313,6 +313,9 @@ async def test_what_a_dying_broker_left_is_settled_or_swept(
     nobodys = s3.bucket(where.bucket, where.prefix)
     for key in (f"alice/{name.file}/{'0' * 32}", f"bob/{'a' * 64}/{'1' * 32}"):
         obstore.put(nobodys, key, b"nobody's")
+    foreign = ["backup/2025/dump.sql", f"{name.file}/{'0' * 32}"]
+    for key in foreign:
+        obstore.put(nobodys, key, b"somebody else's")
     waiting = await announced(far, b"waiting", OTHER)
     assert await sent(far, waiting, b"waiting", b"waiting") == 200
     assert far.files.direct is not None
@@ -320,6 +323,7 @@ async def test_what_a_dying_broker_left_is_settled_or_swept(
 
     monkeypatch.setattr(s3_objects, "_ORPHANED", -s3_objects._ORPHANED)
     assert await far.files.direct.sweep() == 2
+    assert far.objects() == 2 + len(foreign)
 
     assert (await far.read(PATH), await far.read(OTHER)) == (b"adopted", b"waiting")
 
