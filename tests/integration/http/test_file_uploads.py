@@ -125,3 +125,15 @@ async def test_a_large_file_comes_up_and_down_over_lines_that_break(
     assert wire.bytes < 3 * len(CONTENT)
     assert view == again
     assert (await user.call("GET", "/v1/files/alice/large")).body == CONTENT
+
+
+async def test_a_file_whose_parts_are_alike_goes_up(user: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files_module, "RESUMABLE_BYTES", 1_000)
+    monkeypatch.setattr(file_uploads, "PARALLEL_BYTES", 1_000)
+    (tmp_path / "zeros").write_bytes(bytes(400_000))
+
+    async with Session(user.url, token=user.token) as session:
+        await Files(session).put_file(tmp_path / "zeros", "alice/zeros", await read_content(tmp_path / "zeros"))
+
+    assert (await user.call("GET", "/v1/files/alice/zeros")).body == bytes(400_000)
+    assert await user.ok("GET", "/v1/uploads") == []
