@@ -110,6 +110,9 @@ class _S3Arrival:
     def keep(self) -> None:
         self.is_kept = True
 
+    def drop(self) -> None:
+        self.is_kept = False
+
 
 class S3Objects:
     """Objects below one prefix of a bucket. What obstore cannot ask goes by `session`, open as long as this is."""

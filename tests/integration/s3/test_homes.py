@@ -1,9 +1,12 @@
 """What is promised of files holds wherever their bytes are: in a folder of the broker's disk, or in a bucket."""
 
 import asyncio
+import errno
 import os
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +18,7 @@ from broker.bucket import opened_bucket
 from broker.domain.buckets import Bucket
 from broker.domain.errors import Rejected, Unavailable
 from broker.domain.paths import FilePath, parse_file_path
-from broker.files import s3_objects
+from broker.files import records, s3_objects
 from broker.files.free_space import FreeSpace
 from broker.files.objects import Facts, ObjectName
 from broker.files.pending import ABANDONED_S
@@ -212,6 +215,57 @@ async def test_of_many_that_create_one_file_one_wins(home: Home) -> None:
     assert outcomes.count(False) == 1, "the same bytes again are a retry"
     assert sum(isinstance(outcome, Rejected) for outcome in outcomes) == 6
     assert home.objects() == 1
+
+
+async def test_a_change_is_made_whole_or_not_at_all_when_its_request_is_cancelled(
+    home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    await put(home, b"old")
+    waits = threading.Event()
+    real = records.held
+
+    def noted(folder: Path) -> AbstractContextManager[None]:
+        waits.set()
+        return real(folder)
+
+    monkeypatch.setattr(records, "held", noted)
+    with real(tmp_path / "users/records/alice" / records.hash_of(PATH)[:2]):
+        putting = asyncio.create_task(put(home, b"new"))
+        await asyncio.to_thread(waits.wait, 10.0)
+        putting.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+    await asyncio.wait([putting])
+
+    assert putting.cancelled()
+    assert await home.read(PATH) in {b"old", b"new"}
+    assert home.counted.bytes[ALICE] == 4_096 + 3 == await home.files.counted(ALICE)
+
+
+async def test_a_record_that_cannot_be_written_leaves_no_object_and_takes_no_upload(
+    home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    proved = tmp_path / "proved"
+    proved.write_bytes(b"proved")
+    with monkeypatch.context() as patched:
+        patched.setattr(records.Records, "write", full)
+        for putting in (
+            home.files.put(PATH, chunks(b"x"), expected=None, create_only=False),
+            home.files.adopt(PATH, proved, *facts_of(b"proved")[:2], create_only=True),
+        ):
+            with pytest.raises(Unavailable, match="disk"):
+                await putting
+    assert home.objects() == 0
+    assert home.counted.bytes[ALICE] == 0
+
+    await home.files.adopt(PATH, proved, *facts_of(b"proved")[:2], create_only=True)
+
+    assert await home.read(PATH) == b"proved"
+    with pytest.raises(Rejected, match="larger than"):
+        await home.files.adopt(OTHER, proved, LIMIT_BYTES + 1, check_digest(digest_of(b"proved")), create_only=True)
 
 
 async def announced(home: Home, content: bytes, path: FilePath = PATH, *, create_only: bool = False) -> ObjectName:
