@@ -129,6 +129,10 @@ class Uploads:
             raise _no_upload(upload)
         return standing
 
+    async def begun(self, user: UserName, wanted: Wanted) -> Standing | None:
+        """Return the upload that `begin` would go on with, or that it would tell of as finished; None: a new one."""
+        return await asyncio.to_thread(self._standing, user, lasting_id(wanted.record(user)))
+
     async def unfinished(self, user: UserName) -> list[Standing]:
         """Return the user's uploads that are not finished."""
         return await asyncio.to_thread(lambda: list(self._unfinished(user)))

@@ -18,7 +18,7 @@ from broker.bucket import opened_bucket
 from broker.domain.buckets import Bucket
 from broker.domain.errors import Rejected, Unavailable
 from broker.domain.paths import FilePath, parse_file_path
-from broker.files import records, s3_objects
+from broker.files import locks, records, s3_objects
 from broker.files.free_space import FreeSpace
 from broker.files.objects import Facts, ObjectName
 from broker.files.pending import ABANDONED_S
@@ -222,7 +222,7 @@ async def test_a_change_is_made_whole_or_not_at_all_when_its_request_is_cancelle
 ) -> None:
     await put(home, b"old")
     waits = threading.Event()
-    real = records.held
+    real = locks.held
 
     def noted(folder: Path) -> AbstractContextManager[None]:
         waits.set()
