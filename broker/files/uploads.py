@@ -184,6 +184,7 @@ class Uploads:
                 removed += 1
             except (Rejected, Conflict):
                 continue  # somebody goes on with it, or removed it, just now
+        await asyncio.to_thread(self._clear_leftovers)
         return removed
 
     def _begin(self, user: UserName, record: Record, upload: str, check_room: Callable[[int], None]) -> Standing:
@@ -198,7 +199,9 @@ class Uploads:
             check_room(record.size_bytes + sum(each.size_bytes for each in unfinished))
             self._space.check(record.size_bytes + self._announced_bytes())
             make_private(self._folder / user)
-            os.close(os.open(self._part(user, upload), os.O_WRONLY | os.O_CREAT, 0o600))
+            part = self._part(user, upload)
+            part.unlink(missing_ok=True)  # left by who died when its record was gone; it may be a file's bytes, too
+            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             self._write(user, upload, record)
         return Standing(upload, Digest(record.digest), record.size_bytes, 0, False, record.purpose, record.file)
 
@@ -305,6 +308,17 @@ class Uploads:
                 continue
             if touched_s < before_s:
                 yield UserName(record.parent.name), record.stem
+
+    def _clear_leftovers(self) -> None:
+        """Remove what a broker left that died in the midst: bytes without a record, a record without its bytes."""
+        before_s = time.time() - ABANDONED_S
+        with held(self._folder):
+            for path in self._folder.glob("*/*"):
+                user, upload = UserName(path.parent.name), path.name.partition(".")[0]
+                is_whole = path.suffix in {".json", ".part"} and self._standing(user, upload) is not None
+                with suppress(FileNotFoundError):  # a join takes away what it wrote without this lock
+                    if not is_whole and path.stat().st_mtime < before_s:
+                        path.unlink()
 
     def _finish(self, user: UserName, upload: str) -> None:
         with held(self._folder):

@@ -63,6 +63,31 @@ async def test_what_got_no_byte_for_a_day_is_removed_unless_somebody_has_it(tmp_
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+async def test_what_a_broker_left_that_died_in_the_midst_is_removed_and_mixed_with_nothing(tmp_path: Path) -> None:
+    uploads = opened(tmp_path)
+    upload = await begin(uploads)
+    [part], [record] = tmp_path.rglob("*.part"), tmp_path.rglob("*.json")
+    record.unlink()
+    part.write_bytes(b"stale")
+    os.link(part, tmp_path / "object")
+
+    assert await begin(uploads) == upload
+    assert (await uploads.find(ALICE, upload)).offset_bytes == 0
+    assert (tmp_path / "object").read_bytes() == b"stale"
+
+    left = [part.with_name(name) for name in ("1" * 32 + ".part", "2" * 32 + ".0123456789abcdef", "3" * 32 + ".new")]
+    for path in left:
+        path.write_bytes(b"left")
+    part.rename(left[0])
+    await uploads.clear_abandoned()
+    assert all(path.exists() for path in (*left, record)), "somebody may be about to"
+    for path in (*left, record):
+        os.utime(path, (0, part.parent.stat().st_mtime - ABANDONED_S - 60))
+    await uploads.clear_abandoned()
+
+    assert [path for path in (tmp_path / "uploads").rglob("*") if path.is_file()] == []
+
+
 async def test_a_restarted_broker_proves_bytes_that_another_took_in(tmp_path: Path) -> None:
     first = opened(tmp_path)
     upload = await begin(first)
