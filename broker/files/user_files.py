@@ -137,6 +137,8 @@ class UserFiles:
     async def announce(self, path: FilePath, facts: Facts, *, create_only: bool) -> StoredFile | ObjectName | None:
         """Prepare for a file's bytes to come to S3 without passing here; None: they have to be `put`.
 
+        So it is where there is no S3, of what is too large for one PUT, and of one more than may be under way.
+
         Returns:
             The file, once it is there with these bytes; until then the object that is to be written, for whose room
             its user has to have place. Announced again it is the same object.

@@ -19,6 +19,7 @@ from broker.domain.buckets import Bucket
 from broker.domain.errors import Rejected, Unavailable
 from broker.domain.paths import FilePath, parse_file_path
 from broker.files import locks, records, s3_objects
+from broker.files.direct_uploads import MOST_A_PATH
 from broker.files.free_space import FreeSpace
 from broker.files.objects import Facts, ObjectName
 from broker.files.pending import ABANDONED_S
@@ -323,6 +324,15 @@ async def test_of_several_that_are_under_way_to_one_path_each_may_come(far: Home
     assert await far.read(PATH) == b"never replaces"
     assert far.objects() == 1
     assert far.counted.bytes[ALICE] == 4_096 + 14 == await far.files.counted(ALICE)
+
+
+async def test_of_many_uploads_to_one_path_some_have_to_pass_the_broker(far: Home) -> None:
+    names = [
+        await far.files.announce(PATH, facts_of(bytes([number])), create_only=True) for number in range(MOST_A_PATH + 1)
+    ]
+    assert names.index(None) == MOST_A_PATH
+    assert await far.files.announce(PATH, facts_of(b"\0"), create_only=True) == names[0]
+    assert far.counted.bytes[ALICE] == MOST_A_PATH * 4_097 == await far.files.counted(ALICE)
 
 
 async def test_one_that_may_only_make_a_file_is_dropped_where_there_is_one_by_now(far: Home) -> None:
