@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from broker.client.errors import CallError, Unreachable, may_help_to_repeat
+from broker.client.errors import CallError, Unreachable, may_help_to_repeat, shown_address
 from broker.client.gathering import gathered
 from broker.client.session import Patience, Session
 from broker.wire.names import Digest
@@ -141,14 +141,16 @@ async def _fetch(
     async with session.open("GET", url, headers=headers) as answer:
         said = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
         if answer.status != 206 or said is None or int(said[1]) != start or int(said[2]) != start + size - 1:
-            raise Unreachable(f"{url} was asked for a range and answered with something else", is_lasting=True)
+            raise Unreachable(
+                f"{shown_address(url)} was asked for a range and answered with something else", is_lasting=True
+            )
         came = 0
         async for piece in answer.content.iter_chunked(_PIECE_BYTES):
             if came + len(piece) > size:
-                raise Unreachable(f"{url} sent more than was asked for")
+                raise Unreachable(f"{shown_address(url)} sent more than was asked for")
             await asyncio.to_thread(part.write, piece, start + came)
             came += len(piece)
             went.append(len(piece))
             progress(len(piece))
     if came < size:
-        raise Unreachable(f"{url} sent less than was asked for")
+        raise Unreachable(f"{shown_address(url)} sent less than was asked for")

@@ -297,6 +297,9 @@ async def _admitted(_: int) -> None:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientResponseError):
+        # Its text has the signed address. Only one that is no HTTP comes as such an error.
+        return "its answer cannot be read as HTTP"
     # obstore's text goes on for pages, with its innards.
     return str(error).partition("\n")[0][:300] or type(error).__name__
 

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
+import msgspec
 import obstore
 import pytest
+from structlog.testing import capture_logs
 
 from broker.bucket import opened_bucket
 from broker.domain.buckets import Bucket
@@ -411,6 +413,21 @@ async def test_a_bucket_that_is_away_is_said_to_be_and_changes_nothing(far: Home
     s3.is_away = False
     assert await sent(far, name, b"under way", b"under way") == 200
     assert await far.read(OTHER) == b"under way"
+
+
+async def test_an_answer_that_is_no_http_is_logged_without_the_address_that_was_signed(where: Bucket) -> None:
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"nonsense\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(nonsense, "127.0.0.1", 0) as server:
+        endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with opened_bucket(msgspec.structs.replace(where, endpoint=endpoint)) as (objects, _):
+            with capture_logs() as logged, pytest.raises(Unavailable):
+                await objects.find(ObjectName(ALICE, "a" * 64, "0" * 32))
+
+    assert [each["reason"] for each in logged] == ["its answer cannot be read as HTTP"]
 
 
 async def test_a_server_that_does_not_verify_what_it_is_sent_is_refused(where: Bucket, s3: S3Server) -> None:
