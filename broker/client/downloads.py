@@ -58,6 +58,9 @@ class PartFile:
         except BlockingIOError as error:
             os.close(self._file)
             raise Busy(str(self.path)) from error
+        if not self._is_at_its_path():
+            os.close(self._file)
+            raise Busy(str(self.path))
         is_known = os.fstat(self._file).st_size == self.size_bytes
         self._done = os.open(self._marks, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         if not is_known or os.fstat(self._done).st_size != self._count:
@@ -69,6 +72,13 @@ class PartFile:
     ) -> None:
         os.close(self._done)
         os.close(self._file)
+
+    def _is_at_its_path(self) -> bool:
+        """Tell whether what is locked is still the part: who had it may have made it the target just before."""
+        try:
+            return os.fstat(self._file).st_ino == self.path.stat().st_ino
+        except FileNotFoundError:
+            return False
 
     def begin_anew(self) -> None:
         os.ftruncate(self._done, 0)

@@ -1,12 +1,16 @@
 import base64
+import fcntl
 import hashlib
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from broker.client.downloads import Busy, Known, PartFile
 from broker.client.files import DownloadDiffers, Files
 from broker.client.session import Session
+from broker.wire.names import check_digest
+from tests.support.api import digest_of
 from tests.unit.client.test_session import answers, serving
 
 CONTENT = b"the bytes"
@@ -49,3 +53,21 @@ async def test_a_name_as_long_as_the_disk_takes_can_be_downloaded(tmp_path: Path
     await download(path, **{"Repr-Digest": field(CONTENT)})
 
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_part_that_became_the_target_before_it_was_locked_is_nobodys_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Known(check_digest(digest_of(b"whole")), 5)
+    part = PartFile(tmp_path, known)
+    real = fcntl.flock
+
+    def late(descriptor: int, flags: int) -> None:
+        part.path.rename(tmp_path / "target")
+        real(descriptor, flags)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+
+    with pytest.raises(Busy), part:
+        pass
+    assert (tmp_path / "target").stat().st_size == 0
