@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from broker.domain.errors import Conflict, Rejected
+from broker.domain.errors import Conflict, Rejected, Unavailable
 from broker.files.folders import make_private
 from broker.files.free_space import FreeSpace
 from broker.files.incoming import sync_folder
@@ -33,6 +33,9 @@ from broker.wire.names import Digest, UserName
 from broker.wire.problems import ProblemCode
 
 ABANDONED_S = 86_400
+_JOINS_AT_ONCE = 2
+"""Each keeps one of the process's few threads for as long as it takes to copy a file, and others need them, too."""
+_JOIN_WAIT_S = 20.0
 _MOST_HASHED = 1_000
 """So many uploads' hashes are remembered, those that came last: some that others finished are among them."""
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -80,6 +83,7 @@ class Uploads:
         self._most_open = most_open
         self._space = space
         self._hashed: dict[Path, Hashed] = {}
+        self._joining = asyncio.Semaphore(_JOINS_AT_ONCE)
         make_private(self._folder)
 
     async def begin(
@@ -113,10 +117,20 @@ class Uploads:
         Raises:
             Rejected: `not_found`: a part is not there, or no part.
             Conflict: `offset_differs`: a part is not complete; `upload_busy`: a request has a part.
-            Unavailable: `store_disk_full`.
+            Unavailable: `store_disk_full`; `upload_busy`: others are being joined.
         """
         record = wanted.record(user)
-        return await asyncio.to_thread(self._join, user, record, lasting_id(record, "joined"), parts)
+        try:
+            async with asyncio.timeout(_JOIN_WAIT_S):
+                await self._joining.acquire()
+        except TimeoutError as error:
+            raise Unavailable(
+                ProblemCode.UPLOAD_BUSY, "other files are being joined just now: send the same again", retry_after_s=5
+            ) from error
+        try:
+            return await asyncio.to_thread(self._join, user, record, lasting_id(record, "joined"), parts)
+        finally:
+            self._joining.release()
 
     async def find(self, user: UserName, upload: str) -> Standing:
         """Return how far an upload came.
