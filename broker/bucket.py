@@ -5,6 +5,7 @@ The key stays in the broker's processes. It signs addresses and the broker's own
 
 import json
 import os
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +22,9 @@ from broker.listening import CannotServe
 
 _CONNECT_S = 10.0
 _HOME = "home.json"
-"""What is told in it is where the objects are which the records beside it name."""
+"""What is told in it is where the objects are which the records beside it name, and who says so in a bucket."""
+_PLACES = 2
+"""Its first parts: address and endpoint of a bucket."""
 
 
 @asynccontextmanager
@@ -44,23 +47,29 @@ async def check_home(folder: Path, bucket: Bucket | None) -> None:
     Raises:
         CannotServe: with the sentence for the operator.
     """
-    if bucket is not None:
-        async with opened_bucket(bucket) as (objects, _):
-            try:
-                await objects.check()
-            except BadBucket as error:
-                raise CannotServe(f"users' files cannot be kept in {bucket.url}: {error}") from error
-    told = None if bucket is None else [bucket.url, bucket.endpoint]
     make_private(folder)
     file = folder / _HOME
     before = json.loads(file.read_text()) if file.exists() else None
-    if before != told and any((folder / "records").glob("*/*/*.json")):
-        was = "the data folder" if before is None else " at ".join(part for part in before if part)
+    told = None if bucket is None else [bucket.url, bucket.endpoint]
+    is_same = (before if before is None else before[:_PLACES]) == told
+    if not is_same and any((folder / "records").glob("*/*/*.json")):
+        was = "the data folder" if before is None else " at ".join(part for part in before[:_PLACES] if part)
         raise CannotServe(
             f"the files of {folder} are in {was}, not in {'the data folder' if bucket is None else bucket.url}: "
             "set `files` and `files_endpoint` as they were, or begin with another data folder"
         )
-    file.write_text(json.dumps(told))
+    if bucket is None or told is None:
+        file.write_text(json.dumps(told))
+        return
+    # Noted before it is written there: what a crash leaves in the bucket is known as this folder's own.
+    owner = before[_PLACES] if is_same and before is not None and len(before) > _PLACES else secrets.token_hex(16)
+    file.write_text(json.dumps([*told, owner]))
+    async with opened_bucket(bucket) as (objects, _):
+        try:
+            await objects.check()
+            await objects.claim(owner)
+        except BadBucket as error:
+            raise CannotServe(f"users' files cannot be kept in {bucket.url}: {error}") from error
 
 
 def _credentials(bucket: Bucket) -> S3Credentials:

@@ -81,7 +81,7 @@ class DirectUploads:
             if error.status != HTTPStatus.METHOD_NOT_ALLOWED:
                 raise
             told = AnnouncedFile()  # a broker from before there was such a way
-        # Only of one that is too large it may say so although there is a way for others: those go through it, too.
+        # It may say so of one that is too large, or too many of which are under way: the others go through it, too.
         self._is_there = told.file is not None or told.upload is not None
         return told
 

@@ -58,6 +58,9 @@ class PartFile:
         except BlockingIOError as error:
             os.close(self._file)
             raise Busy(str(self.path)) from error
+        if not self._is_at_its_path():
+            os.close(self._file)
+            raise Busy(str(self.path))
         is_known = os.fstat(self._file).st_size == self.size_bytes
         self._done = os.open(self._marks, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         if not is_known or os.fstat(self._done).st_size != self._count:
@@ -69,6 +72,13 @@ class PartFile:
     ) -> None:
         os.close(self._done)
         os.close(self._file)
+
+    def _is_at_its_path(self) -> bool:
+        """Tell whether what is locked is still the part: who had it may have made it the target just before."""
+        try:
+            return os.fstat(self._file).st_ino == self.path.stat().st_ino
+        except FileNotFoundError:
+            return False
 
     def begin_anew(self) -> None:
         os.ftruncate(self._done, 0)
@@ -136,19 +146,21 @@ async def _block(session: Session, url: str, part: PartFile, number: int, progre
 async def _fetch(
     session: Session, url: str, part: PartFile, number: int, went: list[int], progress: Callable[[int], None]
 ) -> None:
-    start, size, shown = number * BLOCK_BYTES, part.size_of(number), shown_address(url)
+    start, size = number * BLOCK_BYTES, part.size_of(number)
     headers = {"Range": f"bytes={start}-{start + size - 1}"}
     async with session.open("GET", url, headers=headers) as answer:
         said = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
         if answer.status != 206 or said is None or int(said[1]) != start or int(said[2]) != start + size - 1:
-            raise Unreachable(f"{shown} was asked for a range and answered with something else", is_lasting=True)
+            raise Unreachable(
+                f"{shown_address(url)} was asked for a range and answered with something else", is_lasting=True
+            )
         came = 0
         async for piece in answer.content.iter_chunked(_PIECE_BYTES):
             if came + len(piece) > size:
-                raise Unreachable(f"{shown} sent more than was asked for")
+                raise Unreachable(f"{shown_address(url)} sent more than was asked for")
             await asyncio.to_thread(part.write, piece, start + came)
             came += len(piece)
             went.append(len(piece))
             progress(len(piece))
     if came < size:
-        raise Unreachable(f"{shown} sent less than was asked for")
+        raise Unreachable(f"{shown_address(url)} sent less than was asked for")

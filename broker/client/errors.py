@@ -96,6 +96,9 @@ def translated(error: aiohttp.ClientError, url: URL) -> CallError:
             return Unreachable(f"{shown} did not answer in time")
         case aiohttp.ClientPayloadError():
             return Unreachable(f"the connection to {shown} broke before the end of its answer")
+        case aiohttp.ClientResponseError():
+            # Its own text has the address, and with it a signature.
+            return Unreachable(f"{shown} answered what cannot be read as HTTP")
     return Unreachable(f"the connection to {shown} broke: {str(error) or type(error).__name__}")
 
 

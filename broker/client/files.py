@@ -1,12 +1,10 @@
 """Files and images, up and down: streamed, with their digest sent along and checked."""
 
 import asyncio
-import base64
 import hashlib
 import os
-import re
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from broker.client.digests import sha256_of
 from broker.client.direct import TRANSFER_PATIENCE, Counted, DirectUploads, Progress
 from broker.client.downloads import BLOCK_BYTES, Busy, Known, PartFile, download
 from broker.client.errors import ApiError, CallError, may_help_to_repeat
@@ -27,7 +26,6 @@ from broker.wire.problems import ProblemCode
 
 CHUNK_BYTES = 1_048_576
 _NOT_FOUND = 404
-_SHA_256 = re.compile(r"(?:^|,)[ \t]*sha-256=:([A-Za-z0-9+/]{43}=):[ \t]*(?=,|$)")
 
 
 class Content(NamedTuple):
@@ -143,7 +141,7 @@ class Files:
         """Return size and digest of what can be had in ranges; None where that is not told."""
         try:
             async with self._session.open("HEAD", url) as answer:
-                digest, size = _announced(answer.headers.get("Repr-Digest", "")), answer.headers.get("Content-Length")
+                digest, size = _announced(answer.headers), answer.headers.get("Content-Length")
                 if digest is None or size is None or answer.headers.get("Accept-Ranges") != "bytes":
                     return None
                 return Known(digest, int(size))
@@ -210,7 +208,7 @@ class Files:
         async with self._session.open("GET", url) as answer:
             # Where the broker leads to S3, which knows no such field, it told the digest with the way.
             told = answer.history[0] if answer.history else answer
-            announced = _announced(told.headers.get("Repr-Digest", ""))
+            announced = _announced(told.headers)
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
                 async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
                     file.write(chunk)
@@ -220,10 +218,9 @@ class Files:
         return Content(Digest(f"sha256:{hasher.hexdigest()}"), size_bytes), announced
 
 
-def _announced(field: str) -> Digest | None:
-    """Read the SHA-256 of a `Repr-Digest`; None when there is none that can be read. Source: RFC 9530."""
-    match = _SHA_256.search(field)
-    return Digest(f"sha256:{base64.b64decode(match[1]).hex()}") if match else None
+def _announced(headers: Mapping[str, str]) -> Digest | None:
+    found = sha256_of(headers)
+    return Digest(f"sha256:{found.hex()}") if found else None
 
 
 async def _chunks(path: Path, progress: Progress) -> AsyncIterator[bytes]:

@@ -1,7 +1,6 @@
 """Adding to the end of a file: what was written is known at every moment, and durable at the end."""
 
 import asyncio
-import errno
 import hashlib
 import os
 import threading
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from broker.domain.errors import Rejected
-from broker.files.free_space import FreeSpace, disk_full
+from broker.files.free_space import FreeSpace, disk_full_told
 from broker.wire.problems import ProblemCode
 
 CHECKSUMS = ("sha1", "sha256")
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Checksum(NamedTuple):
@@ -50,18 +48,15 @@ class Appending:
         begun_bytes = self.offset_bytes
         hasher = hashlib.new(checksum.algorithm, usedforsecurity=False) if checksum is not None else None
         try:
-            async for piece in pieces:
-                self._check(piece)
-                await asyncio.to_thread(self._write, piece, hasher)
-                self.offset_bytes += len(piece)
-                await written()
-            if checksum is not None and hasher is not None and hasher.digest() != checksum.digest:
-                self.offset_bytes = begun_bytes
-                raise _mismatch(checksum.algorithm)
-        except OSError as error:
-            if error.errno in _DISK_FULL:
-                raise disk_full() from error
-            raise
+            with disk_full_told():
+                async for piece in pieces:
+                    self._check(piece)
+                    await asyncio.to_thread(self._write, piece, hasher)
+                    self.offset_bytes += len(piece)
+                    await written()
+                if checksum is not None and hasher is not None and hasher.digest() != checksum.digest:
+                    self.offset_bytes = begun_bytes
+                    raise _mismatch(checksum.algorithm)
         finally:
             await asyncio.shield(asyncio.to_thread(self._close))
 

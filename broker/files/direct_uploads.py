@@ -20,6 +20,8 @@ from broker.wire.names import UserName
 
 MAX_DIRECT_BYTES = 5 * 1024**3
 """What S3 takes in one PUT. Source: "Uploading objects", Amazon S3 User Guide."""
+MOST_A_PATH = 16
+"""Uploads to one path that may be under way: whoever looks for the file asks after each of them."""
 _SETTLED_AT_ONCE = 16
 
 
@@ -55,8 +57,8 @@ class DirectUploads:
         """Tell whether a file may come this way; a larger one has to go through the broker."""
         return 0 <= size_bytes <= MAX_DIRECT_BYTES
 
-    async def announce(self, path: FilePath, facts: Facts, *, create_only: bool) -> ObjectName:
-        """Return the object to write; the same for the same bytes until it is there.
+    async def announce(self, path: FilePath, facts: Facts, *, create_only: bool) -> ObjectName | None:
+        """Return the object to write, the same for the same bytes until it is there; None: too many are under way.
 
         Raises:
             Rejected: `quota_exceeded`.
@@ -68,7 +70,7 @@ class DirectUploads:
             async with changing(self._counting, path.user, folder) as room:
                 await room.grow_to(RECORD_BYTES + facts.size_bytes)
                 note = await asyncio.to_thread(self._add, path, facts, create_only, room)
-        return object_of(path, note.object_id)
+        return None if note is None else object_of(path, note.object_id)
 
     async def settle(self, path: FilePath) -> None:
         """Make a file of what came; drop what can come no more.
@@ -145,9 +147,11 @@ class DirectUploads:
                 return None
             return note
 
-    def _add(self, path: FilePath, facts: Facts, create_only: bool, room: Room) -> Note:
+    def _add(self, path: FilePath, facts: Facts, create_only: bool, room: Room) -> Note | None:
         with self._records.lock(path):
             old = self._pending.sign(path, facts.digest)
+            if old is None and len(self._pending.of_path(path)) >= MOST_A_PATH:
+                return None
             # With another size one of the two is no upload of that digest, and its object will not be taken.
             object_id = secrets.token_hex(16) if old is None else old.object_id
             note = Note(path.path, object_id, facts.size_bytes, facts.digest, create_only)

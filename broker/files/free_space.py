@@ -1,10 +1,15 @@
 """How full the disk may get: below a floor of free space nothing more is taken in, and what runs can still settle."""
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from broker.domain.errors import Unavailable
 from broker.wire.problems import ProblemCode
+
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class FreeSpace:
@@ -36,3 +41,18 @@ def disk_full() -> Unavailable:
         "the disk of the broker's files is full, and nothing was kept: free some space",
         retry_after_s=60,
     )
+
+
+@contextmanager
+def disk_full_told() -> Iterator[None]:
+    """Say of a block's writing that the disk is full, where that ended it.
+
+    Raises:
+        Unavailable: `store_disk_full`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            raise disk_full() from error
+        raise

@@ -1,7 +1,6 @@
 """Receiving bytes: streamed to a file of their own, hashed on the way, durable before anything names them."""
 
 import asyncio
-import errno
 import os
 import secrets
 import time
@@ -11,14 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from broker.domain.errors import Rejected
-from broker.files.free_space import FreeSpace, disk_full
+from broker.files.free_space import FreeSpace, disk_full_told
 from broker.files.room import Admit
 from broker.files.writing import Writing
 from broker.wire.names import Digest
 from broker.wire.problems import ProblemCode
 
 _ABANDONED_S = 86_400
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Received(NamedTuple):
@@ -49,17 +47,14 @@ async def receive(
     """
     path = folder / secrets.token_hex(16)
     try:
-        received = await _write(path, chunks, limit_bytes, space, admit)
-        if expected is not None and received.digest != expected:
-            raise Rejected(
-                ProblemCode.DIGEST_MISMATCH,
-                f"the bytes that arrived have {received.digest}, announced was {expected}: send again",
-            )
-        yield received
-    except OSError as error:
-        if error.errno in _DISK_FULL:
-            raise disk_full() from error
-        raise
+        with disk_full_told():
+            received = await _write(path, chunks, limit_bytes, space, admit)
+            if expected is not None and received.digest != expected:
+                raise Rejected(
+                    ProblemCode.DIGEST_MISMATCH,
+                    f"the bytes that arrived have {received.digest}, announced was {expected}: send again",
+                )
+            yield received
     finally:
         await asyncio.to_thread(path.unlink, missing_ok=True)
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -27,6 +28,8 @@ MOST_LISTED = 1_000_000
 _MOST_REMEMBERED = 200_000
 """Records of all users that one process remembers: some 100 MB."""
 _SETTLED_S = 2.0
+_AT_ONCE = 2
+"""One that reads all anew keeps one of the process's few threads for as long, and others need them, too."""
 
 
 class Entry(NamedTuple):
@@ -65,16 +68,22 @@ class Listings:
         self._seen: dict[Path, _Seen] = {}
         self._remembered = 0
         self._remembering = threading.Lock()
+        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._turns: WeakValueDictionary[UserName, asyncio.Lock] = WeakValueDictionary()
 
     async def page(self, user: UserName, folder: str, *, after: str, most: int, is_deep: bool) -> Page:
         """Return at most `most` entries of a folder ('' or 'a/b/') whose names come after `after`.
 
         `is_deep`: every file below, however deep, and no folders.
 
+        Of one user's files there is one listing at a time, so that others do not wait for those who have many.
+
         Raises:
             Rejected: `quota_exceeded`: the user has more files than are looked through.
         """
-        return await asyncio.to_thread(self._page, user, folder, after, most, is_deep)
+        turn = self._turns.setdefault(user, asyncio.Lock())
+        async with turn, self._places:
+            return await asyncio.to_thread(self._page, user, folder, after, most, is_deep)
 
     def _page(self, user: UserName, folder: str, after: str, most: int, is_deep: bool) -> Page:
         below = _files_below(self._all(user), folder) if is_deep else _children(self._all(user), folder)

@@ -42,6 +42,9 @@ class Arrival(Protocol):
     def keep(self) -> None:
         """Have it stay, in a thread; a record names it next."""
 
+    def drop(self) -> None:
+        """Have it go all the same, in a thread, where no record could be made to name it."""
+
 
 class Objects(Protocol):
     """A home of objects."""
@@ -59,7 +62,7 @@ class Objects(Protocol):
     def adopting(self, name: ObjectName, proved: Path, facts: Facts) -> AbstractAsyncContextManager[Arrival]:
         """Take in, for the block, a file of the broker's disk that is durable, and that was proved to be that.
 
-        It may be moved, when it is kept, or stay for its owner to remove.
+        It stays for its owner to remove: until a record names what was kept, it is all there is.
 
         Raises:
             Unavailable: the home takes nothing now; nothing is kept.
@@ -80,8 +83,11 @@ class _LocalArrival:
 
     def keep(self) -> None:
         make_private(self._location.parent)
-        self._path.rename(self._location)
+        self._location.hardlink_to(self._path)
         sync_folder(self._location.parent)
+
+    def drop(self) -> None:
+        self._location.unlink(missing_ok=True)
 
 
 class LocalObjects:

@@ -93,11 +93,14 @@ class Records:
     def write(self, path: FilePath, record: Record) -> None:
         target = self._path(path)
         beside = target.with_suffix(f".{record.object_id}")
-        with beside.open("xb") as file:
-            file.write(msgspec.json.encode(record))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(target)
+        try:
+            with beside.open("xb") as file:
+                file.write(msgspec.json.encode(record))
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
         sync_folder(target.parent)
 
     def remove(self, path: FilePath) -> None:

@@ -5,11 +5,13 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from broker.domain.errors import Unavailable
 from broker.files.locks import share
 from broker.wire.names import UserName
+
+T = TypeVar("T")
 
 Admit = Callable[[int], Awaitable[None]]
 """Called with how many bytes there will be, before they are written; raises when there is no room for them."""
@@ -63,3 +65,18 @@ async def changing(counting: Counting, user: UserName, folder: Path) -> AsyncIte
             await asyncio.shield(room.settle())
         finally:
             os.close(descriptor)
+
+
+async def to_its_end(change: Awaitable[T]) -> T:
+    """Await a change that a thread makes; who is cancelled meanwhile is so when it is made, and not before.
+
+    What was taken for it would else be given back, and its object removed, while the thread still makes the record.
+    """
+    made = asyncio.ensure_future(change)
+    try:
+        return await asyncio.shield(made)
+    except asyncio.CancelledError:
+        await asyncio.wait([made])
+        if not made.cancelled():
+            made.exception()  # it is cancelled, whatever came of the change
+        raise

@@ -9,6 +9,7 @@ Source: "Checking object integrity in Amazon S3", Amazon S3 User Guide.
 import asyncio
 import base64
 import hashlib
+import re
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -28,7 +29,7 @@ from broker.domain.errors import Rejected, Unavailable
 from broker.files.incoming import too_large
 from broker.files.objects import Arrival, Facts, ObjectName
 from broker.files.room import Admit
-from broker.wire.names import Digest, UserName
+from broker.wire.names import NAME_PATTERN, Digest, UserName
 from broker.wire.problems import ProblemCode
 
 PART_BYTES = 8 * 1024 * 1024
@@ -37,6 +38,10 @@ _PARTS_AT_ONCE = 2
 _BLOCK_BYTES = 1_048_576
 _CALL_S = 30.0
 _ORPHANED = timedelta(days=1)
+_KEY = re.compile(f"({NAME_PATTERN})/([0-9a-f]{{64}})/([0-9a-f]{{32}})")
+_OWNER = ".owner"
+_UPLOADS_AT_ONCE = 8
+"""Large uploads through one process that have parts in memory, some 50 MiB each; others wait, and keep their place."""
 _PROBE = b"whether this bucket can be written"
 _FAULTS = (BaseError, OSError, TimeoutError, aiohttp.ClientError)
 
@@ -108,12 +113,16 @@ class _S3Arrival:
     def keep(self) -> None:
         self.is_kept = True
 
+    def drop(self) -> None:
+        self.is_kept = False
+
 
 class S3Objects:
     """Objects below one prefix of a bucket. What obstore cannot ask goes by `session`, open as long as this is."""
 
     def __init__(self, store: S3Store, signer: Signer, session: aiohttp.ClientSession) -> None:
         self._store = store
+        self._places = asyncio.Semaphore(_UPLOADS_AT_ONCE)
         self._signer = signer
         self._session = session
 
@@ -203,6 +212,27 @@ class S3Objects:
         except _FAULTS as error:
             raise BadBucket(f"it cannot be reached, or not listed: {_reason(error)}") from error
 
+    async def claim(self, owner: str) -> None:
+        """Note in the bucket whose it is: who sweeps it removes what no record of theirs names.
+
+        Raises:
+            BadBucket: it is another's already, or does not answer.
+        """
+        try:
+            async with asyncio.timeout(_CALL_S):
+                try:
+                    there = bytes(await (await obstore.get_async(self._store, _OWNER)).bytes_async()).decode()
+                except FileNotFoundError:
+                    await obstore.put_async(self._store, _OWNER, owner.encode(), use_multipart=False)
+                    return
+        except _FAULTS as error:
+            raise BadBucket(f"it does not tell whose it is: {_reason(error)}") from error
+        if there != owner:
+            raise BadBucket(
+                "another broker, or another data folder, keeps its files there: give each a prefix of its own, or, if "
+                f"that one is gone for good with its records, remove the object {_OWNER}"
+            )
+
     async def _check_written(self, key: str, digest: Digest) -> None:
         status = await self._put(key, digest, _PROBE)
         if status >= HTTPStatus.BAD_REQUEST:
@@ -223,14 +253,15 @@ class S3Objects:
         if len(first) < PART_BYTES:
             put = await obstore.put_async(self._store, key, first, use_multipart=False)
         else:
-            put = await obstore.put_async(
-                self._store,
-                key,
-                _chained(first, parts),
-                use_multipart=True,
-                chunk_size=PART_BYTES,
-                max_concurrency=_PARTS_AT_ONCE,
-            )
+            async with self._places:
+                put = await obstore.put_async(
+                    self._store,
+                    key,
+                    _chained(first, parts),
+                    use_multipart=True,
+                    chunk_size=PART_BYTES,
+                    max_concurrency=_PARTS_AT_ONCE,
+                )
         return put["e_tag"] or ""
 
     async def _head(self, key: str) -> Facts | None:
@@ -261,8 +292,9 @@ def checksum_of(digest: Digest) -> str:
 
 
 def _name_of(key: str) -> ObjectName | None:
-    parts = key.split("/")
-    return ObjectName(UserName(parts[0]), parts[1], parts[2]) if len(parts) == 3 else None
+    """Read a key of the broker's own; None of any other, which is somebody else's and stays."""
+    match = _KEY.fullmatch(key)
+    return ObjectName(UserName(match[1]), match[2], match[3]) if match else None
 
 
 def _digest_of(field: str) -> Digest:
@@ -291,6 +323,9 @@ async def _admitted(_: int) -> None:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientResponseError):
+        # Its text has the signed address. Only one that is no HTTP comes as such an error.
+        return "its answer cannot be read as HTTP"
     # obstore's text goes on for pages, with its innards.
     return str(error).partition("\n")[0][:300] or type(error).__name__
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from broker.domain.errors import Conflict, Rejected
+from broker.domain.errors import Conflict, Rejected, Unavailable
 from broker.files.folders import make_private
 from broker.files.free_space import FreeSpace
 from broker.files.incoming import sync_folder
@@ -33,6 +33,9 @@ from broker.wire.names import Digest, UserName
 from broker.wire.problems import ProblemCode
 
 ABANDONED_S = 86_400
+_JOINS_AT_ONCE = 2
+"""Each keeps one of the process's few threads for as long as it takes to copy a file, and others need them, too."""
+_JOIN_WAIT_S = 20.0
 _MOST_HASHED = 1_000
 """So many uploads' hashes are remembered, those that came last: some that others finished are among them."""
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -80,6 +83,7 @@ class Uploads:
         self._most_open = most_open
         self._space = space
         self._hashed: dict[Path, Hashed] = {}
+        self._joining = asyncio.Semaphore(_JOINS_AT_ONCE)
         make_private(self._folder)
 
     async def begin(
@@ -113,10 +117,20 @@ class Uploads:
         Raises:
             Rejected: `not_found`: a part is not there, or no part.
             Conflict: `offset_differs`: a part is not complete; `upload_busy`: a request has a part.
-            Unavailable: `store_disk_full`.
+            Unavailable: `store_disk_full`; `upload_busy`: others are being joined.
         """
         record = wanted.record(user)
-        return await asyncio.to_thread(self._join, user, record, lasting_id(record, "joined"), parts)
+        try:
+            async with asyncio.timeout(_JOIN_WAIT_S):
+                await self._joining.acquire()
+        except TimeoutError as error:
+            raise Unavailable(
+                ProblemCode.UPLOAD_BUSY, "other files are being joined just now: send the same again", retry_after_s=5
+            ) from error
+        try:
+            return await asyncio.to_thread(self._join, user, record, lasting_id(record, "joined"), parts)
+        finally:
+            self._joining.release()
 
     async def find(self, user: UserName, upload: str) -> Standing:
         """Return how far an upload came.
@@ -128,6 +142,10 @@ class Uploads:
         if standing is None:
             raise _no_upload(upload)
         return standing
+
+    async def begun(self, user: UserName, wanted: Wanted) -> Standing | None:
+        """Return the upload that `begin` would go on with, or that it would tell of as finished; None: a new one."""
+        return await asyncio.to_thread(self._standing, user, lasting_id(wanted.record(user)))
 
     async def unfinished(self, user: UserName) -> list[Standing]:
         """Return the user's uploads that are not finished."""
@@ -180,6 +198,7 @@ class Uploads:
                 removed += 1
             except (Rejected, Conflict):
                 continue  # somebody goes on with it, or removed it, just now
+        await asyncio.to_thread(self._clear_leftovers)
         return removed
 
     def _begin(self, user: UserName, record: Record, upload: str, check_room: Callable[[int], None]) -> Standing:
@@ -194,7 +213,9 @@ class Uploads:
             check_room(record.size_bytes + sum(each.size_bytes for each in unfinished))
             self._space.check(record.size_bytes + self._announced_bytes())
             make_private(self._folder / user)
-            os.close(os.open(self._part(user, upload), os.O_WRONLY | os.O_CREAT, 0o600))
+            part = self._part(user, upload)
+            part.unlink(missing_ok=True)  # left by who died when its record was gone; it may be a file's bytes, too
+            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             self._write(user, upload, record)
         return Standing(upload, Digest(record.digest), record.size_bytes, 0, False, record.purpose, record.file)
 
@@ -301,6 +322,17 @@ class Uploads:
                 continue
             if touched_s < before_s:
                 yield UserName(record.parent.name), record.stem
+
+    def _clear_leftovers(self) -> None:
+        """Remove what a broker left that died in the midst: bytes without a record, a record without its bytes."""
+        before_s = time.time() - ABANDONED_S
+        with held(self._folder):
+            for path in self._folder.glob("*/*"):
+                user, upload = UserName(path.parent.name), path.name.partition(".")[0]
+                is_whole = path.suffix in {".json", ".part"} and self._standing(user, upload) is not None
+                with suppress(FileNotFoundError):  # a join takes away what it wrote without this lock
+                    if not is_whole and path.stat().st_mtime < before_s:
+                        path.unlink()
 
     def _finish(self, user: UserName, upload: str) -> None:
         with held(self._folder):

@@ -17,13 +17,13 @@ from broker.domain.errors import Rejected
 from broker.domain.paths import FilePath
 from broker.files.direct_uploads import DirectUploads, Home
 from broker.files.folders import make_private
-from broker.files.free_space import FreeSpace
+from broker.files.free_space import FreeSpace, disk_full_told
 from broker.files.incoming import too_large
 from broker.files.locks import is_idle
 from broker.files.objects import Arrival, Facts, LocalObjects, ObjectName, Objects
 from broker.files.pending import Pending
 from broker.files.records import RECORD_BYTES, Record, Records, already_exists, object_of
-from broker.files.room import Counting, Room, changing
+from broker.files.room import Counting, Room, changing, to_its_end
 from broker.wire.names import Digest, UserName, check_digest
 
 _MOST_COUNTED = 1_000_000
@@ -105,11 +105,12 @@ class UserFiles:
     ) -> tuple[StoredFile, bool]:
         """Keep a file of the data folder's disk, durable and with its digest proved; tell whether it is new.
 
-        It is moved, or stays for its owner to remove: where the same bytes are there already, and where files go to S3.
+        It stays for its owner to remove.
 
         Raises:
             Rejected, Unavailable: as `put`.
         """
+        self._check_size(size_bytes)
         await self._settle(path)
         folder = self._records.folder_of(path.user)
         await asyncio.to_thread(make_private, folder)
@@ -135,6 +136,8 @@ class UserFiles:
 
     async def announce(self, path: FilePath, facts: Facts, *, create_only: bool) -> StoredFile | ObjectName | None:
         """Prepare for a file's bytes to come to S3 without passing here; None: they have to be `put`.
+
+        So it is where there is no S3, of what is too large for one PUT, and of one more than may be under way.
 
         Returns:
             The file, once it is there with these bytes; until then the object that is to be written, for whose room
@@ -187,7 +190,7 @@ class UserFiles:
         if await asyncio.to_thread(self._records.read, path) is None:
             return False
         async with changing(self._counting, path.user, folder) as room:
-            record = await asyncio.to_thread(self._delete, path, room)
+            record = await to_its_end(asyncio.to_thread(self._delete, path, room))
         if record is not None:
             await self._objects.remove(object_of(path, record.object_id))
         return record is not None
@@ -216,8 +219,9 @@ class UserFiles:
         create_only: bool,
         room: Room,
     ) -> tuple[StoredFile, bool]:
-        async with arriving as arrival:
-            record, old = await asyncio.to_thread(self._keep, path, name, arrival, create_only, room)
+        with disk_full_told():
+            async with arriving as arrival:
+                record, old = await to_its_end(asyncio.to_thread(self._keep, path, name, arrival, create_only, room))
         if old is not None and old != record:
             await self._objects.remove(object_of(path, old.object_id))
         return self._stored(path, record), old is None
@@ -254,7 +258,12 @@ class UserFiles:
             if old is not None and create_only:
                 raise already_exists(path)
             arrival.keep()
-            self._records.write(path, record)
+            try:
+                self._records.write(path, record)
+            except OSError:
+                if not self._records.names(name):
+                    arrival.drop()
+                raise
             room.kept_bytes = record.room_bytes - (0 if old is None else old.room_bytes)
         return record, old
 

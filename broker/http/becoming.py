@@ -34,8 +34,10 @@ def wanted(call: Call, digest: Digest, size_bytes: int, metadata: Mapping[str, s
     return Wanted(digest, size_bytes, purpose, str(file), "create-only" in metadata)
 
 
-async def room_check(call: Call, wanted: Wanted) -> Callable[[int], None]:
+async def room_check(call: Call, wanted: Wanted, *, resume: bool) -> Callable[[int], None]:
     """Check the room for a file or a part; return what checks that for an image, beside all other uploads.
+
+    What is gone on with was asked for when it was begun, and is one of those that are open.
 
     Raises:
         Rejected: `quota_exceeded`, `too_large`, or `already_exists`.
@@ -48,6 +50,8 @@ async def room_check(call: Call, wanted: Wanted) -> Callable[[int], None]:
     # What a part's file is to have is not known before they are joined; whose bytes are there already sends none.
     if there is not None and (wanted.purpose is Purpose.PART or there.digest != wanted.digest):
         raise Rejected(ProblemCode.ALREADY_EXISTS, f"{path} exists already and is not replaced")
+    if resume and await services.uploads.begun(user, wanted) is not None:
+        return lambda _: None
     open_bytes = sum(each.size_bytes for each in await services.uploads.unfinished(user))
     await services.files.check_room(path.user, wanted.size_bytes, beside_bytes=open_bytes)
     return lambda _: None

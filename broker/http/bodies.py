@@ -3,7 +3,8 @@
 Whoever may send a body could send it a byte a minute, or a thousand at once, and each would stand in this process's
 memory. So a sender has to come at some pace, and of those bodies that are not small only so many are read for one user
 at once. A ticket and a lease token prove themselves when the body was read: those bodies share the places of nobody.
-What comes through a signed address needs no place: there are as many as there are vms, and the bytes go to the disk.
+What comes through a signed address takes no place of its user's: there are as many as there are vms. One address has
+few of its own, or a stranger with a shared one could hold all of the user's room, and much of this process's memory.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ PATIENCE_S = 60.0
 """A sender that needs longer for one piece is cut off, so that it cannot keep its place for ever."""
 SMALL_BYTES = 262_144
 """A body up to this size needs no place: whatever guests and launchers send by themselves is."""
+_SIGNED_AT_ONCE = 4
+"""One sends, and some that it gave up may not have been noticed yet."""
 _CHUNK_BYTES = 1_048_576
 
 
@@ -38,20 +41,31 @@ class Bodies:
         Raises:
             Unavailable: `too_many_bodies`.
         """
-        most = limits.default("user_bodies")
-        if self._read_for[user] >= most:
-            raise Unavailable(
-                ProblemCode.TOO_MANY_BODIES,
-                f"{most} large bodies are being read for this user already: send this one when they are through",
-                retry_after_s=1,
-            )
-        self._read_for[user] += 1
+        with self._place(user, limits.default("user_bodies"), "large bodies are being read for this user"):
+            yield
+
+    @contextmanager
+    def place_of_address(self, path: str) -> Iterator[None]:
+        """Have one of the places of a signed address, which begins with a slash, as no user's name does.
+
+        Raises:
+            Unavailable: as `place`.
+        """
+        with self._place(path, _SIGNED_AT_ONCE, "bodies are being read through this address"):
+            yield
+
+    @contextmanager
+    def _place(self, of: str, most: int, what: str) -> Iterator[None]:
+        if self._read_for[of] >= most:
+            detail = f"{most} {what} already: send this one when they are through"
+            raise Unavailable(ProblemCode.TOO_MANY_BODIES, detail, retry_after_s=1)
+        self._read_for[of] += 1
         try:
             yield
         finally:
-            self._read_for[user] -= 1
-            if not self._read_for[user]:
-                del self._read_for[user]
+            self._read_for[of] -= 1
+            if not self._read_for[of]:
+                del self._read_for[of]
 
 
 async def chunks_of(request: web.BaseRequest) -> AsyncIterator[bytes]:

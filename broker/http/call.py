@@ -1,7 +1,6 @@
 """One request on its way through a handler: who asks, what is asked, and the parts that answer."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -172,11 +171,10 @@ class Call:
         """Yield a body of any size, bit by bit.
 
         Raises:
-            Rejected, Unavailable: as `bodies.chunks_of`; a user has so many places.
+            Rejected, Unavailable: as `bodies.chunks_of`; a user has so many places, and so has a signed address.
         """
-        with ExitStack() as placed:
-            if self.principal is not None:
-                placed.enter_context(self.services.bodies.place(self._whose))
+        places = self.services.bodies
+        with places.place_of_address(self.request.path) if self.principal is None else places.place(self._whose):
             async for chunk in bodies.chunks_of(self.request):
                 yield chunk
 

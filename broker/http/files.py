@@ -69,9 +69,10 @@ async def announce_file(call: Call) -> web.Response:
 async def get_file(call: Call) -> web.StreamResponse:
     """Send the file, or, where files are in S3, the way to it: `Repr-Digest` is then that of the file there."""
     stored = await _find(call)
-    if stored.location is None:
-        return redirected(call, stored)
-    return send_file(call.request, stored.location, name=call.file.name, digest=stored.digest)
+    try:
+        return _sent(call, stored)
+    except FileNotFoundError:  # replaced or removed since it was found
+        return _sent(call, await _find(call))
 
 
 @operation(answers={204: NOTHING})
@@ -129,6 +130,12 @@ async def _find(call: Call) -> StoredFile:
     if stored is None:
         raise _missing(call)
     return stored
+
+
+def _sent(call: Call, stored: StoredFile) -> web.StreamResponse:
+    if stored.location is None:
+        return redirected(call, stored)
+    return send_file(call.request, stored.location, name=call.file.name, digest=stored.digest)
 
 
 def _missing(call: Call) -> Rejected:

@@ -2,7 +2,8 @@
 
 A value is unsealed for the answer that carries it, and kept nowhere. It is handed out in the answer of a claim, and in
 those to the same guest's later calls when it changed: over TLS, to a guest that knows how to keep it, in a vm whose
-launcher's token carried a label that the stream trusts when it was given the item. Each time is an event of the stream.
+launcher's token carried a label that the stream trusts when it was given the item. Each version that a vm is given is
+an event of the stream.
 """
 
 import asyncio
@@ -109,7 +110,7 @@ async def secrets_of_claim(call: Call, claimed: Claimed, *, takes_secrets: bool)
 
 
 async def header_values(call: Call, claimed: Claimed, names: Sequence[str]) -> dict[str, str]:
-    """Return the values of headers that these secrets are; each time they are handed out is an event.
+    """Return the values of headers that these secrets are; each that the vm did not have is an event.
 
     Raises:
         Conflict: SECRET_WITHHELD, with what is to be done.

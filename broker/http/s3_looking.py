@@ -10,11 +10,13 @@ from broker.client.errors import Unreachable
 from broker.client.outgoing import Answer, Bounds
 from broker.domain.errors import Conflict, Unavailable
 from broker.domain.targets import S3_SCHEME, bucket_and_key, scheme_of
+from broker.files.s3_objects import checksum_of
 from broker.http.call import Services
 from broker.http.handing_out import withhold
-from broker.http.s3_signing import NoS3Keys, checksum_of, signer
+from broker.http.s3_signing import NoS3Keys, signer
 from broker.store import Claimed
 from broker.wire.items import OutputFile
+from broker.wire.names import check_digest
 from broker.wire.problems import ProblemCode
 
 _AT_ONCE = 32
@@ -91,5 +93,5 @@ def _compare(answer: Answer, output: OutputFile) -> None:
         raise unverified(f"{output.name!r} at {output.url} has another size than {output.size_bytes} bytes")
     checksum = answer.headers.get("x-amz-checksum-sha256")
     # One of an object that was put in parts is of the parts' checksums, and has their count behind a dash.
-    if checksum is not None and "-" not in checksum and checksum != checksum_of(output.digest):
+    if checksum is not None and "-" not in checksum and checksum != checksum_of(check_digest(output.digest)):
         raise unverified(f"{output.name!r} at {output.url} has another digest than {output.digest}")

@@ -1,6 +1,5 @@
 """A stream's S3: its keys are unsealed here for each signature, and go nowhere else."""
 
-import base64
 from urllib.parse import urlsplit
 
 from broker.auth.s3_urls import BadCredentials, S3Credentials, S3Urls
@@ -8,6 +7,7 @@ from broker.auth.sealing import CannotUnseal
 from broker.auth.urls import LIFE
 from broker.domain.errors import Rejected
 from broker.domain.targets import bucket_and_key, origin_of
+from broker.files.s3_objects import checksum_of
 from broker.http.call import Services
 from broker.wire.leases import SignedUrl, UploadFacts
 from broker.wire.names import OwnedName, UserName, check_digest
@@ -65,14 +65,9 @@ def signed_put(urls: S3Urls, url: str, facts: UploadFacts | None) -> SignedUrl:
     if facts is not None:
         headers["Content-Length"] = str(facts.size_bytes)
         headers["x-amz-sdk-checksum-algorithm"] = "SHA256"
-        headers["x-amz-checksum-sha256"] = checksum_of(facts.digest)
+        headers["x-amz-checksum-sha256"] = checksum_of(check_digest(facts.digest))
     signed = urls.sign("PUT", *bucket_and_key(url), life_s=_LIFE_S, headers=headers)
     return SignedUrl(url=signed, target=url, method="PUT", headers=headers)
-
-
-def checksum_of(digest: str) -> str:
-    """Return `sha256:…` as S3 writes it."""
-    return base64.b64encode(bytes.fromhex(check_digest(digest).partition(":")[2])).decode()
 
 
 def s3_origin(s3: S3Access, url: str) -> str | None:

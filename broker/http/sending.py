@@ -71,8 +71,7 @@ def send_file(request: web.Request, location: Path, *, name: str, digest: Digest
     Raises:
         Rejected: `range_not_satisfiable`.
     """
-    _check_range(request, location)
-    return _File(
+    answer = _File(
         location,
         digest=digest,
         headers={
@@ -83,6 +82,9 @@ def send_file(request: web.Request, location: Path, *, name: str, digest: Digest
             "Cache-Control": "private, no-cache",
         },
     )
+    if not answer.is_range_of_others(request):
+        _check_range(request, location)
+    return answer
 
 
 def _check_range(request: web.Request, location: Path) -> None:

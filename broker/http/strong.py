@@ -40,7 +40,7 @@ class DigestResponse(web.FileResponse):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send it; whole where `If-Range` names other bytes, which aiohttp reads as a date alone."""
-        if not isinstance(request, web.Request) or not self._is_range_of_others(request):
+        if not isinstance(request, web.Request) or not self.is_range_of_others(request):
             return await super().prepare(request)
         headers = request.headers.copy()
         headers.popall(hdrs.RANGE, None)
@@ -50,7 +50,8 @@ class DigestResponse(web.FileResponse):
         finally:
             request.update(whole)  # what was noted of the answer is asked of the request that came
 
-    def _is_range_of_others(self, request: web.Request) -> bool:
+    def is_range_of_others(self, request: web.Request) -> bool:
+        """Tell whether the range that is asked for is one of other bytes: all of these are sent then."""
         named = request.headers.get(hdrs.IF_RANGE, "").strip()
         if not named or hdrs.RANGE not in request.headers:
             return False

@@ -99,11 +99,12 @@ async def _join(call: Call, wanted: Wanted, parts: list[str]) -> Standing:
 
 async def _begin(call: Call, wanted: Wanted, resume: bool) -> Standing:
     user, uploads = _user(call), call.services.uploads
-    check_room = await becoming.room_check(call, wanted)
+    check_room = await becoming.room_check(call, wanted, resume=resume)
     standing = await uploads.begin(user, wanted, resume=resume, check_room=check_room)
     if standing.is_finished and not await becoming.is_there(call, wanted):
         # It was finished, and removed with the machine that named it, or replaced.
         await uploads.discard(user, standing.upload)
+        check_room = await becoming.room_check(call, wanted, resume=resume)
         standing = await uploads.begin(user, wanted, resume=resume, check_room=check_room)
     return standing
 

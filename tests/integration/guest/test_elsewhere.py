@@ -124,11 +124,11 @@ async def test_a_bucket_is_read_and_written_and_its_results_are_fetched_by_the_r
     obstore.put(s3.bucket("lab"), "in/more", b", more of it")
     await site.secret("ceph", CREDENTIALS, SecretKind.AWS_CREDENTIALS)
     access = S3Access(secret="ceph", endpoint=s3.url, region=REGION)
-    view = await site.done("s3://lab/in/a%20b.txt", "s3://lab/in/more", "s3://lab/out/{item}/{name}", s3=access)
+    view = await site.done("s3://lab/in/a%20b.txt", "s3://lab/in/more", "s3://lab/results/{item}/{name}", s3=access)
 
-    assert len(s3.keys("lab", "out/1/")) == 3
+    assert len(s3.keys("lab", "results/1/")) == 3
     for number, each in enumerate(view.outputs):
-        assert each.url.startswith("s3://lab/out/1/")
+        assert each.url.startswith("s3://lab/results/1/")
         path = f"/v1/streams/{STREAM}/items/1/outputs/{quote(each.name)}"
         expected = Content(check_digest(each.digest), each.size_bytes)
         await site.real.files.get_file(path, tmp_path / str(number), expected)

@@ -118,6 +118,8 @@ def test_the_tag_is_the_digest_and_a_range_of_other_bytes_is_answered_whole(brok
     assert curl(broker, tmp_path, *asked, "-H", f"If-Range: {tag}", url) == "45"
     assert curl(broker, tmp_path, *asked, "-H", 'If-Range: "other"', url) == "0123456789"
     assert curl(broker, tmp_path, *asked, "-H", f"If-Range: W/{tag}", url) == "0123456789"
+    beyond = ("-H", "Range: bytes=10-", "-H", 'If-Range: "other"')
+    assert curl(broker, tmp_path, *beyond, url) == "0123456789"  # a larger file was replaced by this one
     assert curl(broker, tmp_path, *asked, "-H", f"If-Match: {tag}", url) == "45"
     code = ("-o", "answer", "-w", "%{http_code}")
     assert curl(broker, tmp_path, *code, "-H", f"If-None-Match: W/{tag}", url) == "304"

@@ -125,3 +125,30 @@ async def test_a_large_file_comes_up_and_down_over_lines_that_break(
     assert wire.bytes < 3 * len(CONTENT)
     assert view == again
     assert (await user.call("GET", "/v1/files/alice/large")).body == CONTENT
+
+
+async def test_a_file_whose_parts_are_alike_goes_up(user: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files_module, "RESUMABLE_BYTES", 1_000)
+    monkeypatch.setattr(file_uploads, "PARALLEL_BYTES", 1_000)
+    (tmp_path / "zeros").write_bytes(bytes(400_000))
+
+    async with Session(user.url, token=user.token) as session:
+        await Files(session).put_file(tmp_path / "zeros", "alice/zeros", await read_content(tmp_path / "zeros"))
+
+    assert (await user.call("GET", "/v1/files/alice/zeros")).body == bytes(400_000)
+    assert await user.ok("GET", "/v1/uploads") == []
+
+
+async def test_an_upload_that_just_fits_is_gone_on_with_and_its_last_answer_told_again(user: Api) -> None:
+    content, more = b"x" * 5_000, as_file("alice/tus/fits", "resume")
+    await user.ok("PUT", "/v1/users/alice", json={"most_file_bytes": 4_096 + len(content)})
+    upload = await begin(user, content, more)
+    await patch(user, upload, 0, content[:2_000])
+
+    assert await begin(user, content, more) == upload
+    assert (await patch(user, upload, 2_000, content[2_000:])).status == 204
+    assert await begin(user, content, more) == upload
+    assert (await user.call("GET", "/v1/files/alice/tus/fits")).body == content
+
+    headers = {**TUS, "Upload-Length": "9", "Upload-Metadata": f"digest {encoded(digest_of(b'x'))},{more}"}
+    assert (await user.call("POST", "/v1/uploads", headers=headers)).code == "quota_exceeded"

@@ -1,5 +1,9 @@
+from pathlib import Path
+
 import pytest
 
+from broker.domain.paths import FilePath
+from broker.files.user_files import StoredFile, UserFiles
 from tests.support.api import Api, add_stream, claim, digest_field, digest_of, offer
 from tests.support.sockets import dialled, head
 
@@ -55,6 +59,23 @@ async def test_create_only_replaces_nothing_and_forgives_a_retry(user: Api) -> N
     assert (await user.call("GET", FILE)).body == b"first"
     assert (await user.call("PUT", FILE, data=b"second")).status == 200
     assert (await user.call("GET", FILE)).body == b"second"
+
+
+async def test_a_file_that_is_replaced_while_it_is_asked_for_is_sent_as_it_is_then(
+    user: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await user.ok("PUT", FILE, data=b"new")
+    real, found = UserFiles.find, []
+
+    async def find(files: UserFiles, path: FilePath) -> StoredFile | None:
+        stored = await real(files, path)
+        assert stored is not None
+        found.append(stored)
+        return stored if len(found) > 1 else stored._replace(location=Path("/removed/meanwhile"))
+
+    monkeypatch.setattr(UserFiles, "find", find)
+
+    assert (await user.call("GET", FILE)).body == b"new"
 
 
 async def test_a_deleted_file_is_gone(user: Api) -> None:

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from broker import process
 from broker.domain.limits import LIMITS
@@ -279,6 +280,21 @@ async def test_large_bodies_of_one_user_take_no_place_of_another(
         return (await user.call("PUT", "/v1/files/alice/again", data=b"x")).status == 201
 
     await until(is_free_again, "a place is free again")
+
+
+async def test_a_stranger_with_a_shared_address_holds_little_of_its_users_room(user: Api) -> None:
+    shared = (await user.ok("POST", "/v1/shares/alice/drop", json={"life_s": 60, "is_write": True}))["url"]
+    target = str(URL(shared).relative())
+    async with AsyncExitStack() as lines:
+        for _ in range(4):
+            line = await lines.enter_async_context(dialled(user.url))
+            await line.send(head("PUT", target, Content_Length="100") + b"x")
+
+        async def are_all_taken() -> bool:
+            return (await user.bearing(None).call("PUT", shared, data=b"x")).status == 429
+
+        await until(are_all_taken, "all places are taken")
+        assert (await user.call("PUT", "/v1/files/alice/more", data=b"x")).status == 201
 
 
 async def test_a_body_that_is_too_large_is_refused_before_it_is_read(user: Api) -> None:

@@ -1,21 +1,27 @@
 """What is promised of files holds wherever their bytes are: in a folder of the broker's disk, or in a bucket."""
 
 import asyncio
+import errno
 import os
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
+import msgspec
 import obstore
 import pytest
+from structlog.testing import capture_logs
 
 from broker.bucket import opened_bucket
 from broker.domain.buckets import Bucket
 from broker.domain.errors import Rejected, Unavailable
 from broker.domain.paths import FilePath, parse_file_path
-from broker.files import s3_objects
+from broker.files import locks, records, s3_objects
+from broker.files.direct_uploads import MOST_A_PATH
 from broker.files.free_space import FreeSpace
 from broker.files.objects import Facts, ObjectName
 from broker.files.pending import ABANDONED_S
@@ -214,6 +220,57 @@ async def test_of_many_that_create_one_file_one_wins(home: Home) -> None:
     assert home.objects() == 1
 
 
+async def test_a_change_is_made_whole_or_not_at_all_when_its_request_is_cancelled(
+    home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    await put(home, b"old")
+    waits = threading.Event()
+    real = locks.held
+
+    def noted(folder: Path) -> AbstractContextManager[None]:
+        waits.set()
+        return real(folder)
+
+    monkeypatch.setattr(records, "held", noted)
+    with real(tmp_path / "users/records/alice" / records.hash_of(PATH)[:2]):
+        putting = asyncio.create_task(put(home, b"new"))
+        await asyncio.to_thread(waits.wait, 10.0)
+        putting.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+    await asyncio.wait([putting])
+
+    assert putting.cancelled()
+    assert await home.read(PATH) in {b"old", b"new"}
+    assert home.counted.bytes[ALICE] == 4_096 + 3 == await home.files.counted(ALICE)
+
+
+async def test_a_record_that_cannot_be_written_leaves_no_object_and_takes_no_upload(
+    home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    proved = tmp_path / "proved"
+    proved.write_bytes(b"proved")
+    with monkeypatch.context() as patched:
+        patched.setattr(records.Records, "write", full)
+        for putting in (
+            home.files.put(PATH, chunks(b"x"), expected=None, create_only=False),
+            home.files.adopt(PATH, proved, *facts_of(b"proved")[:2], create_only=True),
+        ):
+            with pytest.raises(Unavailable, match="disk"):
+                await putting
+    assert home.objects() == 0
+    assert home.counted.bytes[ALICE] == 0
+
+    await home.files.adopt(PATH, proved, *facts_of(b"proved")[:2], create_only=True)
+
+    assert await home.read(PATH) == b"proved"
+    with pytest.raises(Rejected, match="larger than"):
+        await home.files.adopt(OTHER, proved, LIMIT_BYTES + 1, check_digest(digest_of(b"proved")), create_only=True)
+
+
 async def announced(home: Home, content: bytes, path: FilePath = PATH, *, create_only: bool = False) -> ObjectName:
     name = await home.files.announce(path, facts_of(content), create_only=create_only)
     assert isinstance(name, ObjectName)
@@ -271,6 +328,15 @@ async def test_of_several_that_are_under_way_to_one_path_each_may_come(far: Home
     assert far.counted.bytes[ALICE] == 4_096 + 14 == await far.files.counted(ALICE)
 
 
+async def test_of_many_uploads_to_one_path_some_have_to_pass_the_broker(far: Home) -> None:
+    names = [
+        await far.files.announce(PATH, facts_of(bytes([number])), create_only=True) for number in range(MOST_A_PATH + 1)
+    ]
+    assert names.index(None) == MOST_A_PATH
+    assert await far.files.announce(PATH, facts_of(b"\0"), create_only=True) == names[0]
+    assert far.counted.bytes[ALICE] == MOST_A_PATH * 4_097 == await far.files.counted(ALICE)
+
+
 async def test_one_that_may_only_make_a_file_is_dropped_where_there_is_one_by_now(far: Home) -> None:
     name = await announced(far, b"late", create_only=True)
     await put(far, b"early", PATH)
@@ -313,6 +379,9 @@ async def test_what_a_dying_broker_left_is_settled_or_swept(
     nobodys = s3.bucket(where.bucket, where.prefix)
     for key in (f"alice/{name.file}/{'0' * 32}", f"bob/{'a' * 64}/{'1' * 32}"):
         obstore.put(nobodys, key, b"nobody's")
+    foreign = ["backup/2025/dump.sql", f"{name.file}/{'0' * 32}"]
+    for key in foreign:
+        obstore.put(nobodys, key, b"somebody else's")
     waiting = await announced(far, b"waiting", OTHER)
     assert await sent(far, waiting, b"waiting", b"waiting") == 200
     assert far.files.direct is not None
@@ -320,6 +389,7 @@ async def test_what_a_dying_broker_left_is_settled_or_swept(
 
     monkeypatch.setattr(s3_objects, "_ORPHANED", -s3_objects._ORPHANED)
     assert await far.files.direct.sweep() == 2
+    assert far.objects() == 2 + len(foreign)
 
     assert (await far.read(PATH), await far.read(OTHER)) == (b"adopted", b"waiting")
 
@@ -343,6 +413,21 @@ async def test_a_bucket_that_is_away_is_said_to_be_and_changes_nothing(far: Home
     s3.is_away = False
     assert await sent(far, name, b"under way", b"under way") == 200
     assert await far.read(OTHER) == b"under way"
+
+
+async def test_an_answer_that_is_no_http_is_logged_without_the_address_that_was_signed(where: Bucket) -> None:
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"nonsense\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(nonsense, "127.0.0.1", 0) as server:
+        endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with opened_bucket(msgspec.structs.replace(where, endpoint=endpoint)) as (objects, _):
+            with capture_logs() as logged, pytest.raises(Unavailable):
+                await objects.find(ObjectName(ALICE, "a" * 64, "0" * 32))
+
+    assert [each["reason"] for each in logged] == ["its answer cannot be read as HTTP"]
 
 
 async def test_a_server_that_does_not_verify_what_it_is_sent_is_refused(where: Bucket, s3: S3Server) -> None:

@@ -294,6 +294,24 @@ async def test_files_stay_where_they_are(
             pass
 
 
+async def test_a_bucket_is_one_brokers_alone(
+    kept_in_s3: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+    async def start(data: str) -> None:
+        told = {"data": tmp_path / data, "listen": "127.0.0.1:0", "user": "alice", **kept_in_s3}
+        async with running_broker(load_settings(told)):
+            pass
+
+    for _ in range(2):
+        await start("data")
+    # It would take what the other one's records name for nobody's, and remove it.
+    with pytest.raises(CannotServe, match="another broker, or another data folder, keeps its files there"):
+        await start("other")
+    await start("data")
+
+
 @pytest.mark.parametrize("wrong", [{"files": "bucket"}, {"files": "s3://b/../c"}, {"files_endpoint": "host:1"}])
 def test_what_is_no_bucket_is_said_to_be_none(wrong: dict[str, str]) -> None:
     with pytest.raises(BadSettings, match="write "):

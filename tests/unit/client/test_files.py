@@ -1,14 +1,17 @@
 import base64
+import fcntl
 import hashlib
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from broker.client.downloads import BLOCK_BYTES
+from broker.client.downloads import BLOCK_BYTES, Busy, Known, PartFile
 from broker.client.errors import Unreachable
 from broker.client.files import DownloadDiffers, Files
 from broker.client.session import Session
+from broker.wire.names import check_digest
+from tests.support.api import digest_of
 from tests.unit.client.test_session import answers, serving
 
 CONTENT = b"the bytes"
@@ -63,3 +66,21 @@ async def test_what_goes_wrong_with_a_shared_address_does_not_tell_its_signature
             await Files(session).get_file(f"{url}/v1/files/alice/x?signature=known", tmp_path / "x", None)
 
     assert "known" not in str(failed.value)
+
+
+def test_a_part_that_became_the_target_before_it_was_locked_is_nobodys_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Known(check_digest(digest_of(b"whole")), 5)
+    part = PartFile(tmp_path, known)
+    real = fcntl.flock
+
+    def late(descriptor: int, flags: int) -> None:
+        part.path.rename(tmp_path / "target")
+        real(descriptor, flags)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+
+    with pytest.raises(Busy), part:
+        pass
+    assert (tmp_path / "target").stat().st_size == 0

@@ -248,3 +248,19 @@ def self_signed(folder: Path) -> tuple[str, ssl.SSLContext]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "both.pem")
     return pem, context
+
+
+async def test_an_answer_that_is_no_http_is_told_without_what_signs_the_address() -> None:
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"nonsense\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(nonsense, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with Session(url) as session:
+            with pytest.raises(Unreachable, match="cannot be read as HTTP") as raised:
+                async with session.open("GET", f"{url}/file?signature=c4nary"):
+                    pass
+
+    assert "c4nary" not in str(raised.value)

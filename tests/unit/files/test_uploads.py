@@ -2,15 +2,19 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from broker.domain.errors import Conflict, Rejected, Unavailable
 from broker.files import uploads as uploads_module
 from broker.files.free_space import FreeSpace
-from broker.files.uploads import ABANDONED_S, Uploads, Wanted
+from broker.files.joining import joined
+from broker.files.upload import Hashed, Purpose
+from broker.files.uploads import ABANDONED_S, Standing, Uploads, Wanted
 from broker.wire.names import UserName, check_digest
 from tests.support.api import digest_of
 from tests.support.grid import REPOSITORY
@@ -61,6 +65,31 @@ async def test_what_got_no_byte_for_a_day_is_removed_unless_somebody_has_it(tmp_
     assert await uploads.clear_abandoned() == 1
 
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+async def test_what_a_broker_left_that_died_in_the_midst_is_removed_and_mixed_with_nothing(tmp_path: Path) -> None:
+    uploads = opened(tmp_path)
+    upload = await begin(uploads)
+    [part], [record] = tmp_path.rglob("*.part"), tmp_path.rglob("*.json")
+    record.unlink()
+    part.write_bytes(b"stale")
+    os.link(part, tmp_path / "object")
+
+    assert await begin(uploads) == upload
+    assert (await uploads.find(ALICE, upload)).offset_bytes == 0
+    assert (tmp_path / "object").read_bytes() == b"stale"
+
+    left = [part.with_name(name) for name in ("1" * 32 + ".part", "2" * 32 + ".0123456789abcdef", "3" * 32 + ".new")]
+    for path in left:
+        path.write_bytes(b"left")
+    part.rename(left[0])
+    await uploads.clear_abandoned()
+    assert all(path.exists() for path in (*left, record)), "somebody may be about to"
+    for path in (*left, record):
+        os.utime(path, (0, part.parent.stat().st_mtime - ABANDONED_S - 60))
+    await uploads.clear_abandoned()
+
+    assert [path for path in (tmp_path / "uploads").rglob("*") if path.is_file()] == []
 
 
 async def test_a_restarted_broker_proves_bytes_that_another_took_in(tmp_path: Path) -> None:
@@ -163,3 +192,35 @@ async def test_a_process_goes_on_with_what_another_took_in_and_remembers_few_has
             if taken.is_complete:
                 await taken.prove()
     assert (await first.find(ALICE, upload)).offset_bytes == len(CONTENT)
+
+
+async def test_few_files_are_joined_at_once_since_each_keeps_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads = Uploads(tmp_path, limit_bytes=1_000, most_open=16, space=FreeSpace(tmp_path, floor_bytes=0))
+    digest, go_on = check_digest(digest_of(CONTENT)), threading.Event()
+    parts = []
+    for number in range(3):
+        begun = await uploads.begin(ALICE, Wanted(digest, 10, Purpose.PART, f"alice/{number}"), resume=True)
+        async with uploads.taken(ALICE, begun.upload) as taken:
+            await taken.append(pieces(CONTENT), None)
+        parts.append(begun.upload)
+
+    def slow(sources: Iterable[Path], target: Path, begun: str) -> Hashed:
+        go_on.wait(10.0)
+        return joined(sources, target, begun)
+
+    monkeypatch.setattr(uploads_module, "joined", slow)
+    monkeypatch.setattr(uploads_module, "_JOIN_WAIT_S", 0.05)
+
+    def join(number: int) -> Coroutine[Any, Any, Standing]:
+        return uploads.join(ALICE, Wanted(digest, 0, Purpose.FILE, f"alice/{number}"), parts[number : number + 1])
+
+    under_way = [asyncio.create_task(join(number)) for number in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable, match="send the same again"):
+        await join(2)
+    go_on.set()
+
+    assert [each.offset_bytes for each in await asyncio.gather(*under_way)] == [10, 10]
+    assert (await join(2)).offset_bytes == 10
