@@ -6,6 +6,7 @@ short path, because Unix sockets are in it.
 
 import json
 import os
+import random
 import signal
 import socket
 import ssl
@@ -200,7 +201,9 @@ def free_port() -> int:
 
 def free_ports(count: int) -> range:
     """Return so many ports in a row that nobody listens at, below those that the kernel gives out."""
-    for first in range(20_000, 32_000, count):
+    places = list(range(20_000, 32_000, count))
+    random.shuffle(places)  # others look for some at the same time
+    for first in places:
         ports = range(first, first + count)
         if not any(_is_taken(port) for port in ports):
             return ports
