@@ -1,8 +1,9 @@
 """Wiring: from settings to a running broker, and back to nothing.
 
-What there is once is here: the store's server (unless a store is named), the port, the keys, the logins. The rest is
-one `broker.process`: this one, or as many as there are workers, of which this one is the parent then. A loop that
-crashes ends the process, whose supervisor starts it again; nothing is kept here that a restart would lose.
+What there is once is here: the servers of the store and of RQ and the process that tells callbacks (unless a store is
+named), the port, the keys, the logins. The rest is one `broker.process`: this one, or as many as there are workers, of
+which this one is the parent then. A loop that crashes ends the process, whose supervisor starts it again; nothing is
+kept here that a restart would lose.
 """
 
 import asyncio
@@ -13,12 +14,15 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from broker.auth.keys import load_keys, remember_issuer
 from broker.auth.logins import write_logins
 from broker.auth.tokens import Tokens
 from broker.bucket import check_home
+from broker.callbacks.child import telling
+from broker.callbacks.working import CallbackDuties
 from broker.client.private_files import write_private
 from broker.domain.turns import Turns
 from broker.listening import bound_sockets
@@ -71,7 +75,7 @@ async def running_broker(settings: Settings) -> AsyncIterator[str]:
     keys = load_keys(settings.data / "keys")
     async with AsyncExitStack() as stack:
         await check_home(settings.data / "files/users", settings.bucket)
-        store = await _store(settings, stack)
+        store, callbacks_store = await _stores(settings, stack)
         # Opened first: with port 0 the address is known only then.
         listeners = bound_sockets(settings.address, settings.workers)
         for listener in listeners:
@@ -79,25 +83,47 @@ async def running_broker(settings: Settings) -> AsyncIterator[str]:
         url = settings.url_at(listeners[0].getsockname()[1])
         if url.startswith("https://"):
             remember_issuer(settings.data / "keys", url)
-        duties = [_duties(settings, store, url, Turns(place, len(listeners))) for place in range(len(listeners))]
+        common = _duties(settings, store, callbacks_store, url)
+        duties = [
+            msgspec.structs.replace(common, turns=Turns(place, len(listeners))) for place in range(len(listeners))
+        ]
         is_one = len(duties) == 1
         await stack.enter_async_context(answering(duties[0], listeners[0]) if is_one else working(duties, listeners))
+        if settings.store is None:
+            await stack.enter_async_context(telling(callback_duties(settings, store, callbacks_store)))
         write_logins(Tokens(keys, public_url=url), config_home(), url, settings.user)
         log.info("broker_ready", url=url, data=str(settings.data), user=settings.user, workers=settings.workers)
         yield url
 
 
-async def _store(settings: Settings, stack: AsyncExitStack) -> str:
-    """Return the store's address; one of our own runs from here on."""
+async def _stores(settings: Settings, stack: AsyncExitStack) -> tuple[str, str]:
+    """Return the addresses of the store and of RQ's Redis; those of our own run from here on."""
     if settings.store is not None:
-        return settings.store
+        return settings.store, settings.callbacks_store or settings.store
     embedded = await stack.enter_async_context(EmbeddedStore(settings.data / "store"))
-    return embedded.url
+    if settings.callbacks_store is not None:
+        return embedded.url, settings.callbacks_store
+    # What RQ keeps changes many times a callback and may be forgotten: it is no burden of the store's disk.
+    forgetful = await stack.enter_async_context(EmbeddedStore(settings.data / "rq", is_durable=False))
+    return embedded.url, forgetful.url
 
 
-def _duties(settings: Settings, store: str, url: str, turns: Turns) -> Duties:
+def callback_duties(settings: Settings, store: str, callbacks_store: str) -> CallbackDuties:
+    return CallbackDuties(
+        store=store,
+        queue=callbacks_store,
+        data=str(settings.data),
+        log_format=settings.log_format,
+        log_level=settings.log_level,
+        outgoing_trusted=settings.outgoing_trusted,
+        outgoing_ca=None if settings.outgoing_ca is None else str(settings.outgoing_ca.absolute()),
+    )
+
+
+def _duties(settings: Settings, store: str, callbacks_store: str, url: str) -> Duties:
     return Duties(
         store=store,
+        callbacks_store=callbacks_store,
         is_store_here=settings.store is None,
         url=url,
         data=str(settings.data),
@@ -105,7 +131,7 @@ def _duties(settings: Settings, store: str, url: str, turns: Turns) -> Duties:
         tls_key=None if settings.tls_key is None else str(settings.tls_key.absolute()),
         min_free_mib=settings.min_free_mib,
         deadlines=settings.deadlines,
-        turns=turns,
+        turns=Turns(),
         log_format=settings.log_format,
         log_level=settings.log_level,
         issuers=tuple(issuer.trusted(url) for issuer in settings.issuers),

@@ -18,6 +18,8 @@ from aiohttp import web
 
 from broker.auth.keys import load_keys
 from broker.bucket import opened_bucket
+from broker.callbacks.queue import CallbackQueue
+from broker.callbacks.relay import Relay
 from broker.client.origins import Origin
 from broker.client.outgoing import OutgoingClient
 from broker.domain.buckets import Bucket
@@ -56,6 +58,7 @@ class Duties(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         store: address of the store.
+        callbacks_store: address of RQ's Redis, which may forget everything.
         is_store_here: its data lies below `data`, so that a disk that is short of space is told from pushes.
         url: address under which the broker is reached.
         data: absolute path of the data folder.
@@ -63,6 +66,7 @@ class Duties(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     store: str
+    callbacks_store: str
     is_store_here: bool
     url: str
     data: str
@@ -95,6 +99,8 @@ async def answering(duties: Duties, listener: socket.socket) -> AsyncIterator[No
     """
     async with AsyncExitStack() as stack:
         services = await _services(duties, stack)
+        queue = CallbackQueue(duties.callbacks_store)
+        stack.callback(queue.close)
         # The runner waits this long twice: for handlers to end by themselves, and again after it told them to.
         runner = Runner(make_app(services), shutdown_timeout=SHUTDOWN_S / 2, keepalive_timeout=_KEEPALIVE_S)
         await runner.setup()
@@ -103,7 +109,8 @@ async def answering(duties: Duties, listener: socket.socket) -> AsyncIterator[No
         await web.SockSite(runner, listener, ssl_context=tls_context(*files), backlog=_BACKLOG).start()
         _spare_collector()
         async with asyncio.TaskGroup() as group:
-            loops = [group.create_task(loop) for loop in _loops(services, duties.turns)]
+            relay = Relay(services.store, queue)
+            loops = [group.create_task(loop) for loop in _loops(services, relay, duties.turns)]
             try:
                 yield
             finally:
@@ -144,8 +151,8 @@ def _outgoing(duties: Duties) -> OutgoingClient:
     return OutgoingClient(trusted, ca_pem)
 
 
-def _loops(services: Services, turns: Turns) -> tuple[Coroutine[None, None, None], ...]:
-    return *loops_of(services, turns), keep_time(services.store, turns), forget(services, turns)
+def _loops(services: Services, relay: Relay, turns: Turns) -> tuple[Coroutine[None, None, None], ...]:
+    return *loops_of(services, turns), keep_time(services.store, turns), forget(services, turns), relay.run(turns)
 
 
 async def keep_time(store: Store, turns: Turns) -> None:

@@ -84,6 +84,11 @@ class Settings(BucketSettings):
     listen: str = Field("127.0.0.1:8642", description="HOST:PORT to listen on; port 0 takes a free one")
     host: str | None = Field(None, description="another host to listen on than that of `listen`, at the same port")
     store: str | None = Field(None, description="redis:// or unix:// address of a store; absent: one of its own")
+    callbacks_store: str | None = Field(
+        None,
+        description="redis:// or unix:// address of a Redis for RQ, which executes callbacks; absent: one of its own "
+        "beside a store of its own, else the store",
+    )
     public_url: str | None = Field(None, description="address under which others reach the broker; default: listen's")
     tls_cert: Path | None = Field(None, description="PEM file of the certificate and its chain")
     tls_key: Path | None = Field(None, description="PEM file of the certificate's key")
@@ -137,7 +142,7 @@ class Settings(BucketSettings):
             raise ValueError("write http://HOST:PORT or https://HOST")
         return value.rstrip("/") if value else None
 
-    @field_validator("store")
+    @field_validator("store", "callbacks_store")
     @classmethod
     def _store_is_an_address(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("redis://", "rediss://", "unix://")):

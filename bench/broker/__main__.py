@@ -8,7 +8,7 @@ import resource
 import sys
 from collections.abc import Sequence
 
-from bench.broker import cycles, push, queued, size, waits
+from bench.broker import callbacks, cycles, push, queued, size, waits
 from bench.broker.extent import FULL, QUICK, Extent
 from bench.command import OUT, Command
 from bench.failing import BenchFailed
@@ -38,6 +38,7 @@ COMMAND = Command(
         "cycles": ("whole cycles, empty handlers, the peers' workers ...", cycles.measure),
         "queued": ("cycles with a short and a long queue ...", queued.measure),
         "size": ("what a queued item takes ...", size.measure),
+        "callbacks": ("callbacks to a fast receiver, RQ's worker ...", callbacks.measure),
         "waits": ("launchers that wait ...", waits.measure),
     },
     full=FULL,

@@ -66,6 +66,9 @@ class Calls:
     def complete(self, lease: str) -> bytes:
         return _post("/v1/lease/complete", b'{"outputs":[],"exit_code":0}', lease)
 
+    def cancel(self, item: str) -> bytes:
+        return _post(f"{item}/cancel", b"", self.researcher)
+
     def push(self, urls: list[str]) -> bytes:
         """Push items as our client does: lines, and an idempotency key."""
         body = b"".join(b'{"url":"%s"}\n' % url.encode() for url in urls)

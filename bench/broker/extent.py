@@ -12,6 +12,7 @@ class Extent(NamedTuple):
     empty_cycles: int
     arq_jobs: int
     rq_jobs: int
+    callbacks: int
     few_queued: int
     many_queued: int
     sized_items: int
@@ -29,6 +30,7 @@ FULL = Extent(
     empty_cycles=20_000,
     arq_jobs=2_000,
     rq_jobs=500,
+    callbacks=1_000,
     few_queued=1_000,
     many_queued=1_000_000,
     sized_items=100_000,
@@ -45,6 +47,7 @@ QUICK = Extent(
     empty_cycles=5_000,
     arq_jobs=500,
     rq_jobs=100,
+    callbacks=200,
     few_queued=1_000,
     many_queued=50_000,
     sized_items=10_000,

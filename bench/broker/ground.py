@@ -83,10 +83,10 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[Served]:
-    """Run a broker for the block; its folder goes with it."""
+def served(folder: Path, **settings: str) -> Iterator[Served]:
+    """Run a broker for the block, with these variables in its environment; its folder goes with it."""
     folder.mkdir()
-    broker = Broker(Home(folder), free_port())
+    broker = Broker(Home(folder, settings), free_port())
     with broker.serving() as process:
         store = Redis(unix_socket_path=str(broker.data / "store" / "store.sock"), decode_responses=True)
         with contextlib.closing(store):

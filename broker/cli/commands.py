@@ -18,6 +18,7 @@ class Entry(NamedTuple):
 
 COMMANDS: dict[str, Entry] = {
     "serve": Entry("serve", "serve", "Run a broker, with a store of its own unless one is named."),
+    "callbacks": Entry("callbacks", "callbacks", "Tell users' servers of settled items, beside a broker."),
     "machine": Entry("machine", "app", "Machines: your virtual machines' XML and disks."),
     "stream": Entry("stream", "app", "Streams: channels of work, each with its spec."),
     "try": Entry("try_", "try_item", "Push one item and follow it to its end: console and outputs shown."),
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Entry] = {
     "token": Entry("token", "app", "Tokens: for your programs, and a list of what speaks for you."),
     "key": Entry("key", "app", "Keys of the broker on this machine: rotate them, drop old ones."),
     "secret": Entry("secret", "app", "Secrets: what your programs need in a vm and nobody else may see."),
+    "callback": Entry("callback", "app", "Callbacks: how your server is told of settled items."),
     "file": Entry("file", "app", "Files: the broker's file sharing service."),
     "whoami": Entry("whoami", "whoami", "Show where you are logged in, as whom, and until when."),
     "check-config": Entry("check", "check_config", "Show the settings of `serve`, or every fault in them."),

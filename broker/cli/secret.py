@@ -15,6 +15,8 @@ from broker.wire.secrets import PutSecret, SecretKind
 
 app = typer.Typer(no_args_is_help=True, help="Secrets: what your programs need in a vm and nobody else may see.")
 
+_OF_ONE_LINE = {SecretKind.BEARER_TOKEN, SecretKind.WEBHOOK_KEY}
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="NAME or USER/NAME.")]
 
 
@@ -76,7 +78,7 @@ def _ref(acting: Acting, name: str) -> OwnedName:
 
 
 def _value(file: Path | None, kind: SecretKind) -> bytes:
-    """Read the value; of a bearer token without the line's end."""
+    """Read the value; of a token or a key without the line's end."""
     if file is not None:
         with file.open("rb") as opened:
             value = _bounded(opened.read(default("secret_bytes") + 1), str(file))
@@ -84,7 +86,7 @@ def _value(file: Path | None, kind: SecretKind) -> bytes:
         value = _asked()
     else:
         value = _bounded(sys.stdin.buffer.read(default("secret_bytes") + 1), "stdin")
-    return value.strip() if kind is SecretKind.BEARER_TOKEN else value
+    return value.strip() if kind in _OF_ONE_LINE else value
 
 
 def _bounded(value: bytes, source: str) -> bytes:

@@ -25,6 +25,9 @@ def serve(
         str | None, typer.Option(metavar="HOST", help="Another host to listen on, at the port of --listen.")
     ] = None,
     store: Annotated[str | None, typer.Option(metavar="URL", help="A Redis or Valkey; absent: one of its own.")] = None,
+    callbacks_store: Annotated[
+        str | None, typer.Option(metavar="URL", help="A Redis for RQ, which executes callbacks; see the settings.")
+    ] = None,
     public_url: Annotated[str | None, typer.Option(metavar="URL", help="Address that others reach it by.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM file of the certificate and its chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
@@ -48,6 +51,7 @@ def serve(
                 "listen": listen,
                 "host": host,
                 "store": store,
+                "callbacks_store": callbacks_store,
                 "public_url": public_url,
                 "tls_cert": tls_cert,
                 "tls_key": tls_key,

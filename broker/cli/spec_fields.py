@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from broker.domain.durations import HOW_TO_WRITE, BadDuration, parse_ms, text_of
+from broker.wire.callbacks import EVENT_KINDS, Callback
 from broker.wire.secrets import SecretKind
 from broker.wire.states import Accelerator, Exchange
 from broker.wire.streams import OriginAccess, S3Access, SecretUse
@@ -151,6 +152,17 @@ def _write_s3(s3: S3Access | None) -> dict[str, Any] | None:
     return None if s3 is None else _without_empty(s3)
 
 
+def _read_callback(value: Any) -> tuple[Any, ...]:
+    try:
+        return (msgspec.convert(value, Callback),)
+    except msgspec.ValidationError as error:
+        raise Unreadable(value, 'write { url = "https://HOST/PATH", secrets = ["NAME"] }') from error
+
+
+def _write_callback(callback: Callback | None) -> dict[str, Any] | None:
+    return None if callback is None else _without_empty(callback)
+
+
 def _without_empty(value: msgspec.Struct) -> dict[str, Any]:
     return {name: each for name, each in msgspec.to_builtins(value).items() if each}
 
@@ -176,6 +188,7 @@ SECRETS = Form("list of texts", _read_secrets, _write_secrets)
 NUMBERS = Form("list of whole numbers", _read_numbers, lambda numbers: list(numbers) or None)
 ACCESS = Form("table of tables", _read_access, _write_access)
 S3 = Form("table of texts", _read_s3, _write_s3)
+CALLBACK = Form("table", _read_callback, _write_callback)
 PARAMS = Form("table of texts", _read_params, lambda params: dict(params) or None)
 ACCELERATOR = Form(
     '`"any"`, `"kvm"` or `"tcg"`', _one_of(Accelerator, _ANY), lambda each: _ANY if each is None else each.value
@@ -327,8 +340,14 @@ FIELDS: tuple[Field, ...] = (
         "by `HOST` or `HOST:PORT`: `headers` that go along with requests for inputs and outputs there, and "
         "`secret_headers`, whose values are secrets of yours; by flag `HOST NAME: VALUE` or `HOST NAME: @SECRET`",
     ),
+    Field(
+        "callback",
+        ("callback",),
+        CALLBACK,
+        "--callback",
+        "who is told of settled items: `url`; `secrets`, one or two of yours of kind `webhook_key`, by which it is "
+        f"signed; `events`, absent for all of {', '.join(f'`{kind}`' for kind in EVENT_KINDS)}; by flag `url=URL`, "
+        "`secret=NAME`, `event=KIND`",
+    ),
 )
 """In the order in which a spec is written: plain fields, sections, and last the tables with names of the user's own."""
-
-NOT_SERVED = {"callback": "callbacks"}
-"""What a spec may have one day: refused with a sentence, since a stream without it would not do what was asked."""

@@ -12,7 +12,7 @@ from tomlkit.items import Table
 
 from broker.cli.exits import BadUsage
 from broker.cli.showing import is_visible, visible
-from broker.cli.spec_fields import FIELDS, NOT_SERVED, Field, Unreadable
+from broker.cli.spec_fields import FIELDS, Field, Unreadable
 from broker.domain.faults import Fault
 from broker.domain.limits import default
 from broker.domain.specs import spec_faults
@@ -172,9 +172,7 @@ def _as_written(fault: Fault) -> Fault:
 
 def _unknown(document: Document) -> Iterator[Fault]:
     for name, value in document.items():
-        if name in NOT_SERVED:
-            yield Fault(name, f"this broker does not serve {NOT_SERVED[name]} yet", "leave it out")
-        elif name in _SECTIONS and not isinstance(value, dict):
+        if name in _SECTIONS and not isinstance(value, dict):
             yield Fault(name, "it is no table", f"write {name} = {{ … }} or [{name}]")
         elif name in _SECTIONS:
             yield from (_no_field(f"{name}.{inner}") for inner in value if f"{name}.{inner}" not in _BY_PATH)

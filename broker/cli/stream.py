@@ -101,6 +101,12 @@ def add(
         list[str] | None,
         typer.Option(metavar="HOST NAME: VALUE", help="Header for one host; its value may be @SECRET of yours."),
     ] = None,
+    callback: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="Who is told of settled items: url=URL, secret=NAME, event=KIND, each by one."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and show where files would go; keep nothing.")
     ] = False,
@@ -139,6 +145,7 @@ def add(
         "s3": s3,
         "plugins": plugin,
         "access": access,
+        "callback": callback,
     }
     said = {path: value for path, value in given.items() if value is not None}
     act(lambda acting: _add(acting, name, file, said, dry_run=dry_run))
@@ -177,6 +184,8 @@ async def _add(acting: Acting, name: str, file: str | None, given: dict[str, Any
         given[path] = dict(_pair(text, _TABLE_FLAGS[path]) for text in given[path])
     if "access" in given:
         given["access"] = _access(given["access"])
+    if "callback" in given:
+        given["callback"] = _callback(given["callback"])
     try:
         spec = read_spec(merge(_document(file, given) if file is not None else {}, given), stream)
     except BadSpec as error:
@@ -230,6 +239,9 @@ def _show_table(view: StreamView) -> None:
         table.add_row(path, showing.visible(value).rstrip() if path == "script" else showing.plain(cell))
     counts = (f"{view.counts[state]} {state}" for state in ItemState if view.counts.get(state))
     table.add_row("items", ", ".join(counts) or "none")
+    if view.callback_off is not None:
+        off = f"off since {view.callback_off_at}: {view.callback_off.sentence}; add the stream again to have it told"
+        table.add_row("callback", showing.plain(off))
     if view.forgotten:
         table.add_row("", f"{view.forgotten} settled ones are no longer kept")
     showing.stdout().print(table)
@@ -294,4 +306,18 @@ def _access(texts: list[str]) -> dict[str, Any]:
         value = value.strip()
         kind = "secret_headers" if value.startswith("@") else "headers"
         found.setdefault(host, {}).setdefault(kind, {})[name.strip()] = value.removeprefix("@")
+    return found
+
+
+def _callback(texts: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, value = _pair(text, "--callback")
+        match name:
+            case "url":
+                found["url"] = value
+            case "secret" | "event":
+                found.setdefault(f"{name}s", []).append(value)
+            case _:
+                raise BadUsage(f"--callback {text}: write url=URL, secret=NAME or event=KIND")
     return found

@@ -47,9 +47,9 @@ class GuardedConnector(aiohttp.TCPConnector):
     Refuses with the judge's `AddressRefused` and `NotResolved`.
     """
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: Judge, *, limit: int = 100) -> None:
         self._judge = judge
-        super().__init__(resolver=_GuardedResolver(judge), use_dns_cache=False)
+        super().__init__(resolver=_GuardedResolver(judge), use_dns_cache=False, limit=limit)
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout

@@ -19,8 +19,9 @@ ADDRESSES_TRIED: Final = 3
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """From a host and a port to addresses, as `socket.getaddrinfo` gives them; raises OSError or ValueError."""
 
-# Threads of their own: a name server that somebody keeps silent must not take those that read and write files.
-_THREADS: Final = ThreadPoolExecutor(max_workers=16, thread_name_prefix="resolve")
+# Threads of their own: a name server that somebody keeps silent must not take those that read and write files. As many
+# as callbacks may be on their way in one worker: nor those by which others' servers are found. Made when needed.
+_THREADS: Final = ThreadPoolExecutor(max_workers=256, thread_name_prefix="resolve")
 
 
 class AddressRefused(Unreachable):

@@ -42,6 +42,8 @@ class Bounds:
 
 
 USUAL: Final = Bounds()
+_REST_S: Final = 1.0
+"""What is left of an answer that nobody looks at is waited for so long, for the connection's sake."""
 
 
 class Answer(NamedTuple):
@@ -59,11 +61,18 @@ class OutgoingClient:
         trusted: Origins that are reached at whatever address they have, and by plain HTTP where the URL says so.
         ca_pem: Authorities that are trusted besides the system's.
         resolve: How names are resolved.
+        connections: So many are open at once; further requests wait, within their bounds.
     """
 
     def __init__(
-        self, trusted: Iterable[Origin] = (), ca_pem: str | None = None, resolve: Resolve = resolve_by_system
+        self,
+        trusted: Iterable[Origin] = (),
+        ca_pem: str | None = None,
+        resolve: Resolve = resolve_by_system,
+        *,
+        connections: int = 100,
     ) -> None:
+        self._connections = connections
         self._judge = Judge(trusted, _ADVICE, resolve)
         self._tls = ssl.create_default_context()
         if ca_pem:
@@ -72,7 +81,7 @@ class OutgoingClient:
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(
-            connector=GuardedConnector(self._judge),
+            connector=GuardedConnector(self._judge, limit=self._connections),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # a small answer that unfolds to a large one stays small
             headers={"Accept-Encoding": "identity", "User-Agent": "vmbroker"},
@@ -115,6 +124,37 @@ class OutgoingClient:
         once = Bounds(bounds.size_bytes, bounds.total_s)
         return await self._bounded("POST", url, body, headers or {}, once)
 
+    async def tell(
+        self, url: str, body: bytes, *, headers: Mapping[str, str] | None = None, bounds: Bounds = USUAL
+    ) -> Answer:
+        """Send a body to an address, once, where the answer's head alone counts: of any status, a redirect's too.
+
+        Its `body` is empty. What else the other side says is dropped, and the connection with it when that is more
+        than the bounds allow, or takes long.
+
+        Raises:
+            Unreachable: as `get`, but for redirects; the body may have arrived all the same.
+        """
+        target = self._checked(url)
+        try:
+            async with asyncio.timeout(bounds.total_s):
+                response = await self._asked("POST", target, body, headers or {})
+        except TimeoutError as error:
+            raise _late(target, bounds) from error
+        except aiohttp.ClientError as error:
+            raise _in_our_words(error, target) from error
+        async with response:
+            await _drop(response, bounds)
+            return Answer(response.status, response.headers, b"")
+
+    def check(self, url: str) -> None:
+        """Check an address as far as it can be without asking for it, or for its name.
+
+        Raises:
+            Unreachable: nothing is ever sent there.
+        """
+        self._checked(url)
+
     async def _bounded(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], bounds: Bounds
     ) -> Answer:
@@ -123,7 +163,7 @@ class OutgoingClient:
             async with asyncio.timeout(bounds.total_s):
                 return await self._follow(method, target, body, headers, bounds)
         except TimeoutError as error:
-            raise Unreachable(f"{shown_url(target)} was not answered within {bounds.total_s:g} s") from error
+            raise _late(target, bounds) from error
 
     async def _follow(
         self, method: str, target: URL, body: bytes | None, headers: Mapping[str, str], bounds: Bounds
@@ -141,22 +181,28 @@ class OutgoingClient:
         self, method: str, target: URL, body: bytes | None, headers: Mapping[str, str], bounds: Bounds
     ) -> Answer | str:
         """Return the answer, or where it leads."""
-        assert self._http is not None, "an OutgoingClient is used inside `async with`"
         try:
-            async with self._http.request(
-                method,
-                target,
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-                ssl=self._tls if target.scheme == "https" else True,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_LIMIT_S),
-            ) as response:
+            async with await self._asked(method, target, body, headers) as response:
                 if response.status in _REDIRECTS and "Location" in response.headers:
                     return response.headers["Location"]
                 return Answer(response.status, response.headers, await read_bounded(response, bounds.size_bytes))
         except aiohttp.ClientError as error:
             raise _in_our_words(error, target) from error
+
+    async def _asked(
+        self, method: str, target: URL, body: bytes | None, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        """Return an answer whose head came."""
+        assert self._http is not None, "an OutgoingClient is used inside `async with`"
+        return await self._http.request(
+            method,
+            target,
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            ssl=self._tls if target.scheme == "https" else True,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_LIMIT_S),
+        )
 
     def _checked(self, url: str, base: URL | None = None) -> URL:
         """Read an address, and refuse one that may not be asked; `base` is what a redirect is relative to."""
@@ -175,6 +221,22 @@ class OutgoingClient:
         if target.scheme == "http" and not self._judge.trusts(origin):
             raise Unreachable(f"{shown} is without TLS: {_ADVICE}", is_lasting=True)
         return target.with_fragment(None)
+
+
+async def _drop(response: aiohttp.ClientResponse, bounds: Bounds) -> None:
+    """Read the rest of a short answer, so that its connection serves the next request; else the connection is closed.
+
+    The answer counts however its rest ends: a server that is done with what it was told may break off.
+    """
+    try:
+        async with asyncio.timeout(_REST_S):
+            await read_bounded(response, bounds.size_bytes)
+    except (TimeoutError, Unreachable, aiohttp.ClientError):
+        response.close()
+
+
+def _late(target: URL, bounds: Bounds) -> Unreachable:
+    return Unreachable(f"{shown_url(target)} was not answered within {bounds.total_s:g} s")
 
 
 def _in_our_words(error: aiohttp.ClientError, target: URL) -> Unreachable:

@@ -9,6 +9,7 @@ import msgspec
 
 from broker.client.session import ONCE, Session
 from broker.wire.accounts import UserSettings, UserView, WhoAmI
+from broker.wire.callbacks import CallbackPage, CallbackState, CallbackTried, CallbackView
 from broker.wire.files import ResultLine
 from broker.wire.items import (
     CHUNK_BYTES,
@@ -209,6 +210,23 @@ class Researcher:
     async def put_user(self, user: str, settings: UserSettings) -> UserView:
         """Set a user's weight and bounds; what is left out is as it is for everybody."""
         return await self._session.call("PUT", f"/v1/users/{quote(user, safe='')}", body=settings, answer=UserView)
+
+    async def test_callback(self, ref: StreamRef) -> CallbackTried:
+        """Have the stream's server told of an event that settles nothing; once, since each call tells it anew."""
+        path = f"/v1/streams/{ref}/callback/test"
+        return await self._session.call("POST", path, answer=CallbackTried, patience=ONCE)
+
+    async def callbacks(
+        self, user: str, state: CallbackState | None = None, cursor: str | None = None, limit: int = _PAGE_ITEMS
+    ) -> CallbackPage:
+        """Return a page of what a user's servers are told or were told of late; `limit` is at most 1,000."""
+        query = {"user": user, "limit": str(limit)} | ({"state": state.value} if state else {})
+        return await self._get("/v1/callbacks", CallbackPage, **query | ({"cursor": cursor} if cursor else {}))
+
+    async def replay_callback(self, callback: str) -> CallbackView:
+        """Have a server of the user's own told of an event once more."""
+        path = f"/v1/callbacks/{quote(callback, safe='')}/replay"
+        return await self._session.call("POST", path, answer=CallbackView)
 
     async def put_secret(self, ref: OwnedName, secret: PutSecret) -> SecretView:
         """Keep a secret at the broker, sealed; vms get it from now on in place of the one before."""

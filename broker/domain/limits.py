@@ -62,6 +62,13 @@ LIMITS: dict[str, Limit] = {
         1_099_511_627_776, "bytes", ProblemCode.QUOTA_EXCEEDED, "images of one user; those that are arriving count, too"
     ),
     "user_images": Limit(10_000, "images", ProblemCode.QUOTA_EXCEEDED, "images of one user"),
+    "callback_url_chars": Limit(2_048, "characters", ProblemCode.BAD_SPEC, "the address of a stream's callback"),
+    "callback_tests": Limit(
+        10,
+        "requests",
+        ProblemCode.TOO_MANY_TESTS,
+        "tests of callbacks that one user may begin within a minute in one broker process",
+    ),
     "user_secrets": Limit(100, "secrets", ProblemCode.QUOTA_EXCEEDED, "secrets of one user"),
     "secret_bytes": Limit(65_536, "bytes", ProblemCode.TOO_LARGE, "one secret"),
     "user_machines": Limit(
@@ -93,6 +100,24 @@ LIMITS: dict[str, Limit] = {
     ),
     "followers": Limit(1_000, "requests", ProblemCode.TOO_MANY_FOLLOWERS, "readers of events in one broker process"),
     "token_followers": Limit(100, "requests", ProblemCode.TOO_MANY_FOLLOWERS, "those of them with tokens of one user"),
+    "callbacks_out": Limit(
+        64, "callbacks", ProblemCode.BAD_REQUEST, "callbacks of one user that are on their way at once; others wait"
+    ),
+    "callbacks_waiting": Limit(
+        1_000_000,
+        "callbacks",
+        ProblemCode.QUOTA_EXCEEDED,
+        "callbacks of one user that wait; pushes to streams with one, and releases of their items, are refused then",
+    ),
+    "callbacks_delivered": Limit(
+        1_000, "callbacks", ProblemCode.BAD_REQUEST, "callbacks of one user that are listed after they were delivered"
+    ),
+    "callbacks_dead": Limit(
+        10_000,
+        "callbacks",
+        ProblemCode.BAD_REQUEST,
+        "callbacks of one user that are kept after they were given up; the oldest make room, and are counted",
+    ),
     "console_bytes": Limit(65_536, "bytes", ProblemCode.TOO_LARGE, "console tail and program log kept with an item"),
     "launchers": Limit(
         2_000, "launchers", ProblemCode.TOO_MANY_LAUNCHERS, "launchers of one token that are there at once"

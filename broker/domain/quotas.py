@@ -9,6 +9,13 @@ def quota_exceeded(detail: str) -> Rejected:
     return Rejected(ProblemCode.QUOTA_EXCEEDED, detail)
 
 
+def owed_too_much(user: UserName, most: int) -> Rejected:
+    return quota_exceeded(
+        f"servers of {user}'s are owed {most} callbacks, and nothing more is begun that would settle with another: "
+        "`broker callback list --state waiting` shows why they do not arrive; or put the stream's spec without callback"
+    )
+
+
 def files_full(user: UserName, most_bytes: int) -> Rejected:
     return quota_exceeded(
         f"{user}'s room for files is full: with this one they would have more than {most_bytes} bytes, and nothing of "

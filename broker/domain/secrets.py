@@ -9,7 +9,7 @@ from broker.domain.errors import Rejected
 from broker.domain.faults import Fault
 from broker.wire.names import BadName, check_name
 from broker.wire.problems import ProblemCode
-from broker.wire.secrets import VARIABLES, PutSecret, SecretKind, variable_of
+from broker.wire.secrets import KEPT, VARIABLES, PutSecret, SecretKind, variable_of
 from broker.wire.states import Exchange
 from broker.wire.streams import StreamSpec
 
@@ -90,8 +90,8 @@ def secret_faults(spec: StreamSpec) -> Iterator[Fault]:
     names = [use.name for use in spec.secrets]
     if len(set(names)) < len(names):
         yield Fault("secrets", "it names a secret twice", "name each once")
-    if any(use.as_kind is SecretKind.AWS_CREDENTIALS for use in spec.secrets):
-        yield Fault("secrets", "aws_credentials are given to no vm", "name them in s3, or as another kind")
+    for kind in dict.fromkeys(use.as_kind for use in spec.secrets if use.as_kind in KEPT):
+        yield Fault("secrets", f"{kind} is given to no vm", f"name it in {KEPT[kind]}, or as another kind")
     yield from kind_faults([use.as_kind for use in spec.secrets])
 
 

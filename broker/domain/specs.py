@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from broker.domain import access, inputs, limits, targets
+from broker.domain.callbacks import callback_faults
 from broker.domain.durations import text_of
 from broker.domain.faults import Fault, param_faults, rejected
 from broker.domain.paths import BadPath, split_path
@@ -108,6 +109,7 @@ def spec_faults(spec: StreamSpec, stream: StreamRef) -> list[Fault]:
         *_plugins(spec),
         *_network(spec),
         *secret_faults(spec),
+        *callback_faults(spec.callback),
     ]
 
 

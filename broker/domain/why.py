@@ -54,7 +54,7 @@ def why_stream(view: StreamView, next_item: ItemView | None) -> Reason:
         next_item: the ready item that is given out next, with what it waits for, or the delayed one that becomes ready
             next; None when there is neither.
     """
-    shown = _counts(view)
+    shown = _counts(view) + _untold(view)
     if view.paused is not None:
         return Reason(
             code=view.paused.code, sentence=f"{view.stream} gives nothing out: {view.paused.sentence}; {shown}"
@@ -81,6 +81,14 @@ def _counts(view: StreamView) -> str:
     if view.forgotten:
         counts.append(f"{view.forgotten} settled and no longer kept")
     return ", ".join(counts) or "no items"
+
+
+def _untold(view: StreamView) -> str:
+    """Return that the stream's server is told nothing more, where it is so."""
+    if view.callback_off is None:
+        return ""
+    again = f"`broker stream show {view.stream} -o toml | broker stream add {view.stream} -f -` tells it again"
+    return f"; its callback is off: {view.callback_off.sentence}; {again}"
 
 
 def _refused(view: ItemView) -> str:

@@ -26,6 +26,7 @@ from broker.http import bodies
 from broker.http.bells import Bells
 from broker.http.bodies import Bodies
 from broker.http.bucket_urls import BucketUrls
+from broker.http.callback_tests import CallbackTests
 from broker.http.contract import JSON, Operation, Undeclared
 from broker.http.revocations import Revocations
 from broker.http.roll_call import RollCall
@@ -64,6 +65,7 @@ class Services:
     keys: BrokerKeys
     urls: SignedUrls
     outgoing: OutgoingClient
+    callback_tests: CallbackTests
     files: UserFiles
     listings: Listings
     images: Images

@@ -25,11 +25,10 @@ from broker.store import Claimed, Sealed
 from broker.store.reading import TRIES, kept_changing
 from broker.wire.names import OwnedName, StreamRef
 from broker.wire.problems import ProblemCode
-from broker.wire.secrets import GivenSecret, SecretKind
+from broker.wire.secrets import KEPT, GivenSecret, SecretKind
 from broker.wire.streams import StreamSpec
 
-KEPT = SecretKind.AWS_CREDENTIALS
-"""The kind that the broker signs with, and no vm is given."""
+_OF_S3 = SecretKind.AWS_CREDENTIALS
 MISSING = "secret_missing"
 WITHHELD = "secret_withheld"
 """Codes of the reason for which an item is held, and its stream paused, when secrets are not handed out."""
@@ -65,13 +64,17 @@ async def check_uses(call: Call, spec: StreamSpec) -> None:
         if name not in known
     ]
     faults += [
-        Fault("secrets" if name in uses else "access", f"{name} is {KEPT}, which no vm is given", "name it in s3 alone")
+        Fault(
+            "secrets" if name in uses else "access",
+            f"{name} is {known[name].kind}, which no vm is given",
+            f"name it in {KEPT[known[name].kind]} alone",
+        )
         for name in given
-        if name in known and known[name].kind is KEPT
+        if name in known and known[name].kind in KEPT
     ]
-    if spec.s3 and spec.s3.secret in known and known[spec.s3.secret].kind is not KEPT:
-        reason = f"{spec.s3.secret} is {known[spec.s3.secret].kind}, no {KEPT}"
-        faults.append(Fault("s3", reason, f"`broker secret add {spec.s3.secret} --kind {KEPT}`"))
+    if spec.s3 and spec.s3.secret in known and known[spec.s3.secret].kind is not _OF_S3:
+        reason = f"{spec.s3.secret} is {known[spec.s3.secret].kind}, no {_OF_S3}"
+        faults.append(Fault("s3", reason, f"`broker secret add {spec.s3.secret} --kind {_OF_S3}`"))
     faults += kind_faults([use.as_kind or known[use.name].kind for use in spec.secrets if use.name in known])
     if faults:
         raise rejected(ProblemCode.BAD_SPEC, "path", faults)
@@ -168,7 +171,7 @@ async def changed_secrets(call: Call, claimed: Claimed, has: Mapping[str, int]) 
         return []
     for _ in range(TRIES):
         known = await call.services.store.sealed_secrets(wanted)
-        changed = [each for each in known.values() if each.version != has[each.secret.name] and each.kind is not KEPT]
+        changed = [each for each in known.values() if each.version != has[each.secret.name] and each.kind not in KEPT]
         try:
             given = _unsealed(call.services.keys, claimed, changed)
         except CannotUnseal as error:
@@ -236,8 +239,9 @@ def _unfit(claimed: Claimed, names: Sequence[str], known: Mapping[str, Sealed]) 
     missing = [name for name in names if name not in known]
     if missing:
         return _missing(claimed, missing)
-    if any(each.kind is KEPT for each in known.values()):
-        return WITHHELD, f"a secret of its stream is {KEPT} by now, which no vm is given: add it as another kind"
+    kept = next((each.kind for each in known.values() if each.kind in KEPT), None)
+    if kept is not None:
+        return WITHHELD, f"a secret of its stream is {kept} by now, which no vm is given: add it as another kind"
     return None
 
 

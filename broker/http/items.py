@@ -1,6 +1,7 @@
 """Items: listed, one by one, and what their vms said."""
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 from aiohttp import web
@@ -26,12 +27,22 @@ _COUNT = re.compile(r"[0-9]{1,9}")
 async def list_items(call: Call) -> web.Response:
     query = call.query("state", "cursor", "limit")
     await known_stream(call)
+    most = page_limit(query)
+    return json_answer(
+        await call.services.store.list_items(call.stream, _state(query.get("state")), query.get("cursor"), most)
+    )
+
+
+def page_limit(query: Mapping[str, str]) -> int:
+    """Return how many a page has at most, by its query's `limit`.
+
+    Raises:
+        Rejected: `bad_request`.
+    """
     wanted = query.get("limit", str(_PAGE_ITEMS))
     if not _COUNT.fullmatch(wanted) or not 1 <= int(wanted) <= limit("page_items"):
         raise Rejected(ProblemCode.BAD_REQUEST, f"limit is a number from 1 to {limit('page_items')}")
-    return json_answer(
-        await call.services.store.list_items(call.stream, _state(query.get("state")), query.get("cursor"), int(wanted))
-    )
+    return int(wanted)
 
 
 @operation(answers=ItemView)
@@ -59,7 +70,7 @@ async def hold(call: Call) -> web.Response:
     return json_answer(await call.services.store.hold(call.item, call.who.subject, checked_reason(request.reason)))
 
 
-@operation(answers=ItemView, problems=(ProblemCode.SETTLED,))
+@operation(answers=ItemView, problems=(ProblemCode.SETTLED, ProblemCode.QUOTA_EXCEEDED))
 async def release(call: Call) -> web.Response:
     """Put the held item back to the ready ones."""
     await known_stream(call)

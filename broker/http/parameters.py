@@ -6,6 +6,7 @@ from msgspec import Meta
 
 from broker.domain import limits
 from broker.http.contract import Parameter, Place
+from broker.wire.callbacks import CallbackState
 from broker.wire.launchers import ListedState
 from broker.wire.names import NAME_PATTERN
 from broker.wire.states import ItemState
@@ -38,6 +39,7 @@ PATH: dict[str, Parameter] = {
         _path("digest", Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")], "of the image's bytes"),
         _path("site", _Name, "a site's name"),
         _path("token", Annotated[str, Meta(pattern="^[!-~]{1,200}$")], "the id of a login or a token, as it is listed"),
+        _path("callback", Annotated[str, Meta(pattern="^evt_[0-9a-f]{32}$")], "its `webhook-id`, as it is listed"),
         _path("upload", Annotated[str, Meta(min_length=1)], "as `Location` named it"),
         _path("dispatch", Annotated[str, Meta(min_length=1)], "the dispatch's id, a UUID"),
         _path("folder", Annotated[str, Meta(min_length=1)], "the folder below its user's; slashes stay as they are"),
@@ -54,6 +56,12 @@ RESULT_STATE = _query("state", Literal["done", "held"], "only items in this stat
 LISTED_STATE = _query("state", ListedState, "only launchers in this state")
 ITEM_CURSOR = _query(
     "cursor", Annotated[str, Meta(pattern="^[0-9]{1,15}-[0-9]{1,15}$")], "`next_cursor` of the page before"
+)
+CALLBACK_STATE = _query("state", CallbackState, "only callbacks in this state")
+CALLBACK_CURSOR = _query(
+    "cursor",
+    Annotated[str, Meta(pattern="^([0-9]{1,16}:)?[0-9]{1,20}-[0-9]{1,20}$")],
+    "`next_cursor` of the page before, of the same state",
 )
 LAUNCHER_CURSOR = _query("cursor", Annotated[str, Meta(pattern="^[01]-.*$")], "`cursor` of the page before")
 FOLDER_CURSOR = _query("cursor", Annotated[str, Meta(max_length=1_024)], "`next_cursor` of the page before")

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from broker.domain.scopes import Authority
 from broker.http import (
+    callbacks,
     dav,
     discovery,
     events,
@@ -28,6 +29,7 @@ from broker.http import (
     results,
     secrets,
     shares,
+    stream_callbacks,
     streams,
     tokens,
     uploads,
@@ -116,6 +118,15 @@ ROUTES: tuple[Route, ...] = (
     _person("GET", _SECRET_PATH, secrets.get_secret, _A.READ, _USER, "kind, size, version and times of a secret"),
     _person("DELETE", _SECRET_PATH, secrets.delete_secret, _A.MODIFY, _USER, "remove a secret"),
     _person("GET", "/v1/secrets", secrets.list_secrets, None, _NONE, "the same of a user's secrets (`?user=`)"),
+    _person("GET", "/v1/callbacks", callbacks.list_callbacks, None, _NONE, "what a user's servers are told (`?user=`)"),
+    _person(
+        "POST",
+        "/v1/callbacks/{callback}/replay",
+        callbacks.replay_callback,
+        _A.MODIFY,
+        (OWN,),
+        "tell a server of yours of an event once more",
+    ),
     _person("GET", "/v1/machines", machines.list_machines, None, _NONE, "a user's machines (`?user=`)"),
     _person("PUT", _IMAGE_PATH, images.put_image, _A.MODIFY, (OWN,), "an image; its digest is proved"),
     _person("DELETE", _IMAGE_PATH, images.delete_image, _A.MODIFY, (OWN,), "give up an image that no machine names"),
@@ -138,6 +149,14 @@ ROUTES: tuple[Route, ...] = (
     _person("POST", f"{_STREAM_PATH}/hold", streams.hold_all, _A.CANCEL, _STREAM, "hold all items that no vm has"),
     _person("POST", f"{_STREAM_PATH}/release", streams.release_all, _A.CANCEL, _STREAM, "release all held items"),
     _person("GET", f"{_STREAM_PATH}/why", why.get_stream_why, _A.READ, _STREAM, "one sentence: what it waits for"),
+    _person(
+        "POST",
+        f"{_STREAM_PATH}/callback/test",
+        stream_callbacks.try_callback,
+        _A.MODIFY,
+        _STREAM,
+        "tell its server of an event that settles nothing, now",
+    ),
     _person("GET", f"{_STREAM_PATH}/revisions", streams.list_revisions, _A.READ, _STREAM, "its spec's revisions"),
     _person("GET", "/v1/streams", streams.list_streams, None, _NONE, "a user's streams (`?user=`)"),
     _person(

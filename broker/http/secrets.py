@@ -3,6 +3,7 @@
 import structlog
 from aiohttp import web
 
+from broker.callbacks.signing import BadKey, read_key
 from broker.domain.errors import Rejected
 from broker.domain.scopes import Authority
 from broker.domain.secrets import check_secret
@@ -24,6 +25,8 @@ async def put_secret(call: Call) -> web.Response:
     check_secret(secret)
     if secret.kind is SecretKind.AWS_CREDENTIALS:
         s3_credentials(secret.value)
+    if secret.kind is SecretKind.WEBHOOK_KEY:
+        _check_webhook_key(secret.value)
     about = (ref.user, ref.name)
 
     def seal(version: int) -> str:
@@ -57,6 +60,13 @@ async def list_secrets(call: Call) -> web.Response:
     user = check_name(call.query("user").get("user", call.who.subject), "user")
     allow(call.who, Authority.READ, (user,))
     return json_answer(await call.services.store.list_secrets(UserName(user)))
+
+
+def _check_webhook_key(value: bytes) -> None:
+    try:
+        read_key(value)
+    except BadKey as error:
+        raise Rejected(ProblemCode.BAD_REQUEST, str(error)) from error
 
 
 def _no_secret(ref: OwnedName) -> Rejected:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from broker.auth.key_watch import keep_keys
 from broker.auth.keys import BrokerKeys
 from broker.auth.tokens import Tokens
 from broker.auth.urls import SignedUrls
@@ -25,7 +26,7 @@ from broker.http.bells import Bells
 from broker.http.bodies import Bodies
 from broker.http.bucket_urls import BucketUrls
 from broker.http.call import SERVICES, Services
-from broker.http.key_watch import keep_keys
+from broker.http.callback_tests import CallbackTests
 from broker.http.offers import Offer
 from broker.http.problems import answer_problems, mark_answer
 from broker.http.revocations import Revocations
@@ -82,6 +83,7 @@ def make_services(
         keys=keys,
         urls=SignedUrls(keys.mac, public_url),
         outgoing=outgoing or OutgoingClient(),
+        callback_tests=CallbackTests(),
         files=files,
         listings=Listings(files.records),
         images=Images(folder, limit_bytes=limits.default("image_bytes"), space=space),

@@ -14,6 +14,7 @@ from broker.http.contract import JSON, NOT_SEEN, Content, Form, operation
 from broker.http.handing_out import check_uses
 from broker.http.parameters import DRY_RUN, REVISION, USER
 from broker.http.rehearsing import Rehearsal
+from broker.http.stream_callbacks import check_callback
 from broker.store.catalogue import machine_not_usable
 from broker.wire.items import DryRun
 from broker.wire.names import StreamRef, UserName, check_name
@@ -38,6 +39,7 @@ async def put_stream(call: Call) -> web.Response:
     specs.check_spec(spec, call.stream)
     await _check_machine(call, spec)
     await check_uses(call, spec)
+    await check_callback(call, spec)
     await _check_inputs(call, spec)
     may_be = (await call.services.store.get_user(call.stream.user)).targets
     endpoint = spec.s3.endpoint if spec.s3 else None
@@ -104,6 +106,12 @@ async def resume(call: Call) -> web.Response:
 _bulk = operation(
     takes=BulkRequest, answers={202: StreamView}, problems=(ProblemCode.BULK_BUSY,), body_is_optional=True
 )
+_release = operation(
+    takes=BulkRequest,
+    answers={202: StreamView},
+    problems=(ProblemCode.BULK_BUSY, ProblemCode.QUOTA_EXCEEDED),
+    body_is_optional=True,
+)
 
 
 @_bulk
@@ -116,7 +124,7 @@ async def hold_all(call: Call) -> web.Response:
     return await _start_bulk(call, BulkAct.HOLD, await call.optional_body(BulkRequest))
 
 
-@_bulk
+@_release
 async def release_all(call: Call) -> web.Response:
     return await _start_bulk(call, BulkAct.RELEASE, await call.optional_body(BulkRequest))
 

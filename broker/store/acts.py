@@ -3,6 +3,8 @@
 import msgspec
 
 from broker.domain.errors import Conflict
+from broker.domain.limits import LIMITS
+from broker.domain.quotas import owed_too_much
 from broker.store.arguments import Cancel, Hold, Pause, Release, Resume
 from broker.store.items import Items, no_item, no_stream, purging
 from broker.store.scripts import Word
@@ -74,14 +76,21 @@ class Acts(Items):
         """Put a held item back to the ready ones, its counters reset. Idempotent: an unsettled one stays as it is.
 
         Raises:
-            Rejected: there is no such item.
+            Rejected: there is no such item; QUOTA_EXCEEDED: its user's servers are owed too much.
             Conflict: SETTLED: it is done or cancelled.
             Unavailable: it may or may not have been done; repeat it.
         """
         reply = await self._server.act(
-            Release(user=ref.stream.user, job=ref.stream.name, number=str(ref.number)),
+            Release(
+                user=ref.stream.user,
+                job=ref.stream.name,
+                number=str(ref.number),
+                most_owed=LIMITS["callbacks_waiting"].default,
+            ),
             self._keys.of_stream(ref.stream),
         )
+        if reply.word is Word.FULL:
+            raise owed_too_much(ref.stream.user, int(reply.values[0]))
         return await self._after(ref, reply.word, "release")
 
     async def pause(self, ref: StreamRef, by: str, reason: str = "") -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from broker.domain.placement import Size
+from broker.wire.callbacks import CallbackState
 from broker.wire.events import Event
 from broker.wire.machines import MachineView
 from broker.wire.names import DispatchId, ItemRef, StreamRef, UserName
@@ -95,3 +96,27 @@ class Grown:
 
 
 Bell = Ready | Grown
+
+
+@dataclass(frozen=True, slots=True)
+class OwedCallback:
+    """An event that a stream's server is owed. `entry` is its place in the outbox, `id` its `webhook-id`.
+
+    `body` is the CloudEvent in JSON, the same at each attempt, of which `attempts` were begun.
+    """
+
+    entry: str
+    id: str
+    stream: StreamRef
+    body: bytes
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackOutcome:
+    """What became of an attempt: `delivered`, `dead`, or to be tried again after `again_ms`."""
+
+    state: CallbackState
+    sentence: str
+    status: int | None = None
+    again_ms: int = 0

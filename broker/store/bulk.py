@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from broker.domain.errors import Conflict, Rejected
 from broker.domain.limits import LIMITS
+from broker.domain.quotas import owed_too_much
 from broker.store import arguments
 from broker.store.acts import CANCELLED_CODE, HELD_CODE, said_by
 from broker.store.forgetting import Forgetting, Forgotten
@@ -66,7 +67,8 @@ class Bulk(Forgetting):
         It is carried out by `tick`, a purge's end by `forget`.
 
         Raises:
-            Rejected: no such stream, or a state in which the act cannot be done.
+            Rejected: no such stream, a state in which the act cannot be done, or QUOTA_EXCEEDED: its user's servers
+                are owed too much for a release.
             Conflict: BULK_BUSY: another one goes on.
         """
         states = request.states or MAY[act]
@@ -88,12 +90,15 @@ class Bulk(Forgetting):
                 sentence=said_by(by, _PAST[act], request.reason),
                 by=by,
                 rate=request.rate,
+                most_owed=LIMITS["callbacks_waiting"].default,
             ),
             self._keys.of_stream(ref),
         )
         match reply.word:
             case Word.MISSING:
                 raise no_stream(ref)
+            case Word.FULL:
+                raise owed_too_much(ref.user, int(reply.values[0]))
             case Word.BUSY:
                 raise Conflict(
                     ProblemCode.BULK_BUSY,

@@ -4,6 +4,7 @@ from broker.domain.errors import Rejected
 from broker.domain.limits import LIMITS
 from broker.domain.quotas import quota_exceeded
 from broker.store.arguments import PutStream
+from broker.store.callbacks import told_kinds
 from broker.store.items import purging
 from broker.store.machines import Machines
 from broker.store.records import encode_spec, first_revision, revision_view, stream_view
@@ -36,6 +37,7 @@ class Catalogue(Machines):
                 is_own=machine.user == ref.user,
                 most=LIMITS["user_streams"].default,
                 revisions=LIMITS["stream_revisions"].default,
+                callback=told_kinds(spec),
             ),
             self._keys.of_stream(ref),
             machine=self._keys.machine(machine),

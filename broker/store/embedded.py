@@ -50,10 +50,14 @@ log = structlog.get_logger()
 
 
 class EmbeddedStore:
-    """One Valkey server over one folder, from `start` to `stop`, or for as long as it is entered as a context."""
+    """One Valkey server over one folder, from `start` to `stop`, or for as long as it is entered as a context.
 
-    def __init__(self, folder: Path) -> None:
+    One that is not `is_durable` keeps nothing on disk: for what may be forgotten.
+    """
+
+    def __init__(self, folder: Path, *, is_durable: bool = True) -> None:
         self._folder = folder
+        self._is_durable = is_durable
         self._lock_fd: int | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -79,7 +83,8 @@ class EmbeddedStore:
         self._folder.chmod(0o700)
         self._lock_fd = await self._lock()
         try:
-            await check_writer(self._folder, binary())
+            if self._is_durable:
+                await check_writer(self._folder, binary())
             await self._launch()
         except BaseException:
             await self.stop()
@@ -157,7 +162,7 @@ class EmbeddedStore:
         with (self._folder / _LOG).open("ab") as output:
             return await asyncio.create_subprocess_exec(
                 *wrapper,
-                *command(binary(), self._folder),
+                *command(binary(), self._folder, is_durable=self._is_durable),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -210,15 +215,18 @@ class EmbeddedStore:
         return _LOG_STAMP.sub("", last)
 
 
-def command(program: Path, folder: Path) -> list[str]:
-    """Return the command line of a durable server over `folder`, reachable by a Unix socket only."""
+def command(program: Path, folder: Path, *, is_durable: bool = True) -> list[str]:
+    """Return the command line of a server over `folder`, reachable by a Unix socket only.
+
+    One that is not durable writes nothing to disk and forgets everything when it ends.
+    """
     settings = {
         "port": "0",
         "unixsocket": str(folder / _SOCKET),
         "unixsocketperm": "600",
         "dir": str(folder),
         "logfile": str(folder / _LOG),
-        "appendonly": "yes",
+        "appendonly": "yes" if is_durable else "no",
         "appendfsync": "always",
         # The append-only file is the only copy: no snapshots beside it.
         "save": "",

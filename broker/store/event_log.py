@@ -44,7 +44,7 @@ class EventLog(Reading):
         exists, truncated, entries = await self._kept(keys.events, keys.stream, after, limit)
         if not exists:
             raise no_stream(ref)
-        return EventBatch([_event(ref, id_, fields) for id_, fields in entries], truncated)
+        return EventBatch([event_of(ref, id_, fields) for id_, fields in entries], truncated)
 
     async def read_feed(self, user: UserName, after: str | None, limit: int) -> EventBatch:
         """Return the events of all of the user's streams, as `read_events` does; the ids are the feed's.
@@ -56,7 +56,7 @@ class EventLog(Reading):
         """
         feed = self._keys.feed(user)
         _, truncated, entries = await self._kept(feed, feed, after, limit)
-        events = [_event(StreamRef(user, fields["job"]), fields["id"], fields, id_) for id_, fields in entries]
+        events = [event_of(StreamRef(user, fields["job"]), fields["id"], fields, id_) for id_, fields in entries]
         return EventBatch(events, truncated)
 
     async def _kept(self, log_: str, owner: str, after: str | None, limit: int) -> tuple[bool, bool, list[_Entry]]:
@@ -94,7 +94,8 @@ def _event_id(text: str | None) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _event(ref: StreamRef, id_: str, fields: dict[str, str], position: str | UnsetType = UNSET) -> Event:
+def event_of(ref: StreamRef, id_: str, fields: dict[str, str], position: str | UnsetType = UNSET) -> Event:
+    """Return the event that an entry of a log, a feed or the outbox holds."""
     number = fields["number"]
     try:
         data = msgspec.json.decode(fields["data"], type=dict[str, str | int | None])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from broker.domain.errors import Conflict, Rejected
 from broker.domain.limits import LIMITS
-from broker.domain.quotas import quota_exceeded
+from broker.domain.quotas import owed_too_much, quota_exceeded
 from broker.store.arguments import Push
 from broker.store.keys import StreamKeys
 from broker.store.reading import Reading
@@ -68,6 +68,7 @@ class Items(Reading):
                 digest=body_digest,
                 most_items=LIMITS["user_items"].default,
                 most_bytes=LIMITS["user_bytes"].default,
+                most_owed=LIMITS["callbacks_waiting"].default,
                 size=len(items),
                 width=width,
                 revision=revision or 0,
@@ -87,6 +88,8 @@ class Items(Reading):
                 raise purging(ref)
             case Word.FULL:
                 what, bound = reply.values
+                if what == "callbacks":
+                    raise owed_too_much(ref.user, int(bound))
                 raise quota_exceeded(
                     f"with these {ref.user} would have more than {bound} {_QUOTAS[what]}: nothing was accepted; purge "
                     "a stream, shorten its keep, or ask who runs the broker for more"

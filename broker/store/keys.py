@@ -4,7 +4,7 @@ Every name carries the hash tag `{s0}`, so that an act may touch all it needs in
 a script that learns an item's number, a dispatch's id, a spec's revision or the name of a machine, a secret, a launcher
 or its token on its way appends it to `items`, `vms`, `ready_of`, `machines_of` or `machine_streams_of`, `secrets_of`,
 `reports` or `launchers_of`, `told_of` or `submitters_of`, `token_of` or
-`tokens_of`, `holds_of`.
+`tokens_of`, `holds_of`; one that learns users on its way, their names to the prefixes of the outbox.
 """
 
 import hashlib
@@ -31,6 +31,12 @@ MASKS = 100
 """Values of one secret that are kept for masking after they were replaced, the latest ones."""
 LAUNCHER_KEEP_MS = 86_400_000
 """A launcher, or a submitter of launcher jobs, unheard of for a day is forgotten."""
+DELIVERED_KEEP_MS = 86_400_000
+"""A callback that was delivered is shown, and may be replayed, for a day."""
+DEAD_KEEP_MS = 2_592_000_000
+"""One that was given up, for 30 days."""
+DROPPED = 100
+"""Callbacks of one user, of each state, that one act drops when they were kept for long enough."""
 
 
 class KeyKind(NamedTuple):
@@ -73,6 +79,19 @@ KEY_KINDS = (
         "lasting",
         "a secret: kind, size, version, its value sealed by a key of the broker's",
     ),
+    KeyKind(
+        "outbox:USER",
+        "stream",
+        "lasting",
+        "events that the servers of the user's streams are told; removed only when told or given up, a while later",
+    ),
+    KeyKind("owed:USER", "zset", "lasting", "entries of the outbox that wait to be told, by when they are due"),
+    KeyKind("owed_out:USER", "zset", "lasting", "those that somebody was given to tell, by when they count as lost"),
+    KeyKind("delivered:USER", "zset", "lasting", "entries that were told, by when they were"),
+    KeyKind("dead:USER", "zset", "lasting", "entries that were given up, by when they were"),
+    KeyKind("callback:USER/ENTRY", "hash", "lasting", "attempts to tell an entry, and what became of the last"),
+    KeyKind("callback_ids:USER", "hash", "lasting", "entries that were tried to be told, by `webhook-id`"),
+    KeyKind("owing", "zset", "lasting", "users by when what they are owed, or what is kept of it, is to be looked at"),
     KeyKind("secrets:USER", "set", "lasting", "names of the user's secrets"),
     KeyKind(
         "masks:USER/NAME",
@@ -171,6 +190,7 @@ _VARIABLES = {
     "DISPATCH": r"[0-9a-f-]{36}",
     "SHA256": r"[0-9a-f]{64}",
     "TOKEN": r"[!-~]{1,200}",
+    "ENTRY": r"[0-9]+-[0-9]+",
     "OWNER": rf"(user|site)/{NAME_PATTERN}",
 }
 _WORD = re.compile(r"[A-Z0-9]{4,}")
@@ -211,6 +231,10 @@ class StreamKeys(NamedTuple):
     launchers_of: str
     reports: str
     holds_of: str
+    outbox: str
+    owed: str
+    owing: str
+    outbox_bell: str
 
 
 class Keys:
@@ -245,6 +269,16 @@ class Keys:
         self.sites = f"{self._head}sites"
         self.revoked = f"{self._head}revoked"
         self.revocations = f"{self._head}revocations"
+        self.owing = f"{self._head}owing"
+        self.outbox_bell = f"{self._head}outbox_bell"
+        self.outbox_of = f"{self._head}outbox:"
+        self.owed_of = f"{self._head}owed:"
+        self.out_of = f"{self._head}owed_out:"
+        self.delivered_of = f"{self._head}delivered:"
+        self.dead_of = f"{self._head}dead:"
+        self.callbacks_of = f"{self._head}callback:"
+        self.callback_ids_of = f"{self._head}callback_ids:"
+        self.accounts = f"{self._head}user:"
         self.of_stream = lru_cache(maxsize=10_000)(self._of_stream)
 
     def machine(self, ref: MachineRef) -> str:
@@ -287,7 +321,7 @@ class Keys:
         return f"{self._head}streams:{user}"
 
     def account(self, user: UserName) -> str:
-        return f"{self._head}user:{user}"
+        return f"{self.accounts}{user}"
 
     def user_ring(self, user: UserName) -> str:
         return f"{self._head}ring:{user}"
@@ -319,6 +353,9 @@ class Keys:
     def tokens(self, owner: str) -> str:
         """Return the key of `user/NAME`'s or `site/NAME`'s."""
         return f"{self.tokens_of}{owner}"
+
+    def callback(self, user: UserName, entry: str) -> str:
+        return f"{self.callbacks_of}{user}/{entry}"
 
     def kind_of(self, key: str) -> KeyKind | None:
         """Return the kind of a key, or None when it is none of ours."""
@@ -362,6 +399,10 @@ class Keys:
             launchers_of=self.launchers_of,
             reports=self.reports,
             holds_of=self.holds_of,
+            outbox=f"{self.outbox_of}{ref.user}",
+            owed=f"{self.owed_of}{ref.user}",
+            owing=self.owing,
+            outbox_bell=self.outbox_bell,
         )
 
 

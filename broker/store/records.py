@@ -150,8 +150,10 @@ def stream_view(ref: StreamRef, stream: Hash, spec: StreamSpec, bulk: Hash) -> S
         counts={state.value: _int(stream, state) for state in ItemState},
         created_at=rfc3339(int(stream["created_ms"])),
         forgotten=_int(stream, "forgotten"),
-        paused=_paused(stream),
+        paused=_reason(stream, "paused"),
         paused_at=_time(stream, "paused_ms"),
+        callback_off=_reason(stream, "callback_off"),
+        callback_off_at=_time(stream, "callback_off_ms"),
         bulk=bulk_view(bulk) if bulk else None,
         last_event=f"{stream['epoch']}-{stream['seq']}",
     )
@@ -171,8 +173,8 @@ def bulk_view(bulk: Hash) -> BulkView:
     )
 
 
-def _paused(stream: Hash) -> Reason | None:
-    return Reason(code=stream["paused"], sentence=stream["paused_sentence"]) if "paused" in stream else None
+def _reason(stream: Hash, name: str) -> Reason | None:
+    return Reason(code=stream[name], sentence=stream[f"{name}_sentence"]) if name in stream else None
 
 
 def revision_view(revision: int, put_ms: str | None, spec: StreamSpec) -> RevisionView:

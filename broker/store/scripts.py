@@ -22,7 +22,10 @@ from typing import NamedTuple
 from broker.domain.canary import CANARIES, FAULTY_NODES
 from broker.domain.limits import default
 from broker.store.keys import (
+    DEAD_KEEP_MS,
+    DELIVERED_KEEP_MS,
     DISPATCH_KEY_MS,
+    DROPPED,
     GONE_STEPS,
     IDEMPOTENCY_MS,
     KEEP_STEP_MS,
@@ -52,6 +55,12 @@ _CONSTANTS = {
     "LAUNCHER_KEEP_MS": LAUNCHER_KEEP_MS,
     "STALE_ENTRIES": STALE_ENTRIES,
     "MASKS": MASKS,
+    "CALLBACKS_OUT": default("callbacks_out"),
+    "DELIVERED": default("callbacks_delivered"),
+    "DELIVERED_KEEP_MS": DELIVERED_KEEP_MS,
+    "DEAD": default("callbacks_dead"),
+    "DEAD_KEEP_MS": DEAD_KEEP_MS,
+    "DROPPED": DROPPED,
 }
 REST = "text..."
 """The type of a last argument that stands for all that follow: its variable is the first one's index."""

@@ -11,6 +11,7 @@ from typing import Self
 from broker.domain.deadlines import DEFAULT, Deadlines
 from broker.store.accounts import Accounts
 from broker.store.acts import Acts
+from broker.store.callback_pages import CallbackPages
 from broker.store.clock import Clock
 from broker.store.demands import Demands
 from broker.store.dispatches import Dispatches
@@ -34,6 +35,7 @@ class Store(
     LauncherJobs,
     Clock,
     EventLog,
+    CallbackPages,
     Accounts,
     FileRoom,
     TokenRecords,

@@ -16,6 +16,7 @@ class EventType(StrEnum):
     STREAM_CREATED = "stream.created"
     STREAM_PAUSED = "stream.paused"
     STREAM_RESUMED = "stream.resumed"
+    STREAM_CALLBACK_OFF = "stream.callback_off"
     STREAM_PURGED = "stream.purged"
     BULK_STARTED = "bulk.started"
     BULK_ENDED = "bulk.ended"

@@ -26,6 +26,7 @@ class ProblemCode(StrEnum):
     TOO_MANY_LAUNCHERS = "too_many_launchers"
     TOO_MANY_FOLLOWERS = "too_many_followers"
     TOO_MANY_BODIES = "too_many_bodies"
+    TOO_MANY_TESTS = "too_many_tests"
     SETTLED = "settled"
     GIVEN_OUT = "given_out"
     BULK_BUSY = "bulk_busy"
@@ -104,6 +105,7 @@ PROBLEMS: dict[ProblemCode, ProblemKind] = {
     ProblemCode.CHECKSUM_MISMATCH: ProblemKind(460, "The bytes do not match the checksum"),
     ProblemCode.TOO_MANY_FOLLOWERS: ProblemKind(429, "Too many follow events already"),
     ProblemCode.TOO_MANY_BODIES: ProblemKind(429, "Too many large bodies are being read for this user"),
+    ProblemCode.TOO_MANY_TESTS: ProblemKind(429, "Callbacks were tested too often within a minute"),
     ProblemCode.INTERNAL: ProblemKind(500, "The broker failed"),
     ProblemCode.STORE_UNAVAILABLE: ProblemKind(503, "The store is away for the moment"),
     ProblemCode.ISSUER_UNAVAILABLE: ProblemKind(503, "The token's issuer is away for the moment"),

@@ -19,12 +19,16 @@ class SecretKind(StrEnum):
     """By `X509_USER_PROXY`, too."""
     BEARER_TOKEN = "bearer_token"  # noqa: S105 # the name of a kind
     """By `BEARER_TOKEN_FILE`, too."""
+    WEBHOOK_KEY = "webhook_key"
+    """Not at all: a key by which the broker signs callbacks. No vm is given one."""
     AWS_CREDENTIALS = "aws_credentials"
     """Not at all: keys by which the broker signs addresses of a stream's `s3`. No vm is given one."""
 
 
 VARIABLES = {SecretKind.X509_PROXY: "X509_USER_PROXY", SecretKind.BEARER_TOKEN: "BEARER_TOKEN_FILE"}
 """By what else than a variable of its own a secret of a kind is announced."""
+KEPT = {SecretKind.AWS_CREDENTIALS: "s3", SecretKind.WEBHOOK_KEY: "callback"}
+"""Kinds that the broker signs with and no vm is given; and the field of a stream's spec that names them."""
 _NOT_IN_VARIABLES = re.compile(r"[^A-Z0-9]")
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from broker.wire.callbacks import Callback
 from broker.wire.items import Reason
 from broker.wire.kinds import FromPerson, Message
 from broker.wire.secrets import SecretKind
@@ -109,6 +110,8 @@ class StreamSpec(FromPerson, frozen=True, kw_only=True):
     secrets: tuple[SecretUse, ...] = ()
     trust: tuple[str, ...] = ()
     """Labels of launchers' tokens: whoever carries one of them may have items of a stream that needs secrets."""
+    callback: Callback | None = None
+    """Who is told of settled items."""
     keep_ms: int = KEEP_MS
     """How long settled items, their results' records and logs are kept: 30 days."""
 
@@ -165,6 +168,9 @@ class StreamView(Message, frozen=True, kw_only=True):
     paused: Reason | None = None
     """Why it gives nothing out, while it is paused."""
     paused_at: str | None = None
+    callback_off: Reason | None = None
+    """Why its server is told nothing more, until its spec is put again."""
+    callback_off_at: str | None = None
     bulk: BulkView | None = None
     last_event: str | None = None
     """Id of the stream's last event: whoever follows from it misses nothing that comes."""

@@ -8,6 +8,7 @@ from docs.generator.layout import code, codes, table
 
 _MEANINGS = {
     EventType.STREAM_CREATED: "the stream is there; a later change of its spec has no event",
+    EventType.STREAM_CALLBACK_OFF: "the stream's server said that it is gone: it is told nothing more",
     EventType.STREAM_PAUSED: "the stream gives nothing out for now; what is out goes on",
     EventType.STREAM_RESUMED: "the stream gives out again",
     EventType.STREAM_PURGED: "the stream and all its items are gone",

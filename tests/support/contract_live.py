@@ -16,6 +16,8 @@ _MORE = b"another image"
 _TUS = {"Tus-Resumable": "1.0.0", "Upload-Length": "4"}
 _DISK = {"digest": digest_of(IMAGE), "size_bytes": len(IMAGE), "format": "raw"}
 _ROOM = offer()["room"]
+_CALLBACK = {"url": "https://hooks.invalid/done", "secrets": ["hook"]}
+"""Where nobody is told anything: the name leads nowhere."""
 _BODIES: dict[str, Any] = {
     "machines_put_machine": {"domain_xml": XML, "disks": {"vda": _DISK}},
     "images_put_image": IMAGE,
@@ -58,6 +60,7 @@ _PATHS_OF: dict[str, dict[str, Any]] = {
     "streams_hold_all": {"job": "held"},
     "streams_release_all": {"job": "released"},
     "streams_purge": {"job": "gone"},
+    "stream_callbacks_try_callback": {"job": "told"},
     "tokens_revoke_user": {"user": "bob"},
     "logins_make_login_code": {"user": "bob"},
 }
@@ -84,6 +87,12 @@ class Live:
             await add_machine(user, "spare")
             for name in ("m", "spare"):
                 await user.ok("PUT", f"/v1/secrets/alice/{name}", json=_BODIES["secrets_put_secret"])
+            key = base64.b64encode(b"whsec_" + base64.b64encode(b"k" * 32)).decode()
+            await user.ok("PUT", "/v1/secrets/alice/hook", json={"kind": "webhook_key", "value": key})
+            told = {"machine": "m", "run": "/opt/app/run", "callback": _CALLBACK}
+            await user.ok("PUT", "/v1/streams/alice/told", json=told)
+            await user.ok("POST", "/v1/streams/alice/told/items", json=[{}])
+            await user.ok("POST", "/v1/streams/alice/told/items/1/cancel")
             await user.ok("PUT", f"/v1/images/{digest_of(_MORE)}", data=_MORE)
             for path in ("x", "in/x", "gone"):
                 await user.ok("PUT", f"/v1/files/alice/{path}", data=b"some bytes")
@@ -112,6 +121,8 @@ class Live:
             return self._dispatched(operation)["dispatch"]
         if name == "token":
             return self.broker.call("POST", "/v1/tokens", {}, self.broker.token())["id"]
+        if name == "callback":
+            return self.broker.call("GET", "/v1/callbacks", None, self.broker.token())["callbacks"][0]["callback"]
         if name == "upload":
             return self.uploads[crc32(operation.encode()) % len(self.uploads)]
         if name == "number" and operation in _ITEMS_OF:

@@ -169,13 +169,13 @@ class Broker:
         page = self.call("GET", f"/v1/streams/alice/{stream}/items", token=self.token())
         return list(page["items"])
 
-    def store_pid(self) -> int:
-        """Return the process id of the embedded store's server, found by the broker's own children."""
+    def store_pid(self, folder: str = "store") -> int:
+        """Return the process id of the embedded store's server, or of RQ's (`rq`), among the broker's children."""
         broker_pid = json.loads((self.home.folder / "ready").read_text())["pid"]
         children = [
             int(stat.parent.name)
             for stat in Path("/proc").glob("[0-9]*/stat")
-            if _parent(stat) == broker_pid and "valkey" in _name(stat)
+            if _parent(stat) == broker_pid and "valkey" in _name(stat) and _folder(stat) == folder
         ]
         assert len(children) == 1, children
         return children[0]
@@ -250,6 +250,14 @@ def _fields(stat: Path) -> list[str]:
         return stat.read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []
+
+
+def _folder(stat: Path) -> str:
+    """Return the last part of a process's working folder."""
+    try:
+        return (stat.parent / "cwd").readlink().name
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _name(stat: Path) -> str:

@@ -3,6 +3,7 @@
 import re
 from typing import get_args
 
+from broker.store.arguments.callbacks import BeginCallback, NoteCallback, ReplayCallback, StopCallback, TakeCallbacks
 from broker.store.arguments.definitions import (
     DeleteMachine,
     ExpectImage,
@@ -62,6 +63,7 @@ from broker.store.arguments.tokens import KeepToken, LogIn, RenewLogin, Revoke
 __all__ = [
     "SCRIPTS",
     "Arguments",
+    "BeginCallback",
     "BeginLife",
     "Cancel",
     "CancelMany",
@@ -89,6 +91,7 @@ __all__ = [
     "KeepToken",
     "LogIn",
     "Look",
+    "NoteCallback",
     "Pause",
     "Phase",
     "Promote",
@@ -105,6 +108,7 @@ __all__ = [
     "RemoveLauncher",
     "RemoveStream",
     "RenewLogin",
+    "ReplayCallback",
     "ReportJobs",
     "ReportLauncher",
     "ReserveFile",
@@ -112,6 +116,8 @@ __all__ = [
     "Revoke",
     "ShareMachine",
     "StartBulk",
+    "StopCallback",
+    "TakeCallbacks",
     "Tick",
     "TrimReady",
     "flatten",
@@ -170,6 +176,11 @@ Arguments = (
     | RenewLogin
     | KeepToken
     | Revoke
+    | TakeCallbacks
+    | BeginCallback
+    | NoteCallback
+    | ReplayCallback
+    | StopCallback
 )
 
 SCRIPTS: dict[type[Arguments], str] = {

@@ -49,6 +49,7 @@ class PutStream(NamedTuple):
     is_own: bool
     most: int
     revisions: int
+    callback: str
 
 
 class ReserveFile(NamedTuple):

@@ -12,6 +12,7 @@ class Push(NamedTuple):
     digest: str
     most_items: int
     most_bytes: int
+    most_owed: int
     size: int
     width: int
     revision: int
@@ -134,6 +135,7 @@ class Release(NamedTuple):
     user: str
     job: str
     number: str
+    most_owed: int
 
 
 class Fail(NamedTuple):

@@ -26,6 +26,7 @@ class StartBulk(NamedTuple):
     sentence: str
     by: str
     rate: int
+    most_owed: int
 
 
 class CancelMany(NamedTuple):

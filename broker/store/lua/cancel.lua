@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- PURPOSE  Stop an item for good, at once; a vm that has it is told at its next extend.
--- USES     time event ring counts item leave settle cancelling
+-- USES     time event outbox ring counts item leave settle cancelling
 -- KEYS     items vms stream delayed dispatched running held cancelled due keep deadlines events feed life bell
---          ready_bell ring user_ring fair account holds_of
+--          ready_bell ring user_ring fair account holds_of outbox owed owing outbox_bell
 -- ARGV     user      text
 --          job       text
 --          number    text

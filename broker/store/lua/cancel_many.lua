@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- PURPOSE  Do the next part of a bulk cancel, or of a purge's first half: stop items for good.
--- USES     time event ring counts numbers item leave kept settle cancelling progress
+-- USES     time event outbox ring counts numbers item leave kept settle cancelling progress
 -- KEYS     items vms stream specs delayed dispatched running held cancelled due keep deadlines events feed life bell
---          ready_bell ring user_ring fair account holds_of bulk
+--          ready_bell ring user_ring fair account holds_of bulk outbox owed owing outbox_bell
 -- ARGV     user      text
 --          job       text
 --          id        text

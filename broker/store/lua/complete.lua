@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- PURPOSE  Accept an item's result, once; the same result again by the same lease gets the same answer.
--- USES     time event ring counts mean bulk
+-- USES     time event outbox ring counts mean bulk
 -- EACH     item leave settle
 -- KEYS     items vms stream delayed dispatched running done due keep deadlines events feed life bell ready_bell ring
---          user_ring fair account holds_of bulk
+--          user_ring fair account holds_of bulk outbox owed owing outbox_bell
 -- ARGV     user       text
 --          job        text
 --          number     text

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- PURPOSE  Record a vm's verdict, the first one, and do to an item that is still its own what the verdict means.
--- USES     time event ring counts queue ready item leave settle back canary heard pausing faulty
+-- USES     time event outbox ring counts queue ready item leave settle back canary heard pausing faulty
 -- KEYS     items vms stream ready ready_of delayed dispatched running held due keep deadlines events feed life bell
---          ready_bell ring user_ring fair account holds_of launchers launchers_of reports
+--          ready_bell ring user_ring fair account holds_of launchers launchers_of reports outbox owed owing outbox_bell
 -- ARGV     user         text
 --          job          text
 --          number       text

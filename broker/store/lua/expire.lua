@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- PURPOSE  End a dispatch or lease whose deadline has passed, as a give back or as a failed attempt.
--- USES     time event ring counts queue ready item leave settle back
+-- USES     time event outbox ring counts queue ready item leave settle back
 -- KEYS     items vms stream ready ready_of delayed dispatched running held due keep deadlines events feed life bell
---          ready_bell ring user_ring fair account holds_of launchers
+--          ready_bell ring user_ring fair account holds_of launchers outbox owed owing outbox_bell
 -- ARGV     user       text
 --          job        text
 --          number     text

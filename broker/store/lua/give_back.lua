@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- PURPOSE  Return an item without counting an attempt.
--- USES     time event ring counts queue ready item leave settle back
+-- USES     time event outbox ring counts queue ready item leave settle back
 -- KEYS     items vms stream ready ready_of delayed dispatched running held due keep deadlines events feed life bell
---          ready_bell ring user_ring fair account holds_of
+--          ready_bell ring user_ring fair account holds_of outbox owed owing outbox_bell
 -- ARGV     user       text
 --          job        text
 --          number     text

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE  Set an item aside for a person, before it is given out.
--- USES     time event counts item settle holding
--- KEYS     items stream delayed held due keep events feed life account bell ready_bell
+-- USES     time event outbox counts item settle holding
+-- KEYS     items stream delayed held due keep events feed life account bell ready_bell outbox owed owing outbox_bell
 -- ARGV     user      text
 --          job       text
 --          number    text

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- PURPOSE  Do the next part of a bulk hold: set items aside for a person.
--- USES     time event counts numbers item kept settle holding progress
--- KEYS     items stream specs delayed held due keep events feed life account bell ready_bell bulk
+-- USES     time event outbox counts numbers item kept settle holding progress
+-- KEYS     items stream specs delayed held due keep events feed life account bell ready_bell bulk outbox owed owing
+--          outbox_bell
 -- ARGV     user      text
 --          job       text
 --          id        text

@@ -2,13 +2,14 @@
 -- PURPOSE  Add items to a stream, all or none; a repeated idempotency key gets the first answer.
 -- USES     time event ring counts queue bulk
 -- KEYS     items stream ready ready_of delayed due names events feed life bell ready_bell ring user_ring fair
---          account bulk push_key
+--          account bulk push_key owed
 -- ARGV     user         text
 --          job          text
 --          keyed        flag
 --          digest       hex
 --          most_items   int
 --          most_bytes   int
+--          most_owed    int
 --          size         int
 --          width        int
 --          revision     int
@@ -19,11 +20,11 @@
 -- COST     O(items)
 -- Answers  done or repeated, the first and the last number, and how many were left out because their name was there.
 --          changed when the spec has another revision than `revision`; 0 is any. full, and which bound of the user's:
---          items or bytes, and where it stands. `rest` is of each item the first `width` of url, name, parameters,
+--          items, bytes or callbacks, and where it stands. `rest` is of each item the first `width` of url, name, parameters,
 --          order and further inputs; '' is none, and the others none of them has. An order is its priority class, ':' and the
 --          milliseconds of its delay.
 local FIELDS = {[0] = 'url', [1] = 'name', [2] = 'params', [4] = 'inputs'}
-local spec = redis.call('HMGET', stream, 'revision', 'last', 'born')
+local spec = redis.call('HMGET', stream, 'revision', 'last', 'born', 'callback')
 if not spec[1] then return {'missing'} end
 if keyed == 1 then
   local known = redis.call('GET', push_key)
@@ -38,6 +39,7 @@ if keyed == 1 then
 end
 if revision ~= 0 and tonumber(spec[1]) ~= revision then return {'changed'} end
 if is_purging() then return {'purging'} end
+if spec[4] and redis.call('ZCARD', owed) >= most_owed then return {'full', 'callbacks', most_owed} end
 
 local function value_of(at, column)
   return column < width and ARGV[at + column] or ''

@@ -10,6 +10,7 @@
 --          is_own    flag
 --          most      int
 --          revisions int
+--          callback  text
 -- RETURN   done repeated missing full purging
 -- MOVES    none
 -- EMITS    stream.created
@@ -18,12 +19,27 @@
 --          with the user; full, `streams` or `revisions`, and the bound of them that is reached.
 --          Each machine keeps the streams that name it, with '' for those that do now, and the last item that may still
 --          want it for those that did.
+--          `callback`: the kinds of events that the stream's server is told, with a blank around each; '' is none.
 if redis.call('HEXISTS', machine, 'latest') == 0 or (is_own == 0 and redis.call('SISMEMBER', readers, user) == 0) then
   return {'missing'}
 end
+
+local function tell_of(kinds)
+  if kinds == '' then
+    redis.call('HDEL', stream, 'callback')
+  else
+    redis.call('HSET', stream, 'callback', kinds)
+  end
+  redis.call('HDEL', stream, 'callback_off', 'callback_off_sentence', 'callback_off_ms')
+end
+
 local revision = redis.call('HGET', stream, 'revision')
 if revision and is_purging() then return {'purging'} end
-if revision and redis.call('HGET', specs, revision) == spec then return {'repeated', tonumber(revision)} end
+if revision and redis.call('HGET', specs, revision) == spec then
+  -- Whoever puts it again mended the server that said that it is gone.
+  tell_of(callback)
+  return {'repeated', tonumber(revision)}
+end
 
 local is_new = not revision
 most = tonumber(redis.call('HGET', account, 'most:streams')) or most
@@ -46,5 +62,6 @@ if before and before ~= named then
 end
 redis.call('HSET', machine_streams, ref, '')
 redis.call('HSET', stream, 'machine', named)
+tell_of(callback)
 if is_new then emit('stream.created', '', {revision = revision}) end
 return {'done', revision}

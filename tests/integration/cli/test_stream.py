@@ -75,7 +75,7 @@ async def test_script_and_parameters_reach_the_guest_of_the_revision_that_was_pu
 
 def test_every_fault_is_told_at_once_and_nothing_is_changed(home: Home, broker: Broker, tmp_path: Path) -> None:
     file = tmp_path / "bad.toml"
-    file.write_text('machine = "m"\nrun = "x"\nvcpus = 2\nkeep = "1s"\ncallback = { url = "b" }\n')
+    file.write_text('machine = "m"\nrun = "x"\nvcpus = 2\nkeep = "1s"\ncallback = { url = "b", secrets = ["key"] }\n')
 
     said = home.run("broker", "stream", "add", "bad", "-f", str(file), "--attempts", "0")
 
@@ -83,9 +83,9 @@ def test_every_fault_is_told_at_once_and_nothing_is_changed(home: Home, broker: 
     assert said.err.splitlines() == [
         "broker: the spec has 4 faults",
         "  vcpus: there is no such field; did you mean needs.vcpus?",
-        "  callback: this broker does not serve callbacks yet; leave it out",
         "  retry.attempts: 0 attempts is out of bounds; write 1 to 100",
         "  keep: 1000 ms is out of bounds; write 1m to 3650d (60000 to 315360000000 ms)",
+        "  callback: url: it is no https address; write https://HOST/PATH",
     ]
     assert home.run("broker", "stream", "show", "bad").status == 4
 

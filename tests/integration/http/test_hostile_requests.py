@@ -350,6 +350,7 @@ def _address(route: Route) -> str:
         "token": "x",
         "digest": digest_of(b""),
         "upload": "0" * 32,
+        "callback": f"evt_{'0' * 32}",
         "dispatch": "0b0f8f4e-6d5a-4c8e-9b1e-2f6a7d3c9e10",
     }
     return route.address.format_map(parts)

@@ -109,6 +109,7 @@ def _addresses(victim: Tenant) -> Iterator[tuple[str, str]]:
         "folder": "in",
         "digest": digest_of(victim.image),
         "upload": "0" * 32,
+        "callback": f"evt_{'0' * 32}",
     }
     for route in (*ROUTES, *DAV):
         # Nobody's dispatch: those of launchers are asked with a launcher's token, elsewhere.
@@ -125,7 +126,7 @@ async def test_no_address_of_one_is_open_to_the_other(tenants: tuple[Tenant, Ten
             assert answer.code == "digest_mismatch", "whoever has the bytes may have them: these are others"
         else:
             assert answer.status in {401, 403, 404, 405, 412}, (method, path, answer)
-    for path in ("/v1/streams", "/v1/machines", "/v1/events", "/v1/users/alice"):
+    for path in ("/v1/streams", "/v1/machines", "/v1/callbacks", "/v1/events", "/v1/users/alice"):
         answer = await mallory.call("GET", path if "users" in path else f"{path}?user=alice")
         assert answer.status in {403, 404}, (path, answer)
     for path in ("/v1/streams", "/v1/machines", "/v1/images", "/v1/uploads", "/v1/launchers", "/v1/launcher-jobs"):

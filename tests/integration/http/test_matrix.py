@@ -34,6 +34,7 @@ NAMES = {
     "number": "1",
     "digest": f"sha256:{'0' * 64}",
     "upload": "0" * 32,
+    "callback": f"evt_{'0' * 32}",
     "path:.+": "a/b",
     "folder:.+": "a",
     "site": "renci",

@@ -58,9 +58,13 @@ SHOWN = [
     "site add renci --users *",
     "site list",
     "site rm renci",
+    "callback test render",
     "secret add x --file {file}",
     "secret list",
     "secret rm x",
+    "callback list",
+    "callback list --state dead -o json",
+    "callback replay x",
     "whoami",
     "cancel render/1",
     "cancel render --all --no-wait",
@@ -104,7 +108,7 @@ OF_ONES_OWN = {
     "file share x",
 }
 """When nothing is refused, what these say is made of what was asked, and of names that were checked."""
-NOT_SHOWING = {"serve", "check-config", "key", "logout"}
+NOT_SHOWING = {"serve", "callbacks", "check-config", "key", "logout"}
 """They show nothing of anybody else's."""
 FOLLOWING = {"watch", "try"}
 """They go on until an item ends; what they print is printed by the same functions, and by the same console."""

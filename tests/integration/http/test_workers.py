@@ -251,7 +251,7 @@ async def test_a_stop_lets_those_who_wait_at_every_process_go() -> None:
 def test_a_killed_parent_leaves_neither_workers_nor_store() -> None:
     with grown() as tree:
         children = children_of(tree.process.pid)
-        assert len(children) == 3
+        assert len(children) == 4, "two workers, the store, RQ's Redis"
         tree.process.kill()
         tree.process.wait()
         wait_until(lambda: not any(map(is_alive, children)), "no process is left", timeout_s=20)

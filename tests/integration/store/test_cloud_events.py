@@ -12,6 +12,7 @@ from cloudevents.core.v1.event import CloudEvent
 from broker.domain.errors import Conflict
 from broker.http.events import _sse
 from broker.store import EventBatch, Forgotten
+from broker.wire.callbacks import Callback
 from broker.wire.events import Event, EventType
 from broker.wire.names import ItemRef, OwnedName
 from broker.wire.secrets import SecretKind
@@ -83,6 +84,9 @@ async def _act_on_all_of_it(scene: Scene) -> None:
     await store.release(ItemRef(RENDER, pushed.first))
     await store.pause(RENDER, "alice")
     await store.resume(RENDER, "alice")
+    callback = Callback(url="https://hooks.example/done", secrets=("hook",))
+    await store.put_stream(RENDER, msgspec.structs.replace(ONCE_MORE, callback=callback))
+    await store.stop_callback(RENDER, "it answered 410")
     for act in (BulkAct.HOLD, BulkAct.RELEASE, BulkAct.CANCEL):
         await store.start_bulk(RENDER, act, BulkRequest(), "alice")
         while await store.tick():

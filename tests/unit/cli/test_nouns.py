@@ -11,7 +11,7 @@ from broker.http.route import Route
 from broker.http.routes import ROUTES
 from tests.support.contract import route_of
 
-LOCAL = {"serve", "check-config", "key list", "key rotate", "key drop"}
+LOCAL = {"serve", "callbacks", "check-config", "key list", "key rotate", "key drop"}
 """Commands that ask no broker."""
 
 _MACHINE, _STREAM, _FILE = "/v1/machines/{user}/{name}", "/v1/streams/{user}/{job}", "/v1/files/{user}/{path}"
@@ -62,9 +62,12 @@ ROUTES_OF: dict[str, tuple[str, ...]] = {
     "site rm": ("DELETE /v1/sites/{site}",),
     "user add": ("POST /v1/users/{user}/codes",),
     "user logout": ("DELETE /v1/users/{user}/tokens",),
+    "callback test": (f"POST {_STREAM}/callback/test",),
     "secret add": ("PUT /v1/secrets/{user}/{name}",),
     "secret list": ("GET /v1/secrets",),
     "secret rm": ("DELETE /v1/secrets/{user}/{name}",),
+    "callback list": ("GET /v1/callbacks",),
+    "callback replay": ("POST /v1/callbacks/{callback}/replay",),
     "user show": ("GET /v1/users/{user}",),
     "user set": ("PUT /v1/users/{user}",),
     "launchers": ("GET /v1/launchers", "GET /v1/launcher-jobs"),

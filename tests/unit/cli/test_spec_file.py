@@ -105,7 +105,7 @@ def test_every_field_of_the_spec_is_in_the_table_once() -> None:
         ("as_user = 'x'", "as_user: there is no such field; did you mean as?"),
         ("limits.run_ms = 1", "limits.run_ms: there is no such field; did you mean limits.run?"),
         ("limits.xyzzy = 1", "limits.xyzzy: there is no such field; leave it out"),
-        ("callback.url = 'x'", "callback: this broker does not serve callbacks yet; leave it out"),
+        ("callback.url = 'x'", "callback: {'url': 'x'} is not what belongs here"),
         (
             "secrets = ['a:key']",
             "secrets: 'a:key' is not what belongs here; "

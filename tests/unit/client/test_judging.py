@@ -1,10 +1,14 @@
+import asyncio
 import socket
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from broker.client.judging import ADDRESSES_TRIED, AddressRefused, Judge, NotResolved, Resolve, resolve_by_system
 from broker.client.origins import Origin
+from broker.domain.limits import default
 
 SHARE = Origin("share.example", 443)
 
@@ -65,3 +69,23 @@ async def test_the_system_reads_numbers_in_every_notation(host: str) -> None:
 async def test_what_the_system_cannot_resolve_is_told(host: str) -> None:
     with pytest.raises(NotResolved):
         await Judge([], "no").addresses(Origin(host, 80))
+
+
+async def test_names_that_are_not_answered_hold_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on = threading.Event()
+
+    def found(host: str, port: int, **more: Any) -> list[Any]:
+        if host == "silent.example":
+            goes_on.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    async with asyncio.TaskGroup() as group:
+        # As many as one user may have on their way.
+        for _ in range(default("callbacks_out")):
+            group.create_task(resolve_by_system("silent.example", 443))
+        try:
+            async with asyncio.timeout(10):
+                assert await resolve_by_system("share.example", 443) == ["8.8.8.8"]
+        finally:
+            goes_on.set()

@@ -12,7 +12,17 @@ def _built() -> set[str]:
     stream = KEYS.of_stream(STREAM)
     # The prefixes become names with a number or id, the bells are channels.
     whole = set(
-        stream._replace(items="", vms="", ready_of="", bell="", ready_bell="", launchers_of="", reports="", holds_of="")
+        stream._replace(
+            items="",
+            vms="",
+            ready_of="",
+            bell="",
+            ready_bell="",
+            launchers_of="",
+            reports="",
+            holds_of="",
+            outbox_bell="",
+        )
     ) - {""}
     return whole | {
         KEYS.item(ItemRef(STREAM, 17)),
@@ -27,6 +37,8 @@ def _built() -> set[str]:
         f"{KEYS.secrets_of(ALICE)}proxy",
         KEYS.secrets(ALICE),
         KEYS.masks(OwnedName(ALICE, "proxy")),
+        *(f"{of}alice" for of in (KEYS.out_of, KEYS.delivered_of, KEYS.dead_of, KEYS.callback_ids_of)),
+        KEYS.callback(ALICE, "1764373123456-0"),
         KEYS.grants,
         KEYS.ungranted,
         KEYS.unnamed,
@@ -93,6 +105,8 @@ def test_keys_of_one_stream_never_meet_those_of_another() -> None:
         "holds_of",
         "life",
         "ready_bell",
+        "owing",
+        "outbox_bell",
     }
     same = {name for name, a, b in zip(other._fields, other, KEYS.of_stream(STREAM), strict=True) if a == b}
     assert same == shared

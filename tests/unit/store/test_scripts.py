@@ -29,6 +29,8 @@ KEYS_OF_ONE_SCRIPT = {
     *("machine", "machines", "machines_of", "images", "readers", "machine_streams", "machine_streams_of"),
     *("secret", "secrets", "secrets_of", "masks"),
     *("grants", "ungranted", "unnamed", "push_key", "dispatch_key", "clock", "life"),
+    *("outbox_of", "owed_of", "out", "out_of", "delivered", "delivered_of", "dead", "dead_of", "accounts"),
+    *("record", "callbacks_of", "callback_ids", "callback_ids_of"),
     *("code", "token_of", "tokens_of", "sites", "revoked", "revocations"),
 }
 TYPES = {"int": int, "ms": int, "flag": bool, "text...": tuple[str, ...]}

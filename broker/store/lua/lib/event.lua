@@ -5,11 +5,14 @@
 -- Needs: stream events feed life account bell ready_bell, time.
 local alive
 local epochs = {}
+-- Which kinds of events the stream's server is told, and who notes that it is: see `outbox`.
+local told_kinds, owe
 local function epoch_of(log, field)
   if epochs[log] then return epochs[log], false end
   alive = alive or redis.call('HGET', life, 'number') or ''
-  local known = redis.call('HMGET', log, field, field .. '_life')
+  local known = redis.call('HMGET', log, field, field .. '_life', 'callback')
   epochs[log] = known[1]
+  told_kinds = told_kinds or known[3]
   if known[1] and (known[2] or '') == alive then return known[1], false end
   local epoch = math.max(now, (tonumber(known[1]) or 0) + 1)
   epochs[log] = epoch
@@ -40,6 +43,7 @@ local function write_events()
       'kind', event[1], 'at_ms', now, 'number', event[2], 'data', event[3])
     redis.call('XADD', feed, 'MAXLEN', '~', EVENT_FEED, feed_id(), 'job', job, 'id', id,
       'kind', event[1], 'at_ms', now, 'number', event[2], 'data', event[3])
+    if owe and told_kinds then owe(job, id, unpack(event)) end
   end
   told = {}
   redis.call('PUBLISH', bell, '')

@@ -1,0 +1,1 @@
+"""Callbacks: researchers' servers are told of settled items."""
