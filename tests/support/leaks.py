@@ -203,14 +203,15 @@ class Node:
 
     @property
     def store(self) -> str:
-        (socket,) = self.broker.data.rglob("store.sock")
-        return f"unix://{socket}"
+        return f"unix://{self.broker.data / 'store' / 'store.sock'}"
 
     def search(self, secrets: Iterable[Secret], *, with_vm: bool) -> "Search":
         """Look everywhere, and with a vm at its disk as its guest sees it and at its domain as libvirt shows it."""
         search = Search(secrets)
         search.processes()
-        search.store(self.store)
+        # RQ's server, too.
+        for socket in self.broker.data.rglob("store.sock"):
+            search.store(f"unix://{socket}")
         search.files("file", self.folder)
         search.files("file of the system", *map(Path, SYSTEM_PLACES), *Path("/tmp").glob("*core*"))
         if with_vm:

@@ -85,7 +85,7 @@ async def test_watch_ends_though_the_log_no_longer_tells_of_all_items(
     home.ok("broker", "push", stream, "--count", "2")
     for _ in range(2):
         await run_item(launcher)
-    with redis.Redis(unix_socket_path=str(next(broker.data.rglob("store.sock")))) as store:
+    with redis.Redis(unix_socket_path=str(broker.data / "store" / "store.sock")) as store:
         [log] = store.keys(f"*events:alice/{stream}")
         assert store.xtrim(log, maxlen=1, approximate=False)
 
