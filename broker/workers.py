@@ -17,6 +17,7 @@ import structlog
 
 from broker.listening import CannotServe
 from broker.process import SHUTDOWN_S, Duties
+from broker.store.child_process import ended
 from broker.worker import Assignment, Report
 
 _START_S = 60.0
@@ -125,17 +126,8 @@ class Worker:
 
     async def stop(self) -> None:
         """Let the process end what it does, within its bounds; stopping twice is fine."""
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        process.terminate()
-        try:
-            async with asyncio.timeout(_STOP_S):
-                await process.wait()
-        except TimeoutError:
+        if not await ended(self._process, _STOP_S):
             log.warning("worker_killed", worker=self._duties.turns.place)
-            process.kill()
-            await process.wait()
 
 
 async def _told(process: asyncio.subprocess.Process, assignment: Assignment) -> Report:

@@ -5,6 +5,7 @@ can carry no other bytes, and one signed with `If-None-Match: *` replaces nothin
 Source: "Authenticating Requests: Using Query Parameters (AWS Signature Version 4)", Amazon S3 API Reference.
 """
 
+import base64
 import configparser
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from urllib.parse import quote, urlencode
 from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+
+from broker.wire.names import Digest
 
 MAX_LIFE_S = 604_800
 """The longest that S3 takes: a week."""
@@ -55,6 +58,18 @@ class S3Credentials(NamedTuple):
         return cls(key, secret, parser.get(name, "aws_session_token", fallback=None))
 
 
+def checksum_of(digest: Digest) -> str:
+    """Write a digest as `x-amz-checksum-sha256` has it."""
+    return base64.b64encode(bytes.fromhex(digest.removeprefix("sha256:"))).decode()
+
+
+class Signed(NamedTuple):
+    """An address, and the headers that have to go with it."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
 class S3Urls:
     """Signs addresses of the objects that one endpoint has."""
 
@@ -69,6 +84,23 @@ class S3Urls:
         if self._endpoint is None:
             return f"https://{bucket}.s3.{self._region}.amazonaws.com/{path}"
         return f"{self._endpoint}/{bucket}/{path}"
+
+    def sign_put(self, bucket: str, key: str, facts: tuple[int, Digest] | None, *, life_s: int) -> Signed:
+        """Return an address with the right to make the object, once; with size and digest, of these very bytes alone.
+
+        Source: "Checking object integrity in Amazon S3", Amazon S3 User Guide.
+        """
+        headers = {"If-None-Match": "*"}
+        if facts is not None:
+            headers["Content-Length"] = str(facts[0])
+            headers["x-amz-checksum-sha256"] = checksum_of(facts[1])
+            headers["x-amz-sdk-checksum-algorithm"] = "SHA256"
+        return Signed(self.sign("PUT", bucket, key, life_s=life_s, headers=headers), headers)
+
+    def sign_head(self, bucket: str, key: str, *, life_s: int) -> Signed:
+        """Return an address with the right to ask what the object is, its checksum too."""
+        headers = {"x-amz-checksum-mode": "ENABLED"}
+        return Signed(self.sign("HEAD", bucket, key, life_s=life_s, headers=headers), headers)
 
     def sign(
         self,

@@ -15,6 +15,7 @@ import structlog
 
 from broker.callbacks.queue import QUEUE_FAILURES, CallbackQueue
 from broker.callbacks.working import CallbackDuties
+from broker.store.child_process import ended
 
 _LOOK_S = 0.5
 _STOP_S = 15.0
@@ -61,17 +62,8 @@ class CallbackChild:
 
     async def stop(self) -> None:
         """Let the process end what it does, within its bounds; stopping twice is fine."""
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        process.terminate()
-        try:
-            async with asyncio.timeout(_STOP_S):
-                await process.wait()
-        except TimeoutError:
+        if not await ended(self._process, _STOP_S):
             log.warning("callbacks_child_killed")
-            process.kill()
-            await process.wait()
 
     async def _until_needed(self) -> None:
         queue = CallbackQueue(self._duties.queue)

@@ -10,11 +10,11 @@ from broker.cli.acting import Acting, act
 from broker.cli.exits import Exit
 from broker.domain.limits import default
 from broker.wire.callbacks import CallbackPage, CallbackState, CallbackView
+from broker.wire.events import TYPE_PREFIX
 from broker.wire.kinds import in_full
 
 app = typer.Typer(no_args_is_help=True, help="Callbacks: how your server is told of settled items.")
 
-_TYPE_PREFIX = "org.vmbroker."
 _SHOWN = 50
 
 
@@ -105,7 +105,7 @@ def _show(page: CallbackPage, again: str) -> None:
 
 
 def _kind(view: CallbackView) -> str:
-    return showing.plain(view.type.removeprefix(_TYPE_PREFIX))
+    return showing.plain(view.type.removeprefix(TYPE_PREFIX))
 
 
 def _next(view: CallbackView) -> str:

@@ -126,13 +126,4 @@ async def _ending(acting: Acting, view: ItemView, folder: Path | None, force: bo
 
 
 def _result(view: ItemView) -> ResultLine:
-    return ResultLine(
-        item=view.item,
-        state=view.state,
-        url=view.url,
-        name=view.name,
-        params=view.params,
-        exit_code=view.exit_code,
-        outputs=[msgspec.structs.replace(output, url=address_of(output.url)) for output in view.outputs],
-        settled_at=view.settled_at,
-    )
+    return ResultLine.of(view, [msgspec.structs.replace(output, url=address_of(output.url)) for output in view.outputs])

@@ -46,6 +46,8 @@ MAX_FULL = 5
 _OVER_IN_S3 = frozenset({"ExpiredToken", "RequestTimeTooSkewed"})
 _PASSING_IN_S3 = frozenset({"ConditionalRequestConflict", "OperationAborted", "RequestTimeout"})
 """Of its 400s and 409s: another try of the same PUT was still going on there, or the bytes came too slowly."""
+_PASSING_ELSEWHERE = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})
+"""What servers other than a broker answer when the body came too slowly, or too soon."""
 _MADE_BEFORE = frozenset({HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.MOVED_PERMANENTLY})
 _EMPTY = hashlib.sha256().digest()
 _OF_UPLOADS = ("content-", "if-", "x-amz-")
@@ -62,10 +64,6 @@ class Upload(NamedTuple):
     @property
     def facts(self) -> UploadFacts:
         return UploadFacts(size_bytes=self.size_bytes, digest=f"sha256:{self.sha256.hex()}")
-
-
-_PASSING_ELSEWHERE = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
-"""What servers other than a broker answer when the body came too slowly, or too soon."""
 
 
 class RepeatJudge:

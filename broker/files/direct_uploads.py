@@ -15,7 +15,7 @@ from broker.files.folders import make_private
 from broker.files.objects import Facts, ObjectName, Objects
 from broker.files.pending import Note, Pending
 from broker.files.records import RECORD_BYTES, Record, Records, object_of
-from broker.files.room import Counting, Room, changing
+from broker.files.room import Counting, Room, changing, to_its_end
 from broker.wire.names import UserName
 
 MAX_DIRECT_BYTES = 5 * 1024**3
@@ -69,7 +69,7 @@ class DirectUploads:
         if note is None:
             async with changing(self._counting, path.user, folder) as room:
                 await room.grow_to(RECORD_BYTES + facts.size_bytes)
-                note = await asyncio.to_thread(self._add, path, facts, create_only, room)
+                note = await to_its_end(asyncio.to_thread(self._add, path, facts, create_only, room))
         return None if note is None else object_of(path, note.object_id)
 
     async def settle(self, path: FilePath) -> None:
@@ -129,13 +129,13 @@ class DirectUploads:
 
     async def _came(self, path: FilePath, note: Note, found: Facts) -> None:
         async with changing(self._counting, path.user, self._records.folder_of(path.user)) as room:
-            gone = await asyncio.to_thread(self._adopt, path, note, found, room)
+            gone = await to_its_end(asyncio.to_thread(self._adopt, path, note, found, room))
         for object_id in gone:
             await self._home.remove(object_of(path, object_id))
 
     async def _drop(self, path: FilePath, note: Note) -> None:
         async with changing(self._counting, path.user, self._records.folder_of(path.user)) as room:
-            is_dropped = await asyncio.to_thread(self._forget, path, note, room)
+            is_dropped = await to_its_end(asyncio.to_thread(self._forget, path, note, room))
         if is_dropped:
             await self._home.remove(object_of(path, note.object_id))
 

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from pathlib import Path
 
+from broker.files.durable import sync_folder
 from broker.files.folders import make_private
 from broker.files.free_space import FreeSpace
-from broker.files.incoming import Received, clear_abandoned, receive, sync_folder
+from broker.files.incoming import Received, clear_abandoned, receive
 from broker.files.locks import locked
 from broker.files.room import Admit
 from broker.wire.names import Digest, UserName

@@ -1,7 +1,6 @@
 """Receiving bytes: streamed to a file of their own, hashed on the way, durable before anything names them."""
 
 import asyncio
-import os
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -66,15 +65,6 @@ def clear_abandoned(folder: Path) -> None:
         with suppress(FileNotFoundError):
             if path.stat().st_mtime < before_s:
                 path.unlink()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names given or taken in a folder durable. Source: fsync(2)."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def too_large(limit_bytes: int) -> Rejected:

@@ -10,9 +10,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from broker.files.durable import sync_folder
 from broker.files.folders import make_private
 from broker.files.free_space import FreeSpace
-from broker.files.incoming import Received, clear_abandoned, receive, sync_folder
+from broker.files.incoming import Received, clear_abandoned, receive
 from broker.files.room import Admit
 from broker.wire.names import Digest, UserName
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 
 from broker.domain.paths import FilePath
+from broker.files.durable import write_record
 from broker.files.folders import make_private
-from broker.files.incoming import sync_folder
 from broker.files.objects import ObjectName
 from broker.files.records import RECORD_BYTES, hash_of
 from broker.wire.names import UserName
@@ -88,13 +88,7 @@ class Pending:
         """Write a note, in place of one of the same content."""
         at = self._path(path, note.digest)
         make_private(at.parent)
-        beside = at.with_suffix(".new")
-        with beside.open("wb") as written:
-            written.write(msgspec.json.encode(note))
-            written.flush()
-            os.fsync(written.fileno())
-        beside.replace(at)
-        sync_folder(at.parent)
+        write_record(at, msgspec.json.encode(note), at.with_suffix(".new"))
 
     def remove(self, path: FilePath, note: Note) -> None:
         at = self._path(path, note.digest)

@@ -5,7 +5,6 @@ a folder, or be too deep. A record is put in place by one rename, so a reader se
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -14,8 +13,8 @@ import msgspec
 
 from broker.domain.errors import Rejected
 from broker.domain.paths import FilePath
+from broker.files.durable import sync_folder, write_record
 from broker.files.folders import make_private
-from broker.files.incoming import sync_folder
 from broker.files.locks import held
 from broker.files.objects import Facts, ObjectName
 from broker.wire.names import Digest, UserName
@@ -93,15 +92,7 @@ class Records:
     def write(self, path: FilePath, record: Record) -> None:
         target = self._path(path)
         beside = target.with_suffix(f".{record.object_id}")
-        try:
-            with beside.open("xb") as file:
-                file.write(msgspec.json.encode(record))
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(target)
-        finally:
-            beside.unlink(missing_ok=True)
-        sync_folder(target.parent)
+        write_record(target, msgspec.json.encode(record), beside)
 
     def remove(self, path: FilePath) -> None:
         target = self._path(path)

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple, Protocol
+from weakref import WeakValueDictionary
 
 import aiohttp
 import obstore
@@ -40,8 +41,9 @@ _CALL_S = 30.0
 _ORPHANED = timedelta(days=1)
 _KEY = re.compile(f"({NAME_PATTERN})/([0-9a-f]{{64}})/([0-9a-f]{{32}})")
 _OWNER = ".owner"
-_UPLOADS_AT_ONCE = 8
-"""Large uploads through one process that have parts in memory, some 50 MiB each; others wait, and keep their place."""
+_UPLOADS_AT_ONCE, _OF_ONE_USER = 16, 2
+"""Large uploads through one process that have parts in memory, some 50 MiB each; others wait, and keep their place. Of
+one user there are few: who sends slowly holds up their own."""
 _PROBE = b"whether this bucket can be written"
 _FAULTS = (BaseError, OSError, TimeoutError, aiohttp.ClientError)
 
@@ -123,6 +125,7 @@ class S3Objects:
     def __init__(self, store: S3Store, signer: Signer, session: aiohttp.ClientSession) -> None:
         self._store = store
         self._places = asyncio.Semaphore(_UPLOADS_AT_ONCE)
+        self._places_of: WeakValueDictionary[UserName, asyncio.Semaphore] = WeakValueDictionary()
         self._signer = signer
         self._session = session
 
@@ -132,7 +135,7 @@ class S3Objects:
     ) -> AsyncIterator[Arrival]:
         incoming = _Incoming(chunks, limit_bytes, admit)
         try:
-            etag = await self._write(key_of(name), incoming.parts())
+            etag = await self._write(name, incoming.parts())
         except (BaseError, FileNotFoundError) as error:
             raise _away(error) from error
         arrival = _S3Arrival(Facts(incoming.size_bytes, incoming.digest, etag))
@@ -221,7 +224,9 @@ class S3Objects:
         try:
             async with asyncio.timeout(_CALL_S):
                 try:
-                    there = bytes(await (await obstore.get_async(self._store, _OWNER)).bytes_async()).decode()
+                    there = bytes(await (await obstore.get_async(self._store, _OWNER)).bytes_async()).decode(
+                        errors="replace"
+                    )
                 except FileNotFoundError:
                     await obstore.put_async(self._store, _OWNER, owner.encode(), use_multipart=False)
                     return
@@ -248,12 +253,14 @@ class S3Objects:
         async with self._session.put(url, data=content, headers=address.headers, allow_redirects=False) as answer:
             return answer.status
 
-    async def _write(self, key: str, parts: AsyncIterator[bytes]) -> str:
-        first = await anext(parts)
+    async def _write(self, name: ObjectName, parts: AsyncIterator[bytes]) -> str:
+        key, first = key_of(name), await anext(parts)
         if len(first) < PART_BYTES:
             put = await obstore.put_async(self._store, key, first, use_multipart=False)
         else:
-            async with self._places:
+            own = self._places_of.get(name.user) or asyncio.Semaphore(_OF_ONE_USER)
+            self._places_of[name.user] = own
+            async with own, self._places:
                 put = await obstore.put_async(
                     self._store,
                     key,
@@ -284,11 +291,6 @@ class S3Objects:
 def key_of(name: ObjectName) -> str:
     """Return an object's key below the prefix. Both of its parts and the user's name are plain letters in every S3."""
     return f"{name.user}/{name.file}/{name.object_id}"
-
-
-def checksum_of(digest: Digest) -> str:
-    """Write a digest as `x-amz-checksum-sha256` has it."""
-    return base64.b64encode(bytes.fromhex(digest.removeprefix("sha256:"))).decode()
 
 
 def _name_of(key: str) -> ObjectName | None:

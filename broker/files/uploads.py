@@ -12,9 +12,7 @@ A file may come as several uploads at once, its parts, which are joined at the e
 import asyncio
 import hashlib
 import os
-import re
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -23,12 +21,13 @@ from typing import NamedTuple
 import msgspec
 
 from broker.domain.errors import Conflict, Rejected, Unavailable
+from broker.files.durable import sync_folder
 from broker.files.folders import make_private
 from broker.files.free_space import FreeSpace
-from broker.files.incoming import sync_folder
 from broker.files.joining import joined
 from broker.files.locks import held, lock_at_once
 from broker.files.upload import Hashed, Purpose, Record, Upload
+from broker.files.upload_folder import Standing, UploadFolder
 from broker.wire.names import Digest, UserName
 from broker.wire.problems import ProblemCode
 
@@ -38,19 +37,6 @@ _JOINS_AT_ONCE = 2
 _JOIN_WAIT_S = 20.0
 _MOST_HASHED = 1_000
 """So many uploads' hashes are remembered, those that came last: some that others finished are among them."""
-_ID = re.compile(r"[0-9a-f]{32}")
-
-
-class Standing(NamedTuple):
-    """How far an upload came."""
-
-    upload: str
-    digest: Digest
-    size_bytes: int
-    offset_bytes: int
-    is_finished: bool
-    purpose: Purpose = Purpose.IMAGE
-    file: str = ""
 
 
 class Wanted(NamedTuple):
@@ -84,7 +70,7 @@ class Uploads:
         self._space = space
         self._hashed: dict[Path, Hashed] = {}
         self._joining = asyncio.Semaphore(_JOINS_AT_ONCE)
-        make_private(self._folder)
+        self._kept = UploadFolder(self._folder)
 
     async def begin(
         self,
@@ -104,7 +90,7 @@ class Uploads:
             Unavailable: `store_disk_full`.
         """
         if wanted.size_bytes > self._limit_bytes:
-            raise Rejected(ProblemCode.TOO_LARGE, f"an image has at most {self._limit_bytes} bytes")
+            raise Rejected(ProblemCode.TOO_LARGE, f"one upload has at most {self._limit_bytes} bytes")
         record = wanted.record(user)
         upload = lasting_id(record) if resume else token_hex(16)
         return await asyncio.to_thread(self._begin, user, record, upload, check_room)
@@ -138,18 +124,18 @@ class Uploads:
         Raises:
             Rejected: `not_found`.
         """
-        standing = await asyncio.to_thread(self._standing, user, upload)
+        standing = await asyncio.to_thread(self._kept.standing, user, upload)
         if standing is None:
             raise _no_upload(upload)
         return standing
 
     async def begun(self, user: UserName, wanted: Wanted) -> Standing | None:
         """Return the upload that `begin` would go on with, or that it would tell of as finished; None: a new one."""
-        return await asyncio.to_thread(self._standing, user, lasting_id(wanted.record(user)))
+        return await asyncio.to_thread(self._kept.standing, user, lasting_id(wanted.record(user)))
 
     async def unfinished(self, user: UserName) -> list[Standing]:
         """Return the user's uploads that are not finished."""
-        return await asyncio.to_thread(lambda: list(self._unfinished(user)))
+        return await asyncio.to_thread(lambda: list(self._kept.unfinished(user)))
 
     @asynccontextmanager
     async def taken(self, user: UserName, upload: str) -> AsyncIterator[Upload]:
@@ -159,7 +145,7 @@ class Uploads:
             Rejected: `not_found`.
             Conflict: `upload_busy`: another request has it, or just finished it.
         """
-        if await asyncio.to_thread(self._read, user, upload) is None:
+        if await asyncio.to_thread(self._kept.read, user, upload) is None:
             raise _no_upload(upload)
         taken = self._take(user, upload)
         try:
@@ -192,35 +178,35 @@ class Uploads:
     async def clear_abandoned(self) -> int:
         """Remove what got no byte for a day, and the records of what was finished then; tell how many."""
         removed = 0
-        for user, upload in await asyncio.to_thread(lambda: list(self._old())):
+        for user, upload in await asyncio.to_thread(lambda: list(self._kept.old(ABANDONED_S))):
             try:
                 await self.remove(user, upload)
                 removed += 1
             except (Rejected, Conflict):
                 continue  # somebody goes on with it, or removed it, just now
-        await asyncio.to_thread(self._clear_leftovers)
+        await asyncio.to_thread(self._kept.clear_leftovers, ABANDONED_S)
         return removed
 
     def _begin(self, user: UserName, record: Record, upload: str, check_room: Callable[[int], None]) -> Standing:
         """Begin it when there is room for it, beside all that was announced before and did not come yet."""
         with held(self._folder):
-            known = self._standing(user, upload)
+            known = self._kept.standing(user, upload)
             if known is not None:
                 return known
-            unfinished = list(self._unfinished(user))
+            unfinished = list(self._kept.unfinished(user))
             if len(unfinished) >= self._most_open:
                 raise _too_many(user, self._most_open)
             check_room(record.size_bytes + sum(each.size_bytes for each in unfinished))
-            self._space.check(record.size_bytes + self._announced_bytes())
+            self._space.check(record.size_bytes + self._kept.announced_bytes())
             make_private(self._folder / user)
-            part = self._part(user, upload)
+            part = self._kept.part(user, upload)
             part.unlink(missing_ok=True)  # left by who died when its record was gone; it may be a file's bytes, too
             os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-            self._write(user, upload, record)
-        return Standing(upload, Digest(record.digest), record.size_bytes, 0, False, record.purpose, record.file)
+            self._kept.write(user, upload, record)
+        return Standing.of(upload, record, 0)
 
     def _join(self, user: UserName, record: Record, upload: str, parts: Sequence[str]) -> Standing:
-        known = self._standing(user, upload)
+        known = self._kept.standing(user, upload)
         if known is not None and known.offset_bytes == known.size_bytes:
             self._drop_parts(user, parts)
             return known
@@ -228,36 +214,34 @@ class Uploads:
             paths = [self._locked_part(user, part, locks) for part in parts]
             record = msgspec.structs.replace(record, size_bytes=sum(path.stat().st_size for path in paths))
             self._space.check(record.size_bytes)
-            beside = self._part(user, upload).with_suffix(f".{record.begun}")
+            beside = self._kept.part(user, upload).with_suffix(f".{record.begun}")
             try:
                 hashed = joined(paths, beside, record.begun)
                 with held(self._folder):
-                    beside.replace(self._part(user, upload))
-                    self._write(user, upload, record)
+                    beside.replace(self._kept.part(user, upload))
+                    self._kept.write(user, upload, record)
             finally:
                 beside.unlink(missing_ok=True)
-            self._hashed[self._part(user, upload)] = hashed
+            self._hashed[self._kept.part(user, upload)] = hashed
             for part in parts:
                 self._discard(user, part)  # while they are locked
-        return Standing(
-            upload, Digest(record.digest), record.size_bytes, record.size_bytes, False, record.purpose, record.file
-        )
+        return Standing.of(upload, record, record.size_bytes)
 
     def _drop_parts(self, user: UserName, parts: Sequence[str]) -> None:
         """Remove parts that were sent once more, but for those that a request has."""
         for part in parts:
-            standing = self._standing(user, part)
+            standing = self._kept.standing(user, part)
             if standing is not None and standing.purpose is Purpose.PART:
                 with suppress(Conflict), ExitStack() as locks:
-                    locks.callback(os.close, _lock(self._part(user, part)))
+                    locks.callback(os.close, _lock(self._kept.part(user, part)))
                     self._discard(user, part)
 
     def _locked_part(self, user: UserName, part: str, locks: ExitStack) -> Path:
         """Lock a complete part for as long as the stack lasts."""
-        standing = self._standing(user, part)
+        standing = self._kept.standing(user, part)
         if standing is None or standing.purpose is not Purpose.PART:
             raise Rejected(ProblemCode.NOT_FOUND, f"{part[:64]!r} is no part of yours: begin it with Upload-Concat")
-        path = self._part(user, part)
+        path = self._kept.part(user, part)
         locks.callback(os.close, _lock(path))
         if path.stat().st_size != standing.size_bytes:
             raise Conflict(ProblemCode.OFFSET_DIFFERS, f"the part {part} is not complete: ask for its offset, go on")
@@ -265,10 +249,10 @@ class Uploads:
 
     def _take(self, user: UserName, upload: str) -> Upload:
         """Take an upload, at once: a lock that a thread took for a request that is gone would be nobody's."""
-        path = self._part(user, upload)
+        path = self._kept.part(user, upload)
         descriptor = _lock(path)
         # Read by whoever has it: until then it may have been removed, and begun anew.
-        record = self._read(user, upload)
+        record = self._kept.read(user, upload)
         if record is None:
             os.close(descriptor)
             raise _no_upload(upload)
@@ -280,101 +264,23 @@ class Uploads:
             self._hashed.pop(next(iter(self._hashed)), None)
         return Upload(record, path, descriptor, hashed, self._space)
 
-    def _standing(self, user: UserName, upload: str) -> Standing | None:
-        record = self._read(user, upload)
-        if record is None:
-            return None
-        if record.is_finished:
-            offset_bytes = record.size_bytes
-        else:
-            try:
-                offset_bytes = self._part(user, upload).stat().st_size
-            except FileNotFoundError:
-                return None
-        return Standing(
-            upload,
-            Digest(record.digest),
-            record.size_bytes,
-            offset_bytes,
-            record.is_finished,
-            record.purpose,
-            record.file,
-        )
-
-    def _unfinished(self, user: UserName) -> Iterator[Standing]:
-        for path in sorted((self._folder / user).glob("*.json")):
-            standing = self._standing(user, path.stem)
-            if standing is not None and not standing.is_finished:
-                yield standing
-
-    def _announced_bytes(self) -> int:
-        """Return how many bytes all unfinished uploads still want."""
-        users = [UserName(folder.name) for folder in self._folder.iterdir()]
-        return sum(each.size_bytes - each.offset_bytes for user in users for each in self._unfinished(user))
-
-    def _old(self) -> Iterator[tuple[UserName, str]]:
-        before_s = time.time() - ABANDONED_S
-        for record in self._folder.glob("*/*.json"):
-            part = record.with_suffix(".part")
-            try:
-                touched_s = (part if part.exists() else record).stat().st_mtime
-            except FileNotFoundError:
-                continue
-            if touched_s < before_s:
-                yield UserName(record.parent.name), record.stem
-
-    def _clear_leftovers(self) -> None:
-        """Remove what a broker left that died in the midst: bytes without a record, a record without its bytes."""
-        before_s = time.time() - ABANDONED_S
-        with held(self._folder):
-            for path in self._folder.glob("*/*"):
-                user, upload = UserName(path.parent.name), path.name.partition(".")[0]
-                is_whole = path.suffix in {".json", ".part"} and self._standing(user, upload) is not None
-                with suppress(FileNotFoundError):  # a join takes away what it wrote without this lock
-                    if not is_whole and path.stat().st_mtime < before_s:
-                        path.unlink()
-
     def _finish(self, user: UserName, upload: str) -> None:
         with held(self._folder):
-            record = self._read(user, upload)
+            record = self._kept.read(user, upload)
             assert record is not None, "an upload that is taken is there"
-            self._write(user, upload, msgspec.structs.replace(record, is_finished=True))
+            self._kept.write(user, upload, msgspec.structs.replace(record, is_finished=True))
             self._forget(user, upload)
 
     def _discard(self, user: UserName, upload: str) -> None:
         with held(self._folder):
-            self._record(user, upload).unlink(missing_ok=True)
+            self._kept.record(user, upload).unlink(missing_ok=True)
             self._forget(user, upload)
 
     def _forget(self, user: UserName, upload: str) -> None:
-        part = self._part(user, upload)
+        part = self._kept.part(user, upload)
         part.unlink(missing_ok=True)
         self._hashed.pop(part, None)
         sync_folder(part.parent)
-
-    def _record(self, user: UserName, upload: str) -> Path:
-        return self._folder / user / f"{upload}.json"
-
-    def _part(self, user: UserName, upload: str) -> Path:
-        return self._folder / user / f"{upload}.part"
-
-    def _read(self, user: UserName, upload: str) -> Record | None:
-        if not _ID.fullmatch(upload):
-            return None
-        try:
-            return msgspec.json.decode(self._record(user, upload).read_bytes(), type=Record)
-        except FileNotFoundError:
-            return None
-
-    def _write(self, user: UserName, upload: str, record: Record) -> None:
-        path = self._record(user, upload)
-        beside = path.with_suffix(".new")
-        with beside.open("wb") as file:
-            file.write(msgspec.json.encode(record))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        sync_folder(path.parent)
 
 
 def lasting_id(record: Record, how: str = "") -> str:

@@ -1,13 +1,11 @@
 """Signed addresses of the file service's S3 bucket, each for one act on one object, so that nobody else needs a key."""
 
-from collections.abc import Mapping
-
 from broker.auth.s3_urls import S3Urls
 from broker.domain import targets
 from broker.domain.buckets import Bucket
 from broker.files.objects import ObjectName
 from broker.files.pending import ADDRESS_LIFE_S
-from broker.files.s3_objects import Address, checksum_of, key_of
+from broker.files.s3_objects import Address, key_of
 from broker.files.user_files import StoredFile
 from broker.http.sending import attachment
 from broker.wire.names import Digest
@@ -32,28 +30,18 @@ class BucketUrls:
             "response-content-disposition": attachment(name),
             "response-content-type": "application/octet-stream",
         }
-        return self._sign("GET", key_of(stored.name), query=query)
+        key = self._bucket.key(key_of(stored.name))
+        return self._urls.sign("GET", self._bucket.bucket, key, life_s=ADDRESS_LIFE_S, query=query)
 
     def head(self, key: str) -> Address:
-        headers = {"x-amz-checksum-mode": "ENABLED"}
-        return Address(self._sign("HEAD", key, headers), headers)
+        signed = self._urls.sign_head(self._bucket.bucket, self._bucket.key(key), life_s=ADDRESS_LIFE_S)
+        return Address(signed.url, signed.headers)
 
     def put(self, key: str, size_bytes: int, digest: Digest) -> Address:
-        headers = {
-            "Content-Length": str(size_bytes),
-            "If-None-Match": "*",
-            "x-amz-checksum-sha256": checksum_of(digest),
-            "x-amz-sdk-checksum-algorithm": "SHA256",
-        }
-        return Address(self._sign("PUT", key, headers), headers)
+        facts = (size_bytes, digest)
+        signed = self._urls.sign_put(self._bucket.bucket, self._bucket.key(key), facts, life_s=ADDRESS_LIFE_S)
+        return Address(signed.url, signed.headers)
 
     def put_object(self, name: ObjectName, size_bytes: int, digest: Digest) -> Address:
         """Return where exactly these bytes can be put."""
         return self.put(key_of(name), size_bytes, digest)
-
-    def _sign(
-        self, method: str, key: str, headers: Mapping[str, str] | None = None, query: Mapping[str, str] | None = None
-    ) -> str:
-        return self._urls.sign(
-            method, self._bucket.bucket, self._bucket.key(key), life_s=ADDRESS_LIFE_S, headers=headers, query=query
-        )

@@ -7,8 +7,8 @@ an event of the stream.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NoReturn, TypeVar
 
 import structlog
 
@@ -27,6 +27,8 @@ from broker.wire.names import OwnedName, StreamRef
 from broker.wire.problems import ProblemCode
 from broker.wire.secrets import KEPT, GivenSecret, SecretKind
 from broker.wire.streams import StreamSpec
+
+T = TypeVar("T")
 
 _OF_S3 = SecretKind.AWS_CREDENTIALS
 MISSING = "secret_missing"
@@ -87,29 +89,16 @@ async def secrets_of_claim(call: Call, claimed: Claimed, *, takes_secrets: bool)
         Conflict: SECRET_WITHHELD, with what is to be done.
     """
     names = given_secrets(claimed.spec)
+    uses = {use.name for use in claimed.spec.secrets}
+
+    def opened(known: Mapping[str, Sealed]) -> list[GivenSecret]:
+        # Those of headers are looked at, and go out with the addresses that they are for.
+        _headers(call.services.keys, [known[name] for name in header_secrets(claimed.spec)])
+        return _unsealed(call.services.keys, claimed, [known[name] for name in names if name in uses])
+
     if not names:
         return []
-    uses = {use.name for use in claimed.spec.secrets}
-    reason = await _why_not(call.services, claimed, takes_secrets=takes_secrets)
-    for _ in range(TRIES):
-        known = {} if reason else await call.services.store.sealed_secrets(_refs(claimed.item.ref.stream, names))
-        reason = reason or _unfit(claimed, names, known)
-        if reason:
-            await _withhold(call.services, claimed, *reason)
-        try:
-            # Those of headers are looked at, and go out with the addresses that they are for.
-            _headers(call.services.keys, [known[name] for name in header_secrets(claimed.spec)])
-            given = _unsealed(call.services.keys, claimed, [each for name, each in known.items() if name in uses])
-        except BadHeaderSecret as error:
-            reason = (WITHHELD, f"a header of its stream cannot be sent: {error}")
-            continue
-        except CannotUnseal as error:
-            log.warning("secret_not_unsealed", item=str(claimed.item.ref), reason=str(error))
-            reason = (WITHHELD, "a secret of its stream cannot be opened by the broker: add it anew")
-            continue
-        if not uses or await _note(call.services, claimed, [known[name] for name in names if name in uses]):
-            return given
-    raise kept_changing()
+    return await _handed_out(call.services, claimed, names, uses, opened, takes_secrets=takes_secrets)
 
 
 async def header_values(call: Call, claimed: Claimed, names: Sequence[str]) -> dict[str, str]:
@@ -118,16 +107,37 @@ async def header_values(call: Call, claimed: Claimed, names: Sequence[str]) -> d
     Raises:
         Conflict: SECRET_WITHHELD, with what is to be done.
     """
+
+    def opened(known: Mapping[str, Sealed]) -> dict[str, str]:
+        return _headers(call.services.keys, [known[name] for name in names])
+
     if not names:
         return {}
-    reason = await _why_not(call.services, claimed, takes_secrets=True)
+    return await _handed_out(call.services, claimed, names, set(names), opened, takes_secrets=True)
+
+
+async def _handed_out(
+    services: Services,
+    claimed: Claimed,
+    names: Sequence[str],
+    given: Collection[str],
+    opened: Callable[[Mapping[str, Sealed]], T],
+    *,
+    takes_secrets: bool,
+) -> T:
+    """Return what `opened` makes of the secrets, of which the vm is `given` some: those are noted as shown.
+
+    Raises:
+        Conflict: SECRET_WITHHELD: one cannot be handed out, so none is; the item is held and its stream paused.
+    """
+    reason = await _why_not(services, claimed, takes_secrets=takes_secrets)
     for _ in range(TRIES):
-        known = {} if reason else await call.services.store.sealed_secrets(_refs(claimed.item.ref.stream, names))
+        known = {} if reason else await services.store.sealed_secrets(_refs(claimed.item.ref.stream, names))
         reason = reason or _unfit(claimed, names, known)
         if reason:
-            await _withhold(call.services, claimed, *reason)
+            await _withhold(services, claimed, *reason)
         try:
-            values = _headers(call.services.keys, [known[name] for name in names])
+            values = opened(known)
         except BadHeaderSecret as error:
             reason = (WITHHELD, f"a header of its stream cannot be sent: {error}")
             continue
@@ -135,7 +145,8 @@ async def header_values(call: Call, claimed: Claimed, names: Sequence[str]) -> d
             log.warning("secret_not_unsealed", item=str(claimed.item.ref), reason=str(error))
             reason = (WITHHELD, "a secret of its stream cannot be opened by the broker: add it anew")
             continue
-        if await _note(call.services, claimed, [known[name] for name in names]):
+        noted = [known[name] for name in names if name in given]
+        if not noted or await _note(services, claimed, noted):
             return values
     raise kept_changing()
 

@@ -138,18 +138,7 @@ def _line(call: Call, item: ItemView, followed: dict[ItemState, _Followed]) -> b
 
 
 def _result(call: Call, item: ItemView) -> ResultLine:
-    return ResultLine(
-        item=item.item,
-        state=item.state,
-        url=item.url,
-        name=item.name,
-        params=item.params,
-        inputs=item.inputs,
-        exit_code=item.exit_code,
-        reason=item.reason,
-        outputs=[_with_address(call, output) for output in item.outputs],
-        settled_at=item.settled_at,
-    )
+    return ResultLine.of(item, [_with_address(call, output) for output in item.outputs])
 
 
 def _with_address(call: Call, output: OutputFile) -> OutputFile:

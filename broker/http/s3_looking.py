@@ -5,12 +5,11 @@ from collections.abc import Sequence
 
 import structlog
 
-from broker.auth.s3_urls import S3Urls
+from broker.auth.s3_urls import S3Urls, checksum_of
 from broker.client.errors import Unreachable
 from broker.client.outgoing import Answer, Bounds
 from broker.domain.errors import Conflict, Unavailable
 from broker.domain.targets import S3_SCHEME, bucket_and_key, scheme_of
-from broker.files.s3_objects import checksum_of
 from broker.http.call import Services
 from broker.http.handing_out import withhold
 from broker.http.s3_signing import NoS3Keys, signer
@@ -25,7 +24,6 @@ _ALL_S = 30.0
 _LATE = "the stream's S3 did not tell of its outputs in time: try again"
 _ONE = Bounds(size_bytes=4_096, total_s=10.0)
 _LIFE_S = 60
-_WITH_CHECKSUM = {"x-amz-checksum-mode": "ENABLED"}
 _FOUND, _NOT_FOUND = 200, 404
 _SERVER_ERROR = 500
 
@@ -70,9 +68,9 @@ async def verify_in_s3(services: Services, claimed: Claimed, outputs: Sequence[O
 
 
 async def _look(services: Services, urls: S3Urls, output: OutputFile) -> None:
-    url = urls.sign("HEAD", *bucket_and_key(output.url), life_s=_LIFE_S, headers=_WITH_CHECKSUM)
+    signed = urls.sign_head(*bucket_and_key(output.url), life_s=_LIFE_S)
     try:
-        answer = await services.outgoing.head(url, headers=_WITH_CHECKSUM, bounds=_ONE)
+        answer = await services.outgoing.head(signed.url, headers=signed.headers, bounds=_ONE)
     except Unreachable as error:
         if error.is_lasting:
             log.info("output_not_looked_at", url=output.url, reason=str(error))

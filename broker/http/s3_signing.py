@@ -7,7 +7,6 @@ from broker.auth.sealing import CannotUnseal
 from broker.auth.urls import LIFE
 from broker.domain.errors import Rejected
 from broker.domain.targets import bucket_and_key, origin_of
-from broker.files.s3_objects import checksum_of
 from broker.http.call import Services
 from broker.wire.leases import SignedUrl, UploadFacts
 from broker.wire.names import OwnedName, UserName, check_digest
@@ -61,13 +60,9 @@ def signed_get(urls: S3Urls, url: str) -> SignedUrl:
 
 def signed_put(urls: S3Urls, url: str, facts: UploadFacts | None) -> SignedUrl:
     """Return an object's address with the right to make it, once; where the bytes are known, of these alone."""
-    headers = {"If-None-Match": "*"}
-    if facts is not None:
-        headers["Content-Length"] = str(facts.size_bytes)
-        headers["x-amz-sdk-checksum-algorithm"] = "SHA256"
-        headers["x-amz-checksum-sha256"] = checksum_of(check_digest(facts.digest))
-    signed = urls.sign("PUT", *bucket_and_key(url), life_s=_LIFE_S, headers=headers)
-    return SignedUrl(url=signed, target=url, method="PUT", headers=headers)
+    known = None if facts is None else (facts.size_bytes, check_digest(facts.digest))
+    signed = urls.sign_put(*bucket_and_key(url), known, life_s=_LIFE_S)
+    return SignedUrl(url=signed.url, target=url, method="PUT", headers=dict(signed.headers))
 
 
 def s3_origin(s3: S3Access, url: str) -> str | None:

@@ -17,7 +17,8 @@ from aiohttp import web
 from broker.domain.errors import Conflict, Rejected
 from broker.files.appending import CHECKSUMS
 from broker.files.upload import Purpose
-from broker.files.uploads import Standing, Wanted
+from broker.files.upload_folder import Standing
+from broker.files.uploads import Wanted
 from broker.http import becoming, bodies, tus
 from broker.http.call import Call, json_answer, limit
 from broker.http.contract import NOTHING, octets, operation

@@ -22,6 +22,7 @@ from urllib.parse import quote
 import structlog
 
 from broker.domain.errors import Unavailable
+from broker.store.child_process import ended
 from broker.store.written_by import check_writer
 from broker.wire.problems import ProblemCode
 
@@ -194,16 +195,7 @@ class EmbeddedStore:
                 log.info("store_server_restarted", pid=self.pid)
 
     async def _stop_process(self) -> None:
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        process.terminate()
-        try:
-            async with asyncio.timeout(_STOP_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        await ended(self._process, _STOP_S)
 
     def _last_words(self) -> str:
         """Return the last line of the server's log without its stamp of process and time."""

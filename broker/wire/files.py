@@ -1,6 +1,6 @@
 """Files, images and results: what the broker says of bytes it keeps."""
 
-from broker.wire.items import OutputFile, Reason
+from broker.wire.items import ItemView, OutputFile, Reason
 from broker.wire.kinds import FromPerson, Message
 from broker.wire.leases import SignedUrl
 from broker.wire.states import ItemState
@@ -85,3 +85,19 @@ class ResultLine(Message, frozen=True, kw_only=True):
     outputs: list[OutputFile] = []
     settled_at: str | None = None
     position: str | None = None
+
+    @classmethod
+    def of(cls, item: ItemView, outputs: list[OutputFile]) -> "ResultLine":
+        """Return what a settled item came to; its outputs where they can be had."""
+        return cls(
+            item=item.item,
+            state=item.state,
+            url=item.url,
+            name=item.name,
+            params=item.params,
+            inputs=item.inputs,
+            exit_code=item.exit_code,
+            reason=item.reason,
+            outputs=outputs,
+            settled_at=item.settled_at,
+        )

@@ -3,7 +3,8 @@
 import inspect
 
 from broker.store import Store
-from broker.store.keys import KEY_KINDS, SHARD_TAG
+from broker.store.key_kinds import KEY_KINDS
+from broker.store.keys import SHARD_TAG
 from docs.generator.layout import code, page, table
 
 

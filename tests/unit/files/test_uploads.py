@@ -14,7 +14,8 @@ from broker.files import uploads as uploads_module
 from broker.files.free_space import FreeSpace
 from broker.files.joining import joined
 from broker.files.upload import Hashed, Purpose
-from broker.files.uploads import ABANDONED_S, Standing, Uploads, Wanted
+from broker.files.upload_folder import Standing
+from broker.files.uploads import ABANDONED_S, Uploads, Wanted
 from broker.wire.names import UserName, check_digest
 from tests.support.api import digest_of
 from tests.support.grid import REPOSITORY

@@ -1,6 +1,7 @@
 from uuid import uuid4
 
-from broker.store.keys import KEY_KINDS, SHARD_TAG, Keys
+from broker.store.key_kinds import KEY_KINDS
+from broker.store.keys import SHARD_TAG, Keys
 from broker.wire.names import DispatchId, ItemRef, MachineRef, OwnedName, StreamRef, UserName
 
 KEYS = Keys("vmb")
