@@ -17,8 +17,8 @@ from broker.client.origins import Origin, why_refused
 from broker.client.outgoing import Bounds, OutgoingClient
 from broker.client.session import Unreachable
 from tests.support.authority import Authority
+from tests.support.receivers import SAID, dripping, huge
 
-SECRET = "what-the-other-side-said"
 SEEN = web.AppKey("seen", list[web.Request])
 
 
@@ -27,26 +27,11 @@ async def _file(_: web.Request) -> web.Response:
 
 
 async def _status(request: web.Request) -> web.Response:
-    return web.Response(status=int(request.query["status"]), text=SECRET)
+    return web.Response(status=int(request.query["status"]), text=SAID)
 
 
 async def _away(request: web.Request) -> web.Response:
     return web.Response(status=int(request.query.get("status", "302")), headers={"Location": request.query["to"]})
-
-
-async def _large(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse()
-    await response.prepare(request)
-    while True:  # until nobody reads any more
-        await response.write(SECRET.encode() * 1_000)
-
-
-async def _drip(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse()
-    await response.prepare(request)
-    while True:
-        await response.write(b".")
-        await asyncio.sleep(0.01)
 
 
 async def _packed(_: web.Request) -> web.Response:
@@ -70,8 +55,8 @@ def _app() -> web.Application:
     app.router.add_get("/file", _file)
     app.router.add_get("/status", _status)
     app.router.add_route("*", "/away", _away)
-    app.router.add_get("/large", _large)
-    app.router.add_get("/drip", _drip)
+    app.router.add_get("/large", huge)
+    app.router.add_get("/drip", dripping)
     app.router.add_get("/packed", _packed)
     app.router.add_post("/echo", _echo)
     return app
@@ -260,10 +245,10 @@ async def test_a_name_server_that_is_silent_is_waited_for_within_the_bounds(auth
 async def test_a_redirect_is_not_followed(server: TestServer) -> None:
     async with trusting(server) as client:
         with pytest.raises(Unreachable, match="not followed") as refused:
-            await client.get(url(server, f"/away?to=/{SECRET}"))
+            await client.get(url(server, f"/away?to=/{SAID}"))
 
     assert refused.value.is_lasting
-    assert SECRET not in str(refused.value)
+    assert SAID not in str(refused.value)
     assert [request.path for request in server.app[SEEN]] == ["/away"]
 
 
@@ -309,7 +294,7 @@ async def test_an_answer_of_any_length_is_read_within_its_bounds(server: TestSer
         with pytest.raises(Unreachable, match="more than 5000 bytes") as refused:
             await client.get(url(server, "/large"), bounds=Bounds(size_bytes=5_000))
 
-    assert SECRET not in str(refused.value)
+    assert SAID not in str(refused.value)
 
 
 async def test_a_small_answer_does_not_unfold_to_a_large_one(server: TestServer) -> None:
@@ -330,12 +315,12 @@ async def test_an_answer_that_drips_is_read_within_its_time(server: TestServer) 
 @pytest.mark.parametrize(
     "said",
     [
-        f"SSH-2.0-{SECRET}\r\n\r\n",
-        f"HTTP/1.1 {SECRET} OK\r\n\r\n",
-        f"HTTP/1.1 200 OK\r\n{SECRET}\r\n\r\n",
-        f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{SECRET}\r\n",
-        f"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{SECRET}",
-        f"HTTP/1.1 200 OK\r\nX: {SECRET * 1_000}\r\n\r\n",
+        f"SSH-2.0-{SAID}\r\n\r\n",
+        f"HTTP/1.1 {SAID} OK\r\n\r\n",
+        f"HTTP/1.1 200 OK\r\n{SAID}\r\n\r\n",
+        f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{SAID}\r\n",
+        f"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{SAID}",
+        f"HTTP/1.1 200 OK\r\nX: {SAID * 1_000}\r\n\r\n",
         "",
     ],
 )
@@ -352,7 +337,7 @@ async def test_what_the_other_side_said_is_in_no_error(said: str) -> None:
             with pytest.raises(Unreachable) as failed:
                 await client.get(f"http://127.0.0.1:{port}/a?token=x")
 
-    assert SECRET not in str(failed.value)
+    assert SAID not in str(failed.value)
     assert "token" not in str(failed.value)
     assert "\n" not in str(failed.value)
 

@@ -4,50 +4,21 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import msgspec
 import pytest
 
 from broker.domain.errors import Rejected
-from broker.domain.limits import LIMITS, default
-from broker.store import Store
-from broker.store.answers import CallbackOutcome, OwedCallback
-from broker.store.keys import DEAD_KEEP_MS, DELIVERED_KEEP_MS
-from broker.wire.callbacks import Callback, CallbackState, webhook_id
+from broker.store.answers import OwedCallback
+from broker.wire.callbacks import CallbackState, webhook_id
 from broker.wire.names import ItemRef, StreamRef, UserName
 from broker.wire.problems import ProblemCode
 from broker.wire.states import EXIT_GIVE_BACK, Verdict
 from broker.wire.streams import BulkAct, BulkRequest, Retry
+from tests.integration.store.owed import AGAIN, CALLBACK, DEAD, DELIVERED, FIRST, MINUTE_MS, TOLD, cancel, take
 from tests.integration.store.scene import ALICE, RENDER, SPEC, Scene, failure, result
 from tests.support.stores import age
 from tests.support.waiting import until
-
-CALLBACK = Callback(url="https://hooks.example/done", secrets=("hook",))
-TOLD = msgspec.structs.replace(SPEC, callback=CALLBACK, retry=Retry(attempts=1, boots=1))
-FIRST = ItemRef(RENDER, 1)
-MINUTE_MS = 60_000
-DELIVERED = CallbackOutcome(CallbackState.DELIVERED, "", 204)
-AGAIN = CallbackOutcome(CallbackState.WAITING, "it answered 500", 500, 5_000)
-DEAD = CallbackOutcome(CallbackState.DEAD, "it answered 410", 410)
-
-
-@pytest.fixture
-async def told(store: Store) -> Scene:
-    scene = await Scene(store).set_up(TOLD)
-    await scene.prove()
-    return scene
-
-
-async def _take(store: Store, most: int = 100, most_per_user: int = 100) -> list[OwedCallback]:
-    return await store.take_callbacks(most, most_per_user, MINUTE_MS)
-
-
-async def _cancel(scene: Scene, number: int, ref: StreamRef = RENDER) -> None:
-    """Settle so many new items."""
-    pushed = await scene.push(number, ref)
-    for each in range(number):
-        await scene.store.cancel(ItemRef(ref, pushed.first + each), "alice")
 
 
 async def _complete(scene: Scene) -> None:
@@ -118,11 +89,11 @@ async def test_each_way_to_settle_owes_its_event_once_as_the_log_has_it(
         await told.store.put_stream(RENDER, msgspec.structs.replace(TOLD, retry=Retry()))
         await told.prove()
     await told.push(1)
-    assert await _take(told.store) == [], "what settles nothing is owed to nobody"
+    assert await take(told.store) == [], "what settles nothing is owed to nobody"
 
     await settle(told)
 
-    [owed] = await _take(told.store)
+    [owed] = await take(told.store)
     log = (await told.store.read_events(RENDER, None, 1_000)).events
     [event] = [each for each in log if each.kind.value == kind]
     assert owed.body == msgspec.json.encode(event)
@@ -136,11 +107,11 @@ async def test_stream_that_names_nobody_or_other_kinds_owes_nothing(told: Scene)
     only = msgspec.structs.replace(CALLBACK, events=("item.completed", "items.cancelled"))
     await told.set_up(msgspec.structs.replace(TOLD, callback=only), ref=picky)
     for ref in (plain, picky):
-        await _cancel(told, 1, ref)
-    assert await _take(told.store) == []
+        await cancel(told, 1, ref)
+    assert await take(told.store) == []
     await told.store.put_stream(RENDER, SPEC)
-    await _cancel(told, 1)
-    assert await _take(told.store) == [], "its latest spec names nobody"
+    await cancel(told, 1)
+    assert await take(told.store) == [], "its latest spec names nobody"
 
 
 async def test_stream_without_callback_costs_no_command_more(told: Scene) -> None:
@@ -162,7 +133,7 @@ async def test_stream_without_callback_costs_no_command_more(told: Scene) -> Non
 async def test_what_is_owed_is_trimmed_by_no_log_and_outlives_its_stream(
     told: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await _cancel(told, 3)
+    await cancel(told, 3)
     keys = told.store._keys.of_stream(RENDER)
     for log in (keys.events, keys.feed):
         await told.store._server.command("XTRIM", log, "MAXLEN", 0)
@@ -174,24 +145,24 @@ async def test_what_is_owed_is_trimmed_by_no_log_and_outlives_its_stream(
 
     while await told.store.get_stream(RENDER) is not None:
         await told.store.forget(clear)
-    owed = await _take(told.store)
+    owed = await take(told.store)
     assert [json.loads(each.body)["subject"] for each in owed] == [f"{RENDER}/{number}" for number in (1, 2, 3)]
     await told.set_up(TOLD)
-    await _cancel(told, 1)
-    [again] = await _take(told.store)
+    await cancel(told, 1)
+    [again] = await take(told.store)
     assert again.id not in {each.id for each in owed}, "the same item of the stream made anew is another event"
 
 
 async def test_what_was_taken_and_not_noted_is_taken_again_and_an_attempt_keeps_others_off(told: Scene) -> None:
-    await _cancel(told, 2)
-    first, second = await _take(told.store)
-    assert await _take(told.store) == []
+    await cancel(told, 2)
+    first, second = await take(told.store)
+    assert await take(told.store) == []
     await age(told.store, MINUTE_MS)
     begun = await told.store.begin_callback(first.entry)
     assert begun == OwedCallback(first.entry, first.id, RENDER, first.body, 1)
-    assert await _take(told.store) == [second], "whoever had it died; the other one is being told"
+    assert await take(told.store) == [second], "whoever had it died; the other one is being told"
     await age(told.store, MINUTE_MS)
-    assert {each.entry for each in await _take(told.store)} == {first.entry, second.entry}
+    assert {each.entry for each in await take(told.store)} == {first.entry, second.entry}
     begun = await told.store.begin_callback(first.entry)
     assert begun is not None
     assert begun.attempts == 2
@@ -199,12 +170,12 @@ async def test_what_was_taken_and_not_noted_is_taken_again_and_an_attempt_keeps_
         await told.store.note_callback(first.entry, DELIVERED)
     assert await told.store.begin_callback(first.entry) is None
     await age(told.store, MINUTE_MS)
-    assert await _take(told.store) == [second]
+    assert await take(told.store) == [second]
 
 
 async def test_failure_is_due_again_after_its_pause_and_no_earlier(told: Scene) -> None:
-    await _cancel(told, 1)
-    [owed] = await _take(told.store)
+    await cancel(told, 1)
+    [owed] = await take(told.store)
     await told.store.begin_callback(owed.entry)
     await told.store.note_callback(owed.entry, AGAIN)
     page = await told.store.list_callbacks(ALICE, CallbackState.WAITING, None, 10)
@@ -215,21 +186,21 @@ async def test_failure_is_due_again_after_its_pause_and_no_earlier(told: Scene) 
     assert view.next_at is not None
     assert view.last_at < view.next_at
     await age(told.store, 4_000)
-    assert await _take(told.store) == []
+    assert await take(told.store) == []
     await age(told.store, 1_000)
-    assert [each.attempts for each in await _take(told.store)] == [1]
+    assert [each.attempts for each in await take(told.store)] == [1]
 
 
 async def test_users_take_turns_and_nobody_has_more_than_their_bound_out(told: Scene) -> None:
     bob = StreamRef(UserName("bob"), "render")
-    await _cancel(told, 5)
+    await cancel(told, 5)
     await told.set_up(TOLD, ref=bob)
-    await _cancel(told, 2, bob)
+    await cancel(told, 2, bob)
 
     async def users(most: int = 100) -> list[str]:
-        return [each.stream.user for each in await _take(told.store, most, 2)]
+        return [each.stream.user for each in await take(told.store, most, 2)]
 
-    first = await _take(told.store, 2, 2)
+    first = await take(told.store, 2, 2)
     assert [each.stream.user for each in first] == ["alice", "alice"]
     assert [json.loads(each.body)["subject"][-1] for each in first] == ["1", "2"]
     assert await users(1) == ["bob"]
@@ -240,13 +211,13 @@ async def test_users_take_turns_and_nobody_has_more_than_their_bound_out(told: S
 
 
 async def test_attempt_that_was_begun_late_is_among_those_that_are_out(told: Scene) -> None:
-    await _cancel(told, 2)
-    [first] = await _take(told.store, 100, 1)
+    await cancel(told, 2)
+    [first] = await take(told.store, 100, 1)
     await age(told.store, MINUTE_MS)
     await told.store.begin_callback(first.entry)
-    assert await _take(told.store, 100, 1) == []
+    assert await take(told.store, 100, 1) == []
     await told.store.note_callback(first.entry, DELIVERED)
-    [second] = await _take(told.store, 100, 1)
+    [second] = await take(told.store, 100, 1)
     assert second.id != first.id
 
 
@@ -269,9 +240,9 @@ async def test_bell_rings_for_what_is_owed_and_for_what_waited_for_another(told:
         return bool((await told.store._server.command("PUBSUB", "NUMSUB", channel))[1])
 
     await until(listens, "the bell is heard")
-    await _cancel(told, 2)
+    await cancel(told, 2)
     await rings()
-    [owed] = await _take(told.store, 100, 1)
+    [owed] = await take(told.store, 100, 1)
     heard.clear()
     await told.store.note_callback(owed.entry, DELIVERED)
     await rings()
@@ -280,15 +251,15 @@ async def test_bell_rings_for_what_is_owed_and_for_what_waited_for_another(told:
 
 
 async def test_replayed_one_is_told_again_from_the_first_attempt(told: Scene) -> None:
-    await _cancel(told, 2)
-    dead, delivered = await _take(told.store)
+    await cancel(told, 2)
+    dead, delivered = await take(told.store)
     for other in ("", "evt_", webhook_id(f"/streams/{RENDER}", "1-1")):
         with pytest.raises(Rejected) as refused:
             await told.store.replay_callback(ALICE, other)
         assert refused.value.code is ProblemCode.NOT_FOUND
     view = await told.store.replay_callback(ALICE, dead.id)
     assert (view.state, view.attempts) == (CallbackState.WAITING, 0), "nothing is to be done for one on its way"
-    assert await _take(told.store) == []
+    assert await take(told.store) == []
     for owed, outcome in ((dead, DEAD), (delivered, DELIVERED)):
         await told.store.begin_callback(owed.entry)
         await told.store.note_callback(owed.entry, outcome)
@@ -304,125 +275,13 @@ async def test_replayed_one_is_told_again_from_the_first_attempt(told: Scene) ->
     for owed in (dead, delivered):
         view = await told.store.replay_callback(ALICE, owed.id)
         assert (view.callback, view.state, view.attempts) == (owed.id, CallbackState.WAITING, 0)
-    assert {each.id: each.body for each in await _take(told.store)} == {
-        each.id: each.body for each in (dead, delivered)
-    }
+    assert {each.id: each.body for each in await take(told.store)} == {each.id: each.body for each in (dead, delivered)}
 
 
 async def test_late_word_that_it_was_delivered_counts_for_one_given_up(told: Scene) -> None:
-    await _cancel(told, 1)
-    [owed] = await _take(told.store)
+    await cancel(told, 1)
+    [owed] = await take(told.store)
     for outcome in (DEAD, AGAIN, DELIVERED, DEAD):
         await told.store.note_callback(owed.entry, outcome)
     page = await told.store.list_callbacks(ALICE, None, None, 10)
     assert [each.state for each in page.callbacks] == [CallbackState.DELIVERED]
-
-
-async def test_settled_ones_go_after_their_time_and_lost_ones_are_counted(told: Scene) -> None:
-    await _cancel(told, 3)
-    delivered, dead, waiting = await _take(told.store)
-    for owed, outcome in ((delivered, DELIVERED), (dead, DEAD), (waiting, AGAIN)):
-        await told.store.begin_callback(owed.entry)
-        await told.store.note_callback(owed.entry, outcome)
-    await age(told.store, DELIVERED_KEEP_MS)
-    assert await _take(told.store) == [replace(waiting, attempts=1)]
-    assert await _states(told) == {"waiting": 1, "delivered": 0, "dead": 1, "dropped": 0}
-    with pytest.raises(Rejected):
-        await told.store.replay_callback(ALICE, delivered.id)
-    await age(told.store, DEAD_KEEP_MS)
-    await _take(told.store)
-    assert await _states(told) == {"waiting": 1, "delivered": 0, "dead": 0, "dropped": 1}
-    await told.store.note_callback(waiting.entry, DELIVERED)
-    await age(told.store, DELIVERED_KEEP_MS)
-    assert await _take(told.store) == []
-    left = [key.rpartition("}:")[2] for key in await told.store._server.command("KEYS", "*alice*")]
-    assert [key for key in left if key.startswith(("callback", "owed", "dead", "delivered"))] == []
-
-
-async def _states(scene: Scene) -> dict[str, int]:
-    return (await scene.store.list_callbacks(ALICE, None, None, 10)).counts
-
-
-async def test_most_settled_ones_are_kept_and_the_oldest_make_room(told: Scene) -> None:
-    most = default("callbacks_delivered")
-    await _cancel(told, 2)
-    first, second = await _take(told.store)
-    await told.store.note_callback(first.entry, DELIVERED)
-    key = f"{told.store._keys.delivered_of}alice"
-    others = [part for number in range(most - 1) for part in (9 * 10**15, f"{number + 1}-0")]
-    await told.store._server.command("ZADD", key, *others)
-    await told.store.note_callback(second.entry, DELIVERED)
-    assert await told.store._server.command("ZCARD", key) == most
-    [view] = (await told.store.list_callbacks(ALICE, None, None, 10)).callbacks
-    assert view.callback == second.id
-
-
-async def test_nothing_is_begun_that_would_owe_more_than_a_user_may_be_owed(
-    told: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(LIMITS, "callbacks_waiting", LIMITS["callbacks_waiting"]._replace(default=2))
-    await told.push(3)
-    for number in (1, 2):
-        await told.store.hold(ItemRef(RENDER, number), "alice")
-    release_all = told.store.start_bulk(RENDER, BulkAct.RELEASE, BulkRequest(), "alice")
-    for act in (told.push(1), told.store.release(FIRST), release_all):
-        with pytest.raises(Rejected) as refused:
-            await act
-        assert refused.value.code is ProblemCode.QUOTA_EXCEEDED
-    await told.store.cancel(ItemRef(RENDER, 3), "alice")
-    assert len(await _take(told.store)) == 3, "what was begun before is owed all the same"
-    await told.set_up(SPEC, ref=StreamRef(ALICE, "plain"), items=1)
-    await told.store.put_stream(RENDER, msgspec.structs.replace(TOLD, callback=None))
-    await told.push(1)
-    await told.store.release(FIRST)
-
-
-@pytest.mark.parametrize("state", [None, *CallbackState])
-async def test_pages_show_each_callback_once_in_order(told: Scene, state: CallbackState | None) -> None:
-    await _cancel(told, 5)
-    taken = await _take(told.store)
-    for owed in taken:
-        again = CallbackOutcome(state or CallbackState.WAITING, "", again_ms=1_000)
-        await told.store.note_callback(owed.entry, again)
-    shown, cursor = [], None
-    while True:
-        page = await told.store.list_callbacks(ALICE, state, cursor, 2)
-        shown += [each.callback for each in page.callbacks]
-        cursor = page.next_cursor
-        if cursor is None:
-            break
-    ids = [each.id for each in taken]
-    assert shown == (ids if state is CallbackState.WAITING else ids[::-1])
-
-
-async def test_page_goes_on_where_its_last_one_is_gone(told: Scene) -> None:
-    await _cancel(told, 3)
-    taken = await _take(told.store)
-    for owed in taken:
-        await told.store.begin_callback(owed.entry)
-        await told.store.note_callback(owed.entry, DEAD)
-        await age(told.store, 1)
-    page = await told.store.list_callbacks(ALICE, CallbackState.DEAD, None, 1)
-    await told.store.replay_callback(ALICE, page.callbacks[0].callback)
-    page = await told.store.list_callbacks(ALICE, CallbackState.DEAD, page.next_cursor, 2)
-    assert [each.callback for each in page.callbacks] == [taken[1].id, taken[0].id]
-    for cursor, limit in (("soon", 1), ("1:2", 1), (None, 0)):
-        with pytest.raises(Rejected):
-            await told.store.list_callbacks(ALICE, CallbackState.DEAD, cursor, limit)
-
-
-async def test_server_that_is_gone_is_owed_nothing_more_until_the_spec_is_put_again(told: Scene) -> None:
-    await _cancel(told, 1)
-    for _ in range(2):
-        await told.store.stop_callback(RENDER, "it answered 410")
-    await _cancel(told, 1)
-    assert len(await _take(told.store)) == 1
-    stream = await told.store.get_stream(RENDER)
-    assert stream is not None
-    assert stream.callback_off is not None
-    assert (stream.callback_off.code, stream.callback_off.sentence) == ("callback_gone", "it answered 410")
-    assert (await told.events()).count("stream.callback_off") == 1
-    stream = await told.store.put_stream(RENDER, TOLD)
-    assert (stream.revision, stream.callback_off, stream.callback_off_at) == (1, None, None)
-    await _cancel(told, 1)
-    assert len(await _take(told.store)) == 1
