@@ -129,38 +129,24 @@ def _write_secrets(uses: tuple[SecretUse, ...]) -> list[str] | None:
     return [use.name if use.as_kind is None else f"{use.name}:{use.as_kind}" for use in uses] or None
 
 
-def _read_access(value: Any) -> tuple[Any, ...]:
-    try:
-        return (msgspec.convert(value, dict[str, OriginAccess]),)
-    except msgspec.ValidationError as error:
-        remedy = 'write { "HOST" = { headers = { NAME = "VALUE" }, secret_headers = { NAME = "SECRET" } } }'
-        raise Unreadable(value, remedy) from error
+def _read_as(kind: Any, remedy: str) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what reads a table whose fields are those of a type, as the broker does."""
+
+    def read(value: Any) -> tuple[Any, ...]:
+        try:
+            return (msgspec.convert(value, kind),)
+        except msgspec.ValidationError as error:
+            raise Unreadable(value, remedy) from error
+
+    return read
 
 
 def _write_access(access: dict[str, OriginAccess]) -> dict[str, Any] | None:
     return {origin: _without_empty(each) for origin, each in access.items()} or None
 
 
-def _read_s3(value: Any) -> tuple[Any, ...]:
-    try:
-        return (msgspec.convert(value, S3Access),)
-    except msgspec.ValidationError as error:
-        raise Unreadable(value, 'write { secret = "NAME", endpoint = "https://HOST", region = "REGION" }') from error
-
-
-def _write_s3(s3: S3Access | None) -> dict[str, Any] | None:
-    return None if s3 is None else _without_empty(s3)
-
-
-def _read_callback(value: Any) -> tuple[Any, ...]:
-    try:
-        return (msgspec.convert(value, Callback),)
-    except msgspec.ValidationError as error:
-        raise Unreadable(value, 'write { url = "https://HOST/PATH", secrets = ["NAME"] }') from error
-
-
-def _write_callback(callback: Callback | None) -> dict[str, Any] | None:
-    return None if callback is None else _without_empty(callback)
+def _write_table(value: msgspec.Struct | None) -> dict[str, Any] | None:
+    return None if value is None else _without_empty(value)
 
 
 def _without_empty(value: msgspec.Struct) -> dict[str, Any]:
@@ -186,9 +172,20 @@ PAUSES = Form("two durations", _read_pauses, lambda first_ms, longest_ms: [text_
 TEXTS = Form("list of texts", _read_texts, lambda texts: list(texts) or None)
 SECRETS = Form("list of texts", _read_secrets, _write_secrets)
 NUMBERS = Form("list of whole numbers", _read_numbers, lambda numbers: list(numbers) or None)
-ACCESS = Form("table of tables", _read_access, _write_access)
-S3 = Form("table of texts", _read_s3, _write_s3)
-CALLBACK = Form("table", _read_callback, _write_callback)
+ACCESS = Form(
+    "table of tables",
+    _read_as(
+        dict[str, OriginAccess],
+        'write { "HOST" = { headers = { NAME = "VALUE" }, secret_headers = { NAME = "SECRET" } } }',
+    ),
+    _write_access,
+)
+S3 = Form(
+    "table of texts",
+    _read_as(S3Access, 'write { secret = "NAME", endpoint = "https://HOST", region = "REGION" }'),
+    _write_table,
+)
+CALLBACK = Form("table", _read_as(Callback, 'write { url = "https://HOST/PATH", secrets = ["NAME"] }'), _write_table)
 PARAMS = Form("table of texts", _read_params, lambda params: dict(params) or None)
 ACCELERATOR = Form(
     '`"any"`, `"kvm"` or `"tcg"`', _one_of(Accelerator, _ANY), lambda each: _ANY if each is None else each.value
