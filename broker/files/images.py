@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from broker.files.free_space import FreeSpace
 from broker.files.incoming import Received, clear_abandoned, receive
 from broker.files.locks import locked
 from broker.files.room import Admit
+from broker.files.source import Source
 from broker.wire.names import Digest, UserName
 
 _SETTLE_S = 30.0
@@ -50,9 +51,7 @@ class Images:
             make_private(part)
         clear_abandoned(self._incoming)
 
-    def received(
-        self, digest: Digest, chunks: AsyncIterator[bytes], admit: Admit
-    ) -> AbstractAsyncContextManager[Received]:
+    def received(self, digest: Digest, source: Source, admit: Admit) -> AbstractAsyncContextManager[Received]:
         """Take an image's bytes in for the block, and prove their digest; who wants them `keep`s them.
 
         One that is there already is read to the end all the same: sending the bytes is what proves that the sender
@@ -63,7 +62,7 @@ class Images:
             Unavailable: `store_disk_full`.
         """
         return receive(
-            self._incoming, chunks, limit_bytes=self._limit_bytes, expected=digest, space=self._space, admit=admit
+            self._incoming, source, limit_bytes=self._limit_bytes, expected=digest, space=self._space, admit=admit
         )
 
     @contextmanager

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from broker.domain.errors import Rejected
+from broker.files.direct_file import DirectFile
 from broker.files.free_space import FreeSpace, disk_full_told
 from broker.files.room import Admit
+from broker.files.source import Source
 from broker.files.writing import Writing
 from broker.wire.names import Digest
 from broker.wire.problems import ProblemCode
@@ -29,7 +31,7 @@ class Received(NamedTuple):
 @asynccontextmanager
 async def receive(
     folder: Path,
-    chunks: AsyncIterator[bytes],
+    source: Source,
     *,
     limit_bytes: int,
     expected: Digest | None,
@@ -47,7 +49,7 @@ async def receive(
     path = folder / secrets.token_hex(16)
     try:
         with disk_full_told():
-            received = await _write(path, chunks, limit_bytes, space, admit)
+            received = await _write(path, source, limit_bytes, space, admit)
             if expected is not None and received.digest != expected:
                 raise Rejected(
                     ProblemCode.DIGEST_MISMATCH,
@@ -71,9 +73,7 @@ def too_large(limit_bytes: int) -> Rejected:
     return Rejected(ProblemCode.TOO_LARGE, f"the body is larger than {limit_bytes} bytes: nothing was kept")
 
 
-async def _write(
-    path: Path, chunks: AsyncIterator[bytes], limit_bytes: int, space: FreeSpace, admit: Admit
-) -> Received:
+async def _write(path: Path, source: Source, limit_bytes: int, space: FreeSpace, admit: Admit) -> Received:
     async def check(size_bytes: int) -> None:
         if size_bytes > limit_bytes:
             raise too_large(limit_bytes)
@@ -81,10 +81,9 @@ async def _write(
         await admit(size_bytes)
 
     space.check()
-    writing = await asyncio.to_thread(Writing, path, check)
+    writing = Writing(await asyncio.to_thread(DirectFile, path), check)
     try:
-        async for chunk in chunks:
-            await writing.add(chunk)
+        await writing.take(source)
         hexdigest = await writing.finish()
     finally:
         await writing.close()

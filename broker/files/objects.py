@@ -15,6 +15,7 @@ from broker.files.folders import make_private
 from broker.files.free_space import FreeSpace
 from broker.files.incoming import Received, clear_abandoned, receive
 from broker.files.room import Admit
+from broker.files.source import Source
 from broker.wire.names import Digest, UserName
 
 
@@ -51,7 +52,7 @@ class Objects(Protocol):
     """A home of objects."""
 
     def arriving(
-        self, name: ObjectName, chunks: AsyncIterator[bytes], *, limit_bytes: int, expected: Digest | None, admit: Admit
+        self, name: ObjectName, source: Source, *, limit_bytes: int, expected: Digest | None, admit: Admit
     ) -> AbstractAsyncContextManager[Arrival]:
         """Take bytes in for the block, which may keep them. `admit` is told of bytes before they are written.
 
@@ -104,10 +105,10 @@ class LocalObjects:
 
     @asynccontextmanager
     async def arriving(
-        self, name: ObjectName, chunks: AsyncIterator[bytes], *, limit_bytes: int, expected: Digest | None, admit: Admit
+        self, name: ObjectName, source: Source, *, limit_bytes: int, expected: Digest | None, admit: Admit
     ) -> AsyncIterator[Arrival]:
         async with receive(
-            self._incoming, chunks, limit_bytes=limit_bytes, expected=expected, space=self._space, admit=admit
+            self._incoming, source, limit_bytes=limit_bytes, expected=expected, space=self._space, admit=admit
         ) as received:
             yield _LocalArrival(received, self.location(name))
 

@@ -30,6 +30,7 @@ from broker.domain.errors import Rejected, Unavailable
 from broker.files.incoming import too_large
 from broker.files.objects import Arrival, Facts, ObjectName
 from broker.files.room import Admit
+from broker.files.source import Chunks, Source
 from broker.wire.names import NAME_PATTERN, Digest, UserName
 from broker.wire.problems import ProblemCode
 
@@ -74,8 +75,8 @@ class Signer(Protocol):
 class _Incoming:
     """Bytes on their way to S3: counted, bounded, hashed."""
 
-    def __init__(self, chunks: AsyncIterator[bytes], limit_bytes: int, admit: Admit) -> None:
-        self._chunks = chunks
+    def __init__(self, source: Source, limit_bytes: int, admit: Admit) -> None:
+        self._source = source
         self._limit_bytes = limit_bytes
         self._admit = admit
         self._hasher = hashlib.sha256()
@@ -89,7 +90,7 @@ class _Incoming:
         """Yield blocks of a part's size; the last one may be smaller."""
         held: list[bytes] = []
         held_bytes = 0
-        async for chunk in self._chunks:
+        async for chunk in self._source.chunks():
             self.size_bytes += len(chunk)
             if self.size_bytes > self._limit_bytes:
                 raise too_large(self._limit_bytes)
@@ -131,9 +132,9 @@ class S3Objects:
 
     @asynccontextmanager
     async def arriving(
-        self, name: ObjectName, chunks: AsyncIterator[bytes], *, limit_bytes: int, expected: Digest | None, admit: Admit
+        self, name: ObjectName, source: Source, *, limit_bytes: int, expected: Digest | None, admit: Admit
     ) -> AsyncIterator[Arrival]:
-        incoming = _Incoming(chunks, limit_bytes, admit)
+        incoming = _Incoming(source, limit_bytes, admit)
         try:
             etag = await self._write(name, incoming.parts())
         except (BaseError, FileNotFoundError) as error:
@@ -153,7 +154,7 @@ class S3Objects:
     @asynccontextmanager
     async def adopting(self, name: ObjectName, proved: Path, facts: Facts) -> AsyncIterator[Arrival]:
         async with self.arriving(
-            name, _read(proved), limit_bytes=facts.size_bytes, expected=facts.digest, admit=_admitted
+            name, Chunks(_read(proved)), limit_bytes=facts.size_bytes, expected=facts.digest, admit=_admitted
         ) as arrival:
             yield arrival
 

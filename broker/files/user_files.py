@@ -8,7 +8,6 @@ without passing here: see `direct_uploads`.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +23,7 @@ from broker.files.objects import Arrival, Facts, LocalObjects, ObjectName, Objec
 from broker.files.pending import Pending
 from broker.files.records import RECORD_BYTES, Record, Records, already_exists, object_of
 from broker.files.room import Counting, Room, changing, to_its_end
+from broker.files.source import Source
 from broker.wire.names import Digest, UserName, check_digest
 
 _MOST_COUNTED = 1_000_000
@@ -58,7 +58,7 @@ class UserFiles:
     async def put(
         self,
         path: FilePath,
-        chunks: AsyncIterator[bytes],
+        source: Source,
         *,
         expected: Digest | None,
         create_only: bool,
@@ -93,7 +93,7 @@ class UserFiles:
             name = object_of(path, secrets.token_hex(16))
             arriving = self._objects.arriving(
                 name,
-                chunks,
+                source,
                 limit_bytes=self._limit_bytes,
                 expected=expected,
                 admit=lambda size_bytes: room.grow_to(RECORD_BYTES + size_bytes),

@@ -1,134 +1,113 @@
 """Writing a new file: hashed and written at once, past the page cache, while the next bytes come.
 
-Of two blocks one is filled by the loop while two threads hash and write the other: neither waits for the other, and two
-blocks are all that is held. Whole blocks are written past the page cache (O_DIRECT): what is to be durable before it is
-answered would be copied there only to be waited for at the end, and one upload of many gigabytes would push out of it
-what others read. The rest, which is no whole block, and so all of a small file, goes through it; so does everything
-where the file system knows no other way. ADR 0024 says what was measured.
+Of a few blocks one is filled by the loop while two threads hash and write those that are full, each at its own pace:
+none of the three waits for another as long as there is a block for it, and these few are all that is held. A thread
+that finds no block goes to others: a slow sender holds none, and never touches the memory of more than two blocks.
+Whole blocks are written past the page cache: what is to be durable before it is answered would be copied there only to
+be waited for at the end, and one upload of many gigabytes would push out of it what others read. The rest, which is no
+whole block, and so all of a small file, goes through it. ADR 0024 says what was measured.
 """
 
 import asyncio
-import errno
-import fcntl
 import hashlib
 import mmap
-import os
-import threading
+from collections import deque
 from collections.abc import Awaitable, Callable
-from pathlib import Path
+from itertools import chain
 
-BLOCK_BYTES = 1_048_576
-"""A multiple of what any disk or file system wants aligned that is written past the page cache."""
+from broker.files.direct_file import DirectFile
+from broker.files.source import Source
+from broker.files.stages import BLOCK_BYTES, Stage
+
+BLOCKS = 8
+_FEW_BLOCKS = 2
+_ALONE = 8
+"""As long as there are no more files that are written, each has all of its blocks. More fill each other's gaps."""
 
 
 class Writing:
-    """A new file, readable by nobody else, that grows by chunks; `close` it whatever comes.
+    """What comes from a source, put into a new file; `close` it whatever comes.
 
     `check` is told how many bytes there will be, before they are written; what it raises ends this.
     """
 
-    def __init__(self, path: Path, check: Callable[[int], Awaitable[None]]) -> None:
-        self.size_bytes = 0
-        self._check = check
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        self._hasher = hashlib.sha256()
-        # Anonymous memory begins at a page, as such writes must.
-        self._filling, self._passed_on = (memoryview(mmap.mmap(-1, BLOCK_BYTES)) for _ in range(2))
-        self._filled_bytes = 0
-        self._under_way: asyncio.Task[None] | None = None
-        self._is_direct: bool | None = None
-        # A cancelled await leaves its thread behind: it must not write once the file is closed.
-        self._writing = threading.Lock()
-        self._is_closed = False
+    _open = 0
 
-    async def add(self, chunk: bytes) -> None:
-        """Take a chunk of any size."""
-        left = memoryview(chunk)
-        while left:
-            count = min(len(left), BLOCK_BYTES - self._filled_bytes)
-            self._filling[self._filled_bytes : self._filled_bytes + count] = left[:count]
+    def __init__(self, file: DirectFile, check: Callable[[int], Awaitable[None]]) -> None:
+        self.size_bytes = 0
+        self._file = file
+        self._check = check
+        self._hasher = hashlib.sha256()
+        self._places = range(BLOCKS if Writing._open < _ALONE else _FEW_BLOCKS)
+        # Anonymous memory begins at a page, as what is written past the page cache must; what is not used takes none.
+        memory = memoryview(mmap.mmap(-1, len(self._places) * BLOCK_BYTES))
+        self._changed = asyncio.Event()
+        self._stages = tuple(Stage(memory, act, self._changed) for act in (self._hasher.update, file.write_block))
+        self._memory = memory
+        self._place = 0
+        self._filled_bytes = 0
+        self._under_way: deque[int] = deque()
+        self._settled = 0
+        Writing._open += 1
+
+    async def take(self, source: Source) -> None:
+        """Take all that comes."""
+        while count := await source.fill(self._block[self._filled_bytes :]):
             self._filled_bytes += count
-            left = left[count:]
             if self._filled_bytes == BLOCK_BYTES:
                 await self._pass_on()
 
     async def finish(self) -> str:
         """Write the rest and make the file durable; return its SHA-256 in hexadecimal digits."""
-        await self._settle()
+        await self._until_left(0)
         if self._filled_bytes:
             await self._check(self.size_bytes + self._filled_bytes)
-        await asyncio.to_thread(self._finish, self._filling[: self._filled_bytes])
+        await asyncio.to_thread(self._finish, self._block[: self._filled_bytes])
         self.size_bytes += self._filled_bytes
         return self._hasher.hexdigest()
 
     async def close(self) -> None:
         """Let go of the file, when nobody writes to it any more."""
-        if self._under_way is not None and not self._under_way.cancel() and not self._under_way.cancelled():
-            # What ends this is being raised already.
-            self._under_way.exception()
-        await asyncio.shield(asyncio.to_thread(self._close))
+        Writing._open -= 1
+        for stage in self._stages:
+            stage.stop()
+        await asyncio.shield(asyncio.to_thread(self._file.close))
+
+    @property
+    def _block(self) -> memoryview:
+        return self._memory[self._place * BLOCK_BYTES :][:BLOCK_BYTES]
 
     async def _pass_on(self) -> None:
         await self._check(self.size_bytes + BLOCK_BYTES)
-        await self._settle()
-        self._filling, self._passed_on = self._passed_on, self._filling
-        self._under_way = asyncio.create_task(self._keep(self._passed_on))
         self.size_bytes += BLOCK_BYTES
-        self._filled_bytes = 0
+        self._under_way.append(self._place)
+        for stage in self._stages:
+            stage.take(self._place)
+        await self._until_left(len(self._places) - 1)
+        self._place, self._filled_bytes = self._next_place(), 0
 
-    async def _settle(self) -> None:
-        if self._under_way is not None:
-            under_way, self._under_way = self._under_way, None
-            await under_way
+    def _next_place(self) -> int:
+        """Choose the next block in a row while there is a jam, to have many done at once; else the first that is free.
 
-    async def _keep(self, block: memoryview) -> None:
-        await asyncio.gather(asyncio.to_thread(self._hasher.update, block), asyncio.to_thread(self._write_block, block))
+        Where there is none, the memory of the others is never touched.
+        """
+        first = self._place + 1 if len(self._under_way) > 1 else 0
+        return next(place for place in chain(self._places[first:], self._places) if place not in self._under_way)
 
-    def _write_block(self, block: memoryview) -> None:
-        with self._writing:
-            if self._is_closed:
+    async def _until_left(self, most: int) -> None:
+        """Wait until so many blocks at most are still to be hashed or written."""
+        while True:
+            self._changed.clear()
+            for stage in self._stages:
+                if stage.fault is not None:
+                    raise stage.fault
+            for _ in range(min(stage.passed for stage in self._stages) - self._settled):
+                self._under_way.popleft()
+                self._settled += 1
+            if len(self._under_way) <= most:
                 return
-            if self._is_direct is None:
-                self._is_direct = self._set_direct()
-            try:
-                self._write(block)
-            except OSError as error:
-                # A file system may learn only now that it cannot. Nothing of the block was counted: it is written anew.
-                if error.errno != errno.EINVAL or not self._is_direct:
-                    raise
-                self._unset_direct()
-                os.lseek(self._descriptor, self.size_bytes - len(block), os.SEEK_SET)
-                self._write(block)
+            await self._changed.wait()
 
     def _finish(self, rest: memoryview) -> None:
-        with self._writing:
-            if self._is_closed:
-                return
-            if self._is_direct:
-                self._unset_direct()
-            self._hasher.update(rest)
-            self._write(rest)
-            os.fsync(self._descriptor)
-
-    def _write(self, view: memoryview) -> None:
-        while view:
-            view = view[os.write(self._descriptor, view) :]
-
-    def _set_direct(self) -> bool:
-        """Source: fcntl(2), F_SETFL; open(2), O_DIRECT."""
-        flags = fcntl.fcntl(self._descriptor, fcntl.F_GETFL)
-        try:
-            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
-        except OSError:
-            return False
-        return True
-
-    def _unset_direct(self) -> None:
-        flags = fcntl.fcntl(self._descriptor, fcntl.F_GETFL)
-        fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags & ~os.O_DIRECT)
-        self._is_direct = False
-
-    def _close(self) -> None:
-        with self._writing:
-            self._is_closed = True
-            os.close(self._descriptor)
+        self._hasher.update(rest)
+        self._file.finish(rest)

@@ -16,6 +16,8 @@ from aiohttp import web
 
 from broker.domain import limits
 from broker.domain.errors import Rejected, Unavailable
+from broker.files.source import Chunks
+from broker.http.receiving import Pace, Receiving
 from broker.wire.problems import ProblemCode
 
 PIECE_BYTES = 262_144
@@ -26,6 +28,8 @@ SMALL_BYTES = 262_144
 _SIGNED_AT_ONCE = 4
 """One sends, and some that it gave up may not have been noticed yet."""
 _CHUNK_BYTES = 1_048_576
+_STRAIGHT_BYTES = 16_777_216
+"""A body of this size is worth its connection, which is not used again."""
 
 
 class Bodies:
@@ -66,6 +70,47 @@ class Bodies:
             self._read_for[of] -= 1
             if not self._read_for[of]:
                 del self._read_for[of]
+
+
+class Body:
+    """A body of any size, a source of bytes; `end` it when its reader is through."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+        self._filling: Receiving | Chunks | None = None
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield it as it comes.
+
+        Raises:
+            Rejected: as `chunks_of`.
+        """
+        return chunks_of(self._request)
+
+    async def fill(self, view: memoryview) -> int:
+        """Fill a view that is not empty; return how many bytes there were, fewer only at the end, where it is 0.
+
+        Raises:
+            Rejected: as `chunks_of`.
+            OSError: the connection was lost.
+        """
+        if self._filling is None:
+            self._filling = _straight(self._request) or Chunks(self.chunks())
+        return await self._filling.fill(view)
+
+    def end(self) -> None:
+        """Let go of what nobody reads any more."""
+        if isinstance(self._filling, Receiving):
+            self._filling.let_go()
+
+
+def _straight(request: web.BaseRequest) -> Receiving | None:
+    """Take the connection over, where that is worth it."""
+    check_encoding(request)
+    transport, length = request.transport, request.content_length
+    if transport is None or length is None or length < _STRAIGHT_BYTES or request.content.exception() is not None:
+        return None
+    return Receiving(request, transport, length, Pace(PATIENCE_S, PIECE_BYTES, lambda: too_slow("send it again")))
 
 
 async def chunks_of(request: web.BaseRequest) -> AsyncIterator[bytes]:

@@ -1,6 +1,7 @@
 """One request on its way through a handler: who asks, what is asked, and the parts that answer."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -24,7 +25,7 @@ from broker.files.uploads import Uploads
 from broker.files.user_files import UserFiles
 from broker.http import bodies
 from broker.http.bells import Bells
-from broker.http.bodies import Bodies
+from broker.http.bodies import Bodies, Body
 from broker.http.bucket_urls import BucketUrls
 from broker.http.callback_tests import CallbackTests
 from broker.http.contract import JSON, Operation, Undeclared
@@ -169,16 +170,19 @@ class Call:
             return await self.body(kind)
         return kind()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield a body of any size, bit by bit.
+    @contextmanager
+    def large_body(self) -> Iterator[Body]:
+        """Have a body of any size for the block, one of so many of its user, or of its signed address.
 
         Raises:
-            Rejected, Unavailable: as `bodies.chunks_of`; a user has so many places, and so has a signed address.
+            Unavailable: `too_many_bodies`.
         """
-        places = self.services.bodies
+        places, body = self.services.bodies, Body(self.request)
         with places.place_of_address(self.request.path) if self.principal is None else places.place(self._whose):
-            async for chunk in bodies.chunks_of(self.request):
-                yield chunk
+            try:
+                yield body
+            finally:
+                body.end()
 
     @property
     def _whose(self) -> str:

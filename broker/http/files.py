@@ -33,13 +33,14 @@ async def put_file(call: Call) -> web.Response:
     condition = call.request.headers.get("If-None-Match")
     if condition not in {None, "*"}:
         raise Rejected(ProblemCode.BAD_REQUEST, "If-None-Match on a PUT is understood as * only")
-    stored, is_new = await call.services.files.put(
-        call.file,
-        call.chunks(),
-        expected=announced_digest(call.request),
-        create_only=condition == "*" or call.principal is None,
-        announced_bytes=call.request.content_length,
-    )
+    with call.large_body() as body:
+        stored, is_new = await call.services.files.put(
+            call.file,
+            body,
+            expected=announced_digest(call.request),
+            create_only=condition == "*" or call.principal is None,
+            announced_bytes=call.request.content_length,
+        )
     headers = {"Repr-Digest": repr_digest(stored.digest)}
     return json_answer(_view(call, stored), status=201 if is_new else 200, headers=headers)
 

@@ -35,8 +35,9 @@ async def put_image(call: Call) -> web.Response:
             left.check(open_bytes)
 
         await admit(0)
-        async with services.images.received(digest, call.chunks(), admit) as received:
-            await become_image(services, user, digest, received.path, received.size_bytes)
+        with call.large_body() as body:
+            async with services.images.received(digest, body, admit) as received:
+                await become_image(services, user, digest, received.path, received.size_bytes)
     return json_answer(ImageView(digest=digest, size_bytes=received.size_bytes), status=201)
 
 

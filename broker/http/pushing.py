@@ -111,7 +111,8 @@ async def push(call: Call) -> web.Response:
     if call.request.content_type != NDJSON:
         await _push_array(going, await call.whole_body())
     else:
-        await _push_parts(going, parts_of(call.chunks()))
+        with call.large_body() as body:
+            await _push_parts(going, parts_of(body.chunks()))
     if going.dry is not None and (going.dry.items or going.refused):
         return json_answer(going.dry.answer(going.refused))
     if not going.answers and not going.refused:

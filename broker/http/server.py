@@ -21,7 +21,7 @@ from broker.files.s3_objects import S3Objects
 from broker.files.tails import Tails
 from broker.files.uploads import Uploads
 from broker.files.user_files import UserFiles
-from broker.http import uploads
+from broker.http import receiving, uploads
 from broker.http.bells import Bells
 from broker.http.bodies import Bodies
 from broker.http.bucket_urls import BucketUrls
@@ -109,6 +109,7 @@ def make_app(services: Services) -> web.Application:
     app[SERVICES] = services
     app.on_response_prepare.append(mark_answer)
     app.on_response_prepare.append(uploads.mark_answer)
+    app.on_response_prepare.append(receiving.mark_answer)
     app.on_shutdown.append(_let_waiters_go)
     add_routes(app)
     return app

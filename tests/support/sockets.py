@@ -1,6 +1,7 @@
 """HTTP by hand: bytes as no client would send them."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -71,10 +72,10 @@ class Line:
 
 
 @asynccontextmanager
-async def dialled(url: str) -> AsyncIterator[Line]:
-    """Connect to a broker."""
+async def dialled(url: str, context: ssl.SSLContext | None = None) -> AsyncIterator[Line]:
+    """Connect to a broker; with a `context`, by TLS."""
     where = URL(url)
-    reader, writer = await asyncio.open_connection(where.host, where.port)
+    reader, writer = await asyncio.open_connection(where.host, where.port, ssl=context)
     try:
         yield Line(reader, writer)
     finally:

@@ -1,6 +1,5 @@
 """What goes by itself: images that no machine names, once their user had the time to name them."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -21,6 +20,7 @@ from broker.wire.machines import Disk
 from broker.wire.names import Digest, MachineRef, check_digest
 from tests.integration.store.scene import ALICE, DEFINITION, FACTS
 from tests.support.api import digest_of
+from tests.support.sources import chunks
 
 CONTENT = b"the bytes of an image"
 DEB12 = MachineRef(ALICE, "deb12")
@@ -111,10 +111,7 @@ async def test_what_another_machine_names_does_not_go_with_a_revision(
 
 
 async def test_the_room_of_files_is_set_right_by_what_is_on_the_disk(services: Services) -> None:
-    async def chunks() -> AsyncIterator[bytes]:
-        yield CONTENT
-
-    await services.files.put(parse_file_path("alice/a"), chunks(), expected=None, create_only=False)
+    await services.files.put(parse_file_path("alice/a"), chunks(CONTENT), expected=None, create_only=False)
     taken = (await services.store.get_user(ALICE)).file_bytes
     # As a broker does that dies while it takes a file in.
     await services.store.reserve_file(ALICE, 1_000_000)

@@ -1,7 +1,7 @@
 """Files whose bytes are in a folder or in a bucket, and what those do who send them."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import aiohttp
@@ -15,6 +15,7 @@ from broker.http.bucket_urls import BucketUrls
 from broker.wire.names import UserName, check_digest
 from broker.wire.problems import ProblemCode
 from tests.support.api import digest_of
+from tests.support.sources import chunks
 
 PATH, OTHER = parse_file_path("alice/a/b.txt"), parse_file_path("alice/other")
 ALICE = PATH.user
@@ -46,13 +47,6 @@ class Home(NamedTuple):
     read: Callable[[FilePath], Awaitable[bytes]]
     objects: Callable[[], int]
     urls: BucketUrls | None = None
-
-
-async def chunks(*parts: bytes, broken: bool = False) -> AsyncIterator[bytes]:
-    for part in parts:
-        yield part
-    if broken:
-        raise ConnectionResetError
 
 
 async def put(home: Home, content: bytes, path: FilePath = PATH, *, create_only: bool = False) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from broker.domain.errors import Rejected, Unavailable
 from broker.domain.paths import parse_file_path
 from broker.files import locks, records, s3_objects
+from broker.files.source import Chunks
 from broker.wire.names import check_digest
 from tests.integration.s3.homes import (
     ALICE,
@@ -19,11 +20,11 @@ from tests.integration.s3.homes import (
     OTHER,
     PATH,
     Home,
-    chunks,
     facts_of,
     put,
 )
 from tests.support.api import digest_of
+from tests.support.sources import chunks
 
 
 async def test_a_file_is_as_it_was_put_and_a_replaced_one_leaves_nothing(home: Home) -> None:
@@ -73,7 +74,7 @@ async def test_who_sends_slowly_to_a_bucket_holds_up_nobody_else(far: Home, monk
 
     async def begin(number: int) -> None:
         path = parse_file_path(f"alice/slow/{number}")
-        await far.files.put(path, slowly(), expected=None, create_only=False)
+        await far.files.put(path, Chunks(slowly()), expected=None, create_only=False)
 
     going = [asyncio.create_task(begin(number)) for number in range(6)]
     bobs = parse_file_path("bob/quick")

@@ -23,12 +23,12 @@ from tests.integration.s3.homes import (
     PATH,
     Home,
     announced,
-    chunks,
     facts_of,
     put,
     sent,
 )
 from tests.support.s3_server import S3Server
+from tests.support.sources import chunks
 
 
 async def test_what_is_announced_takes_room_and_is_a_file_once_its_own_bytes_are_there(far: Home) -> None:

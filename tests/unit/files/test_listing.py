@@ -12,7 +12,8 @@ from broker.domain.paths import parse_file_path
 from broker.files import listing
 from broker.files.listing import Listings
 from broker.wire.names import UserName
-from tests.unit.files.test_user_files import chunks, kept_below
+from tests.support.sources import chunks
+from tests.unit.files.test_user_files import kept_below
 
 ALICE = UserName("alice")
 

@@ -8,24 +8,19 @@ import pytest
 
 from broker.domain.errors import Rejected, Unavailable
 from broker.domain.paths import FilePath, parse_file_path
+from broker.files.direct_file import DirectFile
 from broker.files.free_space import FreeSpace
 from broker.files.images import Images
+from broker.files.source import Chunks
 from broker.files.tails import Tails
 from broker.files.user_files import UserFiles
-from broker.files.writing import Writing
 from broker.wire.dispatches import MAX_CONSOLE_BYTES
 from broker.wire.names import DispatchId, ItemRef, StreamRef, UserName, check_digest
 from broker.wire.problems import ProblemCode
 from tests.support.api import digest_of
+from tests.support.sources import chunks
 
 PATH = parse_file_path("alice/a/b.txt")
-
-
-async def chunks(*parts: bytes, broken: bool = False) -> AsyncIterator[bytes]:
-    for part in parts:
-        yield part
-    if broken:
-        raise ConnectionResetError
 
 
 class Counted:
@@ -118,7 +113,7 @@ async def test_a_full_disk_is_said_to_be_one(files: UserFiles, tmp_path: Path, m
     def no_space(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Writing, "_write", no_space)
+    monkeypatch.setattr(DirectFile, "_write", no_space)
 
     with pytest.raises(Unavailable, match="disk"):
         await put(files, b"x")
@@ -148,7 +143,7 @@ async def test_a_file_that_takes_the_space_down_to_the_floor_is_dropped_on_its_w
         yield b"second"
 
     with pytest.raises(Unavailable, match="full"):
-        await files.put(PATH, filling(), expected=None, create_only=False)
+        await files.put(PATH, Chunks(filling()), expected=None, create_only=False)
 
     assert files_below(tmp_path) == []
 
@@ -223,7 +218,7 @@ async def test_what_is_being_put_is_not_counted_anew(tmp_path: Path) -> None:
         yield b"first"
         seen.append(await elsewhere.counted(PATH.user))
 
-    await files.put(PATH, looking(), expected=None, create_only=False)
+    await files.put(PATH, Chunks(looking()), expected=None, create_only=False)
 
     assert seen == [None]
     assert await elsewhere.counted(PATH.user) == 4_096 + 5
