@@ -5,7 +5,6 @@ that a restart would lose.
 """
 
 import asyncio
-import gc
 import signal
 import socket
 from collections.abc import AsyncIterator, Coroutine
@@ -22,6 +21,7 @@ from broker.callbacks.queue import CallbackQueue
 from broker.callbacks.relay import Relay
 from broker.client.origins import Origin
 from broker.client.outgoing import OutgoingClient
+from broker.collecting import keep_collected
 from broker.domain.buckets import Bucket
 from broker.domain.deadlines import Deadlines
 from broker.domain.errors import Unavailable
@@ -46,8 +46,6 @@ SHUTDOWN_S = 10.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _MIB = 1_048_576
 _KEEPALIVE_S = 75.0
-_COLLECTIONS = (700, 10, 100)
-"""Thresholds of Python's collector: those of its own, but that it looks at everything ten times as seldom."""
 _BACKLOG = 1_024
 
 log = structlog.get_logger(__name__)
@@ -107,7 +105,6 @@ async def answering(duties: Duties, listener: socket.socket) -> AsyncIterator[No
         stack.push_async_callback(runner.cleanup)
         files = [Path(file) if file is not None else None for file in (duties.tls_cert, duties.tls_key)]
         await web.SockSite(runner, listener, ssl_context=tls_context(*files), backlog=_BACKLOG).start()
-        _spare_collector()
         async with asyncio.TaskGroup() as group:
             relay = Relay(services.store, queue)
             loops = [group.create_task(loop) for loop in _loops(services, relay, duties.turns)]
@@ -116,13 +113,6 @@ async def answering(duties: Duties, listener: socket.socket) -> AsyncIterator[No
             finally:
                 for task in loops:
                     task.cancel()
-
-
-def _spare_collector() -> None:
-    """Leave out of Python's collections what lives as long as the process; one of everything stops it for 0.1 s."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECTIONS)
 
 
 async def _services(duties: Duties, stack: AsyncExitStack) -> Services:
@@ -152,7 +142,13 @@ def _outgoing(duties: Duties) -> OutgoingClient:
 
 
 def _loops(services: Services, relay: Relay, turns: Turns) -> tuple[Coroutine[None, None, None], ...]:
-    return *loops_of(services, turns), keep_time(services.store, turns), forget(services, turns), relay.run(turns)
+    return (
+        *loops_of(services, turns),
+        keep_time(services.store, turns),
+        forget(services, turns),
+        relay.run(turns),
+        keep_collected(),
+    )
 
 
 async def keep_time(store: Store, turns: Turns) -> None:

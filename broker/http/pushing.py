@@ -210,7 +210,8 @@ async def _push_items(going: _Push, looked: _Looked) -> bool:
     if going.dry is not None:
         going.dry.add(good)
     elif good:
-        going.call.services.waiting.expect(going.call.stream)
+        waiting = going.call.services.waiting
+        is_awaited = waiting.expect(going.call.stream, len(good))
         try:
             answer = await going.call.services.store.push(
                 going.call.stream,
@@ -221,6 +222,8 @@ async def _push_items(going: _Push, looked: _Looked) -> bool:
             )
         except SpecChanged:
             return False
+        if is_awaited:
+            await waiting.give_way()
         going.answers.append(answer)
     going.refused += faults
     return True

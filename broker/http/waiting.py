@@ -18,7 +18,7 @@ import asyncio
 import heapq
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -26,8 +26,8 @@ import msgspec
 import structlog
 
 from broker.domain.errors import Conflict, Unavailable
-from broker.http.bells import SLOW_POLL_S
 from broker.http.offers import Kind, Nothing, Offer, larger
+from broker.http.passes import Passes
 from broker.store import MAX_HEARD, Dispatched, Presence
 from broker.store.launchers import too_many_launchers
 from broker.wire.names import StreamRef
@@ -69,7 +69,7 @@ class WaitingRoom:
         self._parked_of: Counter[str] = Counter()
         self._came = 0
         self._largest: dict[str, Offer] = {}
-        self._rung = asyncio.Event()
+        self._passes = Passes()
         self._rings = 0
         self._rung_by: StreamRef | None = None
         self._told_nothing = Nothing()
@@ -118,7 +118,7 @@ class WaitingRoom:
         if not is_asking:
             self._unheard[waiter] = None
         if self._rings != rings_before:
-            self._rung.set()  # it rang between asking and parking
+            self._passes.ring()  # it rang between asking and parking
         try:
             async with asyncio.timeout(wait_s):
                 return await asyncio.shield(waiter.given)
@@ -132,29 +132,36 @@ class WaitingRoom:
 
     def ring(self, stream: StreamRef) -> None:
         """Say that something is ready, of this stream for one."""
-        self._rings += 1
-        self._rung_by = stream
-        self._told_nothing = Nothing()
-        self._rung.set()
+        self._forget_nothing()
+        if self._passes.ring():
+            self._rung_by = stream
 
-    def expect(self, stream: StreamRef) -> None:
+    def expect(self, stream: StreamRef, items: int) -> bool:
         """Say that items of the stream are being written to the store: what is asked now comes right behind them.
 
         Whoever waits gets one that much sooner; where it was asked too soon, the bell that follows makes good for it.
+        Tell whether anybody waits: who wrote the items may `give_way` then, before it says so.
         """
         if self._waiters:
-            self.ring(stream)
+            self._forget_nothing()
+            self._rung_by = stream
+            self._passes.expect(items)
+        return bool(self._waiters)
+
+    def _forget_nothing(self) -> None:
+        self._rings += 1
+        self._told_nothing = Nothing()
+
+    async def give_way(self) -> None:
+        """Let those be answered first whose items came from the store just now."""
+        for _ in range(_TURNS_TO_ANSWER):
+            await asyncio.sleep(0)
 
     async def run(self) -> None:
-        """Match for ever: at every bell, and by itself where bells were lost."""
+        """Match for ever."""
         while True:
-            try:
-                async with asyncio.timeout(SLOW_POLL_S):
-                    await self._rung.wait()
-            except TimeoutError:
-                log.debug("waiting_room_polled", waiting=self.parked)
-            self._rung.clear()
-            await self.run_once()
+            await self.run_once(await self._passes.due())
+            self._passes.passed()
 
     async def keep_heard(self) -> None:
         """Have the store note those who were parked without asking it, for ever."""
@@ -194,8 +201,8 @@ class WaitingRoom:
                 waiter.given.set_exception(error)
         return True
 
-    async def run_once(self) -> int:
-        """Go through the room once; return how many were given something."""
+    async def run_once(self, most: float = math.inf) -> int:
+        """Go through the room once, until so many were given something; return how many were."""
         given, rings, rung_by = 0, self._rings, self._rung_by
         self._rung_by = None
         nothing = Nothing()
@@ -215,8 +222,9 @@ class WaitingRoom:
                 nothing.note(waiter.kind, waiter.ends_ms)
             else:
                 given += 1
-                for _ in range(_TURNS_TO_ANSWER):
-                    await asyncio.sleep(0)
+                await self.give_way()
+                if given >= most:
+                    break
         if rings == self._rings:
             self._told_nothing = nothing.to_remember()
         return given
@@ -227,7 +235,7 @@ class WaitingRoom:
         Of a kind that gets nothing, whatever time is left, none is looked at any more: a pass costs what it gives and
         the kinds there are, not the thousands who wait.
         """
-        queues = [iter(list(members)) for members in self._kinds.values()]
+        queues = [_queue(members) for members in self._kinds.values()]
         heads = [(waiter.number, waiter, queue) for queue in queues if (waiter := next(queue, None)) is not None]
         heapq.heapify(heads)
         while heads:
@@ -283,3 +291,14 @@ class WaitingRoom:
         self._leave(waiter)
         if not waiter.given.done():
             waiter.given.set_result(found)
+
+
+def _queue(members: Mapping[_Waiter, None]) -> Iterator[_Waiter]:
+    """Yield them in the order they came; those behind the first one as they are when the second is asked for.
+
+    One item wakes one: to list thousands before the first was given something would make it wait.
+    """
+    first = next(iter(members), None)
+    if first is not None:
+        yield first
+        yield from [each for each in members if each.number > first.number]

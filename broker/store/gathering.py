@@ -71,6 +71,8 @@ class Gathering:
         self._limit_s = limit_s
         self._waiting: deque[_Asked] = deque()
         self._sending: set[asyncio.Task[None]] = set()
+        self._idle: list[Any] = []
+        """Connections that are kept: to have one of the pool's for each batch costs more than a small one's answers."""
         self._is_due = False
 
     async def ask(self, commands: Sequence[tuple[Arg, ...]]) -> list[Any]:
@@ -98,6 +100,8 @@ class Gathering:
         """Wait for what is on its way."""
         if self._sending:
             await asyncio.wait(self._sending)
+        while self._idle:
+            await self._pool.release(self._idle.pop())
 
     def _put(self, asked: _Asked) -> "asyncio.Future[list[Any]]":
         self._waiting.append(asked)
@@ -131,7 +135,7 @@ class Gathering:
         runs = _runs(batch)
         try:
             async with asyncio.timeout(self._limit_s):
-                connection = await self._pool.get_connection()  # type: ignore[no-untyped-call] # redis-py has no type
+                connection = await self._connected()
                 try:
                     packed = b"".join(_packed(run) for run in runs)
                     await connection.send_packed_command(packed, check_health=False)
@@ -142,13 +146,25 @@ class Gathering:
                     await connection.disconnect(nowait=True)
                     raise
                 finally:
-                    await self._pool.release(connection)
+                    self._idle.append(connection)
         except BaseException as error:
             _refuse(batch, error)
             if isinstance(error, TimeoutError):
                 self._give_up()
             if not isinstance(error, Exception):
                 raise
+
+    async def _connected(self) -> Any:
+        """Return a connection that nobody uses; one that the store has closed since is made anew."""
+        if not self._idle:
+            return await self._pool.get_connection()  # type: ignore[no-untyped-call] # redis-py has no type
+        connection = self._idle.pop()
+        try:
+            await self._pool.ensure_connection(connection)
+        except BaseException:
+            self._idle.append(connection)
+            raise
+        return connection
 
     def _give_up(self) -> None:
         """Refuse those that waited for as long as one batch may take: the store is away, and they need not ask it."""

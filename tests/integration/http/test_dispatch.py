@@ -7,7 +7,7 @@ import pytest
 from yarl import URL
 
 from broker.app import running_broker
-from broker.http import bells, waiting
+from broker.http import bells, passes, waiting
 from broker.settings import load_settings
 from tests.integration.http.conftest import Parked
 from tests.support.api import Api, add_stream, offer
@@ -70,7 +70,8 @@ async def test_a_lost_bell_costs_a_slow_poll_and_no_item(
 ) -> None:
     stream = await add_stream(user)
     monkeypatch.setattr(waiting.WaitingRoom, "ring", lambda *_: None)
-    monkeypatch.setattr(waiting, "SLOW_POLL_S", 0.2)
+    monkeypatch.setattr(waiting.WaitingRoom, "expect", lambda *_: False)
+    monkeypatch.setattr(passes, "SLOW_POLL_S", 0.2)
     waiter = asyncio.create_task(launcher.call("POST", "/v1/dispatch", json=offer(wait_ms=20_000)))
     await parked(1)
 
