@@ -8,15 +8,11 @@ later: who was given them gets them first, and bells of that moment are answered
 import asyncio
 import math
 
-import structlog
-
 from broker.http.bells import SLOW_POLL_S
 
 MOMENT_S = 0.002
 LATE_S = 0.05
 """A bell waits no longer for what is expected again and again."""
-
-log = structlog.get_logger(__name__)
 
 
 class Passes:
@@ -49,12 +45,9 @@ class Passes:
         """Wait until it is time for a pass; return how many it is for at most."""
         loop = asyncio.get_running_loop()
         while True:
-            try:
-                async with asyncio.timeout(SLOW_POLL_S):
-                    await self._woken.wait()
-            except TimeoutError:
-                log.debug("waiting_room_polled")
-                self._rung_at_s = loop.time()
+            timer = loop.call_later(SLOW_POLL_S, self.ring)
+            await self._woken.wait()
+            timer.cancel()
             self._woken.clear()
             expected, self._expected = self._expected, 0
             if expected and loop.time() < self._rung_at_s + LATE_S:

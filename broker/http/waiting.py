@@ -119,14 +119,12 @@ class WaitingRoom:
             self._unheard[waiter] = None
         if self._rings != rings_before:
             self._passes.ring()  # it rang between asking and parking
+        # No timeout of asyncio's: it would need a shield for what is given, and one more turn of the loop.
+        timer = asyncio.get_running_loop().call_later(wait_s, self._end, waiter)
         try:
-            async with asyncio.timeout(wait_s):
-                return await asyncio.shield(waiter.given)
-        except TimeoutError:
-            self._leave(waiter)  # so that a "nothing" on its way settles it, too
-            # The one who waits longest is served first, and so often in the very moment in which its time is over.
-            return await waiter.given if waiter.is_being_served or waiter.given.done() else []
+            return await waiter.given
         finally:
+            timer.cancel()
             self._leave(waiter)
             self._unheard.pop(waiter, None)
 
@@ -286,6 +284,16 @@ class WaitingRoom:
         del members[waiter]
         if not members:
             del self._kinds[waiter.kind]
+
+    def _end(self, waiter: _Waiter) -> None:
+        """End the wait of one whose time is over.
+
+        The one who waits longest is served first, and so often in that very moment: then it gets what it is served.
+        """
+        if waiter.is_being_served:
+            self._leave(waiter)  # so that a "nothing" on its way settles it, too
+        else:
+            self._settle(waiter, [])
 
     def _settle(self, waiter: _Waiter, found: list[Dispatched]) -> None:
         self._leave(waiter)
