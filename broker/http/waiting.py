@@ -179,7 +179,7 @@ class WaitingRoom:
             return
         for waiter, presence in zip(waiters, answers, strict=True):
             self._unheard.pop(waiter, None)
-            if waiter not in self._waiters or waiter.is_being_served:
+            if waiter not in self._waiters or waiter.is_being_served or waiter.given.done():
                 continue
             if presence is Presence.FULL:
                 waiter.given.set_exception(too_many_launchers())
@@ -205,7 +205,7 @@ class WaitingRoom:
         self._rung_by = None
         nothing = Nothing()
         for waiter in self._in_order(nothing):
-            if waiter not in self._waiters or waiter.is_being_served:
+            if waiter not in self._waiters or waiter.is_being_served or waiter.given.done():
                 continue
             if not waiter.is_connected():
                 self._settle(waiter, [])
