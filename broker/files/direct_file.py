@@ -8,10 +8,14 @@ from pathlib import Path
 
 
 class DirectFile:
-    """A new file, readable by nobody else; every method is for a thread, and waits for whichever came before."""
+    """A new file, readable by nobody else; every method is for a thread, and waits for whichever came before.
+
+    It is made by the first thread that writes to it: nobody is left with one that is open when that was cancelled.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._path = path
+        self._opened: int | None = None
         self._size_bytes = 0
         self._is_direct: bool | None = None
         # A cancelled await leaves its thread behind: it must not write once the file is closed.
@@ -23,17 +27,18 @@ class DirectFile:
         with self._one_at_a_time:
             if self._is_closed:
                 return
+            descriptor = self._open()
             if self._is_direct is None:
-                self._is_direct = self._set_direct()
+                self._is_direct = _set_direct(descriptor)
             try:
-                self._write(block)
+                _write(descriptor, block)
             except OSError as error:
                 # A file system may learn only now that it cannot. Nothing of the block was counted: it is written anew.
                 if error.errno != errno.EINVAL or not self._is_direct:
                     raise
-                self._unset_direct()
-                os.lseek(self._descriptor, self._size_bytes, os.SEEK_SET)
-                self._write(block)
+                self._unset_direct(descriptor)
+                os.lseek(descriptor, self._size_bytes, os.SEEK_SET)
+                _write(descriptor, block)
             self._size_bytes += len(block)
 
     def finish(self, rest: memoryview) -> None:
@@ -41,30 +46,39 @@ class DirectFile:
         with self._one_at_a_time:
             if self._is_closed:
                 return
+            descriptor = self._open()
             if self._is_direct:
-                self._unset_direct()
-            self._write(rest)
-            os.fsync(self._descriptor)
+                self._unset_direct(descriptor)
+            _write(descriptor, rest)
+            os.fsync(descriptor)
 
     def close(self) -> None:
         with self._one_at_a_time:
             self._is_closed = True
-            os.close(self._descriptor)
+            if self._opened is not None:
+                os.close(self._opened)
 
-    def _write(self, view: memoryview) -> None:
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+    def _open(self) -> int:
+        if self._opened is None:
+            self._opened = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        return self._opened
 
-    def _set_direct(self) -> bool:
-        """Source: fcntl(2), F_SETFL; open(2), O_DIRECT."""
-        flags = fcntl.fcntl(self._descriptor, fcntl.F_GETFL)
-        try:
-            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
-        except OSError:
-            return False
-        return True
-
-    def _unset_direct(self) -> None:
-        flags = fcntl.fcntl(self._descriptor, fcntl.F_GETFL)
-        fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags & ~os.O_DIRECT)
+    def _unset_direct(self, descriptor: int) -> None:
+        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & ~os.O_DIRECT)
         self._is_direct = False
+
+
+def _write(descriptor: int, view: memoryview) -> None:
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _set_direct(descriptor: int) -> bool:
+    """Tell whether the file system takes it. Source: fcntl(2), F_SETFL; open(2), O_DIRECT."""
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
+    except OSError:
+        return False
+    return True

@@ -81,7 +81,7 @@ async def _write(path: Path, source: Source, limit_bytes: int, space: FreeSpace,
         await admit(size_bytes)
 
     space.check()
-    writing = Writing(await asyncio.to_thread(DirectFile, path), check)
+    writing = Writing(DirectFile(path), check)
     try:
         await writing.take(source)
         hexdigest = await writing.finish()

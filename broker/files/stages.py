@@ -18,11 +18,14 @@ _threads = ThreadPoolExecutor(min(32, (os.cpu_count() or 1) + 4), thread_name_pr
 
 
 class Stage:
-    """Does the same to block after block, in a thread for as long as there are any; tells of it by `changed`."""
+    """Does the same to block after block, in a thread for as long as there are any; tells of it by `changed`.
+
+    `passed` counts those to which it was done; a fault ends it, and the blocks that it met never count.
+    """
 
     def __init__(self, memory: memoryview, act: Callable[[memoryview], None], changed: asyncio.Event) -> None:
         self.passed = 0
-        self.fault: Exception | None = None
+        self._fault: Exception | None = None
         self._memory = memory
         self._act = act
         self._changed = changed
@@ -41,9 +44,16 @@ class Stage:
             self._is_at_work = True
         _threads.submit(self._work)
 
+    def check(self) -> None:
+        """Raise what ended it."""
+        if self._fault is not None:
+            raise self._fault
+
     def stop(self) -> None:
-        """Begin no other block."""
+        """Begin no other block, and let go of the memory, and of what was met: that remembers where, and so this."""
         self._is_stopped = True
+        self._fault = None
+        self._memory = memoryview(b"")
 
     def _work(self) -> None:
         for _ in range(_TURN_CALLS):
@@ -54,9 +64,10 @@ class Stage:
             try:
                 self._act(self._memory[first * BLOCK_BYTES : (first + count) * BLOCK_BYTES])
             except Exception as error:  # noqa: BLE001 # it is raised where the loop waits for this
-                self.fault = error
-                self.stop()
-            self.passed += count
+                self._fault = error
+                self._is_stopped = True
+            else:
+                self.passed += count
             self._loop.call_soon_threadsafe(self._changed.set)
         _threads.submit(self._work)
 

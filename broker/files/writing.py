@@ -71,6 +71,8 @@ class Writing:
         Writing._open -= 1
         for stage in self._stages:
             stage.stop()
+        # Now, and not when Python finds a cycle of what was raised and who raised it.
+        self._memory = memoryview(b"")
         await asyncio.shield(asyncio.to_thread(self._file.close))
 
     @property
@@ -98,10 +100,10 @@ class Writing:
         """Wait until so many blocks at most are still to be hashed or written."""
         while True:
             self._changed.clear()
+            passed = min(stage.passed for stage in self._stages)
             for stage in self._stages:
-                if stage.fault is not None:
-                    raise stage.fault
-            for _ in range(min(stage.passed for stage in self._stages) - self._settled):
+                stage.check()
+            for _ in range(passed - self._settled):
                 self._under_way.popleft()
                 self._settled += 1
             if len(self._under_way) <= most:

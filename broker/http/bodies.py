@@ -17,6 +17,7 @@ from aiohttp import web
 from broker.domain import limits
 from broker.domain.errors import Rejected, Unavailable
 from broker.files.source import Chunks
+from broker.http.connections import Connection
 from broker.http.receiving import Pace, Receiving
 from broker.wire.problems import ProblemCode
 
@@ -92,7 +93,7 @@ class Body:
 
         Raises:
             Rejected: as `chunks_of`.
-            OSError: the connection was lost.
+            ConnectionError: the connection was lost.
         """
         if self._filling is None:
             self._filling = _straight(self._request) or Chunks(self.chunks())
@@ -107,8 +108,10 @@ class Body:
 def _straight(request: web.BaseRequest) -> Receiving | None:
     """Take the connection over, where that is worth it."""
     check_encoding(request)
-    transport, length = request.transport, request.content_length
-    if transport is None or length is None or length < _STRAIGHT_BYTES or request.content.exception() is not None:
+    transport, length, connection = request.transport, request.content_length, request.protocol
+    if transport is None or length is None or length < _STRAIGHT_BYTES:
+        return None
+    if not isinstance(connection, Connection) or connection.is_ending or request.content.exception() is not None:
         return None
     return Receiving(request, transport, length, Pace(PATIENCE_S, PIECE_BYTES, lambda: too_slow("send it again")))
 

@@ -27,6 +27,11 @@ class Connection(web.RequestHandler):
 
     __slots__ = ()
 
+    @property
+    def is_ending(self) -> bool:
+        """It serves no other request, and what it was sent of this one and did not look at, it never will."""
+        return bool(self._force_close or self._close)
+
     def handle_error(
         self,
         request: web.BaseRequest,

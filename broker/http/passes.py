@@ -23,6 +23,7 @@ class Passes:
         self._expected = 0
         self._rung_at_s = math.inf
         self._quiet_until_s = 0.0
+        self._looked_at_all_s: float | None = None
 
     def ring(self) -> bool:
         """Say that something is ready; tell whether it was not expected just now."""
@@ -44,16 +45,17 @@ class Passes:
     async def due(self) -> float:
         """Wait until it is time for a pass; return how many it is for at most."""
         loop = asyncio.get_running_loop()
+        self._looked_at_all_s = self._looked_at_all_s or loop.time()
         while True:
-            timer = loop.call_later(SLOW_POLL_S, self.ring)
+            timer = loop.call_at(self._looked_at_all_s + SLOW_POLL_S, self.ring)
             await self._woken.wait()
             timer.cancel()
             self._woken.clear()
             expected, self._expected = self._expected, 0
-            if expected and loop.time() < self._rung_at_s + LATE_S:
+            if expected and loop.time() < min(self._rung_at_s + LATE_S, self._looked_at_all_s + SLOW_POLL_S):
                 return expected
             if expected or self._rung_at_s < math.inf:
-                self._rung_at_s = math.inf
+                self._rung_at_s, self._looked_at_all_s = math.inf, loop.time()
                 return math.inf
 
     def passed(self) -> None:

@@ -16,6 +16,8 @@ from aiohttp import hdrs, web
 from broker.domain.errors import Rejected
 
 _RECEIVING = web.RequestKey("receiving", bool)
+_LOOK_S = 1.0
+"""How often it is looked whether a request, of which nothing comes, was told to end."""
 _THROWN_AWAY = bytearray(65_536)
 """Where bytes go that nobody wants. They may be anybody's: nobody reads them."""
 
@@ -33,19 +35,21 @@ class Receiving(asyncio.BufferedProtocol):
 
     The time between two fills is not the sender's. `let_go` when nothing more is filled: what still comes is thrown
     away then, so that the sender gets to read its answer.
+
+    It is in no cycle of references, nor is what it raises: memory of some MiB would be kept until Python looked for it.
     """
 
     def __init__(self, request: web.BaseRequest, transport: asyncio.Transport, length: int, pace: Pace) -> None:
-        """Take the connection over, whose body has begun to come, or will."""
+        """Take the connection over, whose body has begun to come, or will; aiohttp must go on with it until then."""
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._handler = request.protocol
         self._content = request.content
-        self._patience = _Patience(self._loop, pace, self._fail)
+        self._pace = pace
+        self._patience = _Patience(self._loop, pace)
         self._view: memoryview | None = None
         self._filled_bytes = 0
         self._filled: asyncio.Future[None] | None = None
-        self._loss: Exception | None = None
         self._thrown_away_bytes = 0
         # With nothing left to be read from it, aiohttp's parser holds nothing back either; no byte comes meanwhile.
         self._came = memoryview(b"".join(iter(self._content.read_nowait, b"")))
@@ -59,7 +63,7 @@ class Receiving(asyncio.BufferedProtocol):
         """Fill a view that is not empty; return how many bytes there were, fewer only at the end, where it is 0.
 
         Raises:
-            OSError: the connection was lost before that.
+            ConnectionError: the connection was lost before that, or the broker stops.
             Rejected: `too_slow`.
             RuntimeError: bytes were lost, since somebody else had the connection read on.
         """
@@ -67,7 +71,7 @@ class Receiving(asyncio.BufferedProtocol):
             raise RuntimeError(f"{self._thrown_away_bytes} bytes of a body came when nobody wanted them")
         there = min(len(view), len(self._came))
         view[:there] = self._came[:there]
-        self._came = self._came[there:]
+        self._came = self._came[there:] if there < len(self._came) else memoryview(b"")
         view = view[there : there + self._left_bytes]
         if view:
             await self._receive(view)
@@ -75,14 +79,15 @@ class Receiving(asyncio.BufferedProtocol):
 
     def let_go(self) -> None:
         """Throw away what still comes."""
+        self._came = memoryview(b"")
         self._transport.resume_reading()
 
     async def _receive(self, view: memoryview) -> None:
-        if self._loss is not None:
-            raise self._loss
+        if self._is_lost:
+            raise _loss()
         self._filled = self._loop.create_future()
         self._view, self._filled_bytes = view, 0
-        self._patience.go_on()
+        self._patience.go_on(self._look)
         self._transport.resume_reading()
         try:
             await self._filled
@@ -91,6 +96,20 @@ class Receiving(asyncio.BufferedProtocol):
             # Whoever gave up waiting may do with its memory what it likes.
             self._view = self._filled = None
             self._transport.pause_reading()
+
+    @property
+    def _is_lost(self) -> bool:
+        """Tell whether nothing comes any more, or nobody should wait for it: aiohttp has told the request so."""
+        return self._content.exception() is not None or self._handler.transport is None
+
+    def _look(self) -> None:
+        """See, now and then, whether to wait on."""
+        if self._is_lost:
+            self._fail(_loss())
+        elif self._patience.is_over:
+            self._fail(self._pace.too_slow())
+        else:
+            self._patience.go_on(self._look)
 
     def _fail(self, error: Exception) -> None:
         if self._filled is not None and not self._filled.done():
@@ -121,8 +140,7 @@ class Receiving(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell aiohttp, and whoever waits."""
         self._handler.connection_lost(exc)
-        self._loss = exc or ConnectionResetError("Connection lost")
-        self._fail(self._loss)
+        self._fail(_loss())
 
     def eof_received(self) -> None:
         """Have the connection closed, as aiohttp has it."""
@@ -140,33 +158,47 @@ class Receiving(asyncio.BufferedProtocol):
 class _Patience:
     """The time that a sender has for the next piece; it passes between `go_on` and `rest`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pace: Pace, end: Callable[[Exception], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, pace: Pace) -> None:
         self._loop = loop
         self._pace = pace
-        self._end = end
         self._left_s = pace.patience_s
         self._came_bytes = 0
-        self._began_s = 0.0
+        self._since_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def go_on(self) -> None:
-        self._began_s = self._loop.time()
-        self._timer = self._loop.call_later(self._left_s, self._give_up)
+    @property
+    def is_over(self) -> bool:
+        passed_s = 0.0 if self._since_s is None else self._loop.time() - self._since_s
+        return passed_s >= self._left_s
+
+    def go_on(self, look: Callable[[], None]) -> None:
+        """Let time pass; call `look` once, when it is over, or in a while."""
+        now_s = self._loop.time()
+        self._since_s = now_s if self._since_s is None else self._since_s
+        until_s = min(self._since_s + self._left_s, now_s + _LOOK_S)
+        # A timer may come by its resolution too soon.
+        self._timer = self._loop.call_at(until_s + 0.001, look)
 
     def rest(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._left_s -= self._loop.time() - self._began_s
+            self._timer = None
+        if self._since_s is not None:
+            self._left_s -= self._loop.time() - self._since_s
+            self._since_s = None
 
     def count(self, came_bytes: int) -> None:
+        """Note that bytes came; with enough of them the time is the whole again."""
         self._came_bytes += came_bytes
         if self._came_bytes >= self._pace.piece_bytes:
-            self.rest()
             self._left_s, self._came_bytes = self._pace.patience_s, 0
-            self.go_on()
+            if self._since_s is not None:
+                self._since_s = self._loop.time()
 
-    def _give_up(self) -> None:
-        self._end(self._pace.too_slow())
+
+def _loss() -> ConnectionError:
+    # A new one for whoever is told; and of one kind, whatever it was that the network said.
+    return ConnectionResetError("the connection was lost before the body was complete")
 
 
 async def mark_answer(request: web.Request, answer: web.StreamResponse) -> None:

@@ -98,7 +98,7 @@ class Gathering:
 
     async def close(self) -> None:
         """Wait for what is on its way."""
-        if self._sending:
+        while self._sending:
             await asyncio.wait(self._sending)
         while self._idle:
             await self._pool.release(self._idle.pop())

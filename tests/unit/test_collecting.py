@@ -8,8 +8,9 @@ from contextlib import suppress
 
 import pytest
 
-from broker import collecting
-from broker.collecting import FULL_EVERY_S, Collecting, keep_collected
+from broker.collecting import FULL_EVERY_S, Collecting, keep_collected, resident_bytes
+
+MIB = 1_048_576
 
 
 class Knot:
@@ -53,18 +54,24 @@ def test_what_had_lived_through_a_look_is_found_after_ten_minutes() -> None:
     assert collecting_.look(FULL_EVERY_S + 1) is False, "the next ten minutes have begun"
 
 
-def test_it_is_found_sooner_where_much_more_is_there_than_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collecting, "_GROWN", 1.0)
-    monkeypatch.setattr(collecting, "_GROWN_BLOCKS", 20_000)
-    collecting_ = Collecting(0)
-    kept = [object() for _ in range(1_000)]
+def test_it_is_found_sooner_where_much_more_memory_is_taken_than_before() -> None:
+    taken = 100 * MIB
+    collecting_ = Collecting(0, lambda: taken)
+    taken = 180 * MIB
     assert collecting_.look(0.1) is False
 
-    kept += [object() for _ in range(30_000)]
+    taken = 200 * MIB
 
     assert collecting_.look(0.2) is True
     assert collecting_.look(0.3) is False, "what is there now is what is compared with"
-    assert len(kept) == 31_000
+
+
+def test_memory_is_told_as_it_is() -> None:
+    before = resident_bytes()
+    block = bytes(range(256)) * (128 * MIB // 256)
+
+    assert 100 * MIB < resident_bytes() - before < 200 * MIB
+    assert len(block) == 128 * MIB
 
 
 async def test_python_has_its_own_rule_again_when_the_broker_has_ended() -> None:

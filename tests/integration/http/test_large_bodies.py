@@ -1,18 +1,26 @@
 """Bodies that are received past aiohttp's parser: what its users see is what they see of any other."""
 
 import asyncio
+import gc
 import hashlib
 import random
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from broker import process
 from broker.domain.errors import Unavailable
 from broker.files.free_space import FreeSpace
 from broker.files.room import Room
 from broker.http import bodies
 from broker.http.receiving import Receiving
 from broker.wire.problems import ProblemCode
+from tests.integration.http.conftest import Grid
 from tests.support.api import Api, digest_of
 from tests.support.sockets import dialled, head
 from tests.support.waiting import until
@@ -101,6 +109,50 @@ async def test_a_connection_that_is_cut_leaves_nothing_and_nobodys_place_taken(u
     await until(are_free, "what was cut counts no more")
     assert (await user.call("GET", PATH)).status == 404
     assert (await user.call("PUT", PATH, data=CONTENT)).status == 201
+
+
+@pytest.mark.parametrize("sent_bytes", [9 * MIB, len(CONTENT)])
+async def test_nothing_of_it_is_kept_until_python_looks_for_cycles(
+    user: Api, taken: list[Receiving], sent_bytes: int
+) -> None:
+    """Of some MiB each there would soon be gigabytes."""
+    gc.disable()
+    try:
+        async with dialled(user.url) as line:
+            await line.send(head_of(user) + CONTENT[:sent_bytes])
+            if sent_bytes == len(CONTENT):
+                await line.answer()
+
+            async def is_taken() -> bool:
+                return bool(taken)
+
+            await until(is_taken, "it is received so")
+        gone = weakref.ref(taken.pop())
+
+        async def is_gone() -> bool:
+            return gone() is None
+
+        await until(is_gone, "nobody has it any more")
+    finally:
+        gc.enable()
+
+
+async def test_a_broker_that_stops_ends_one_that_stands_still_before_it_closes_its_store(
+    start: Callable[[], AbstractAsyncContextManager[Grid]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "SHUTDOWN_S", 2.0)
+    monkeypatch.setattr("broker.http.receiving._LOOK_S", 0.1)
+    incoming = tmp_path / "data/files/users/incoming"
+    async with start() as (user, _), dialled(user.url) as line:
+        await line.send(head_of(user) + CONTENT[: 9 * MIB])
+
+        async def is_under_way() -> bool:
+            return bool(list(incoming.iterdir()))
+
+        await until(is_under_way, "it is being written")
+        began_s = time.monotonic()
+    assert time.monotonic() - began_s < 4
+    assert list(incoming.iterdir()) == []
 
 
 async def test_a_sender_that_keeps_no_pace_is_cut_off(user: Api, monkeypatch: pytest.MonkeyPatch) -> None:

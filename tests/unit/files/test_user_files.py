@@ -8,7 +8,7 @@ import pytest
 
 from broker.domain.errors import Rejected, Unavailable
 from broker.domain.paths import FilePath, parse_file_path
-from broker.files.direct_file import DirectFile
+from broker.files import direct_file
 from broker.files.free_space import FreeSpace
 from broker.files.images import Images
 from broker.files.source import Chunks
@@ -113,7 +113,7 @@ async def test_a_full_disk_is_said_to_be_one(files: UserFiles, tmp_path: Path, m
     def no_space(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(DirectFile, "_write", no_space)
+    monkeypatch.setattr(direct_file, "_write", no_space)
 
     with pytest.raises(Unavailable, match="disk"):
         await put(files, b"x")

@@ -2,11 +2,14 @@ import asyncio
 import ctypes
 import errno
 import fcntl
+import gc
 import hashlib
 import os
 import random
+import sys
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -29,6 +32,10 @@ async def allow(_: int) -> None:
     """Stand where limits are looked at."""
 
 
+def size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 async def endless() -> AsyncIterator[bytes]:
     while True:
         yield bytes(BLOCK_BYTES)
@@ -44,7 +51,10 @@ def pieces_of(content: bytes) -> Iterator[bytes]:
 
 
 async def written(path: Path, content: bytes) -> str:
-    writing = Writing(DirectFile(path), allow)
+    return await written_by(Writing(DirectFile(path), allow), content)
+
+
+async def written_by(writing: Writing, content: bytes) -> str:
     try:
         await writing.take(chunks(*pieces_of(content)))
         return await writing.finish()
@@ -221,7 +231,7 @@ async def test_bytes_are_asked_for_before_they_are_written(tmp_path: Path) -> No
     asked: list[tuple[int, int]] = []
 
     async def ask(size_bytes: int) -> None:
-        asked.append((size_bytes, (tmp_path / "file").stat().st_size))
+        asked.append((size_bytes, size_of(tmp_path / "file")))
 
     writing = Writing(DirectFile(tmp_path / "file"), ask)
     await writing.take(chunks(bytes(2 * BLOCK_BYTES + 1)))
@@ -242,7 +252,7 @@ async def test_what_is_refused_half_way_writes_no_more(tmp_path: Path) -> None:
         await writing.take(chunks(bytes(3 * BLOCK_BYTES)))
     await writing.close()
 
-    assert (tmp_path / "file").stat().st_size <= BLOCK_BYTES
+    assert size_of(tmp_path / "file") <= BLOCK_BYTES
 
 
 async def test_a_fault_of_the_disk_ends_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,6 +265,48 @@ async def test_a_fault_of_the_disk_ends_it_once(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(OSError, match="No space"):
         await writing.take(chunks(bytes(2 * BLOCKS * BLOCK_BYTES)))
     await writing.close()
+
+
+async def test_a_block_that_could_not_be_written_never_counts_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the loop looks at first, and though it is the last one."""
+    switch_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for number in range(50):
+            file = DirectFile(tmp_path / str(number))
+            writing = Writing(file, allow)
+            writing_stage = writing._stages[1]
+            monkeypatch.setattr(writing_stage, "_act", refuse_block)
+            with pytest.raises(OSError, match="No space"):
+                await written_by(writing, bytes(BLOCK_BYTES))
+            assert writing_stage.passed == 0
+    finally:
+        sys.setswitchinterval(switch_s)
+
+
+def refuse_block(_: memoryview) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_what_failed_lets_its_memory_go_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only when Python looks for cycles: a full disk is met again and again."""
+    monkeypatch.setattr(DirectFile, "write_block", lambda *_: refuse_block(memoryview(b"")))
+    gc.disable()
+    try:
+        writing = Writing(DirectFile(tmp_path / "file"), allow)
+        memory = weakref.ref(writing._memory.obj)
+        with suppress(OSError):
+            await written_by(writing, bytes(2 * BLOCKS * BLOCK_BYTES))
+        del writing
+
+        async def is_gone() -> bool:
+            return memory() is None
+
+        await until(is_gone, "nobody has the memory any more")
+    finally:
+        gc.enable()
 
 
 async def test_one_that_is_cancelled_leaves_no_writer_behind(tmp_path: Path) -> None:
@@ -272,8 +324,8 @@ async def test_one_that_is_cancelled_leaves_no_writer_behind(tmp_path: Path) -> 
     with suppress(asyncio.CancelledError):
         await task
     await writing.close()
-    there = (tmp_path / "file").stat().st_size
+    there = size_of(tmp_path / "file")
 
     await asyncio.to_thread(file.write_block, memoryview(bytes(BLOCK_BYTES)))
 
-    assert (tmp_path / "file").stat().st_size == there
+    assert size_of(tmp_path / "file") == there

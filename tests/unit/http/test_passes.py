@@ -87,6 +87,21 @@ async def test_a_bell_is_not_put_off_for_ever_by_what_is_expected_again_and_agai
     assert clock() - rung_s >= LATE_S
 
 
+async def test_the_room_is_gone_through_by_itself_though_something_is_expected_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The bells' connection may be away meanwhile."""
+    monkeypatch.setattr(passes, "SLOW_POLL_S", 0.1)
+    monkeypatch.setattr(passes, "LATE_S", 0.02)
+    passes_, most = Passes(), 1.0
+    async with asyncio.timeout(10):
+        while most < math.inf:
+            passes_.expect(1)
+            most = await passes_.due()
+            passes_.passed()
+            await asyncio.sleep(0.01)
+
+
 async def test_where_no_bell_comes_the_room_is_gone_through_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes, "SLOW_POLL_S", 0.01)
 

@@ -64,7 +64,7 @@ class Shelf:
 
 async def parked(room: WaitingRoom, *offers: Offer, wait_s: float = 10) -> list[asyncio.Task[list[Dispatched]]]:
     tasks = []
-    for number, each in enumerate(offers, 1):
+    for number, each in enumerate(offers, room.parked + 1):
         tasks.append(asyncio.create_task(room.offer(each, lambda: True, wait_s)))
         await _until(partial(_has_parked, room, number))
     return tasks
