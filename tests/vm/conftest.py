@@ -76,6 +76,16 @@ class Grid:
         wait_until(all_settled, f"{stream} is settled", timeout_s=timeout_s, poll_s=0.5)
         return self.broker.items(stream)
 
+    def ended(self, stream: str, *, timeout_s: float) -> list[dict[str, Any]]:
+        """Wait until, besides, their vms have ended: consoles are told then, when the items are done already."""
+
+        def all_ended() -> bool:
+            return all(item.get("vm", {}).get("verdict") for item in self.broker.items(stream))
+
+        self.settled(stream, timeout_s=timeout_s)
+        wait_until(all_ended, f"the vms of {stream} have ended", timeout_s=60, poll_s=0.5)
+        return self.broker.items(stream)
+
     def outputs(self, stream: str) -> dict[str, bytes]:
         """Download the outputs of the stream's done items; return contents by file name, digests verified."""
         folder = self.folder / "outputs" / stream

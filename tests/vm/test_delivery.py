@@ -64,7 +64,7 @@ def push(grid: Grid, name: str, image: Path) -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_ticket_reaches_the_guest_and_its_item_is_done(grid: Grid, machines: Mapping[str, Path], row: Row) -> None:
-    (item,) = grid.settled(row.name, timeout_s=500)
+    (item,) = grid.ended(row.name, timeout_s=500)
     assert item["state"] == "done", grid.story(f"{row.name}/1")
     outputs = grid.outputs(row.name)
     assert outputs["copy"] == CONTENT
