@@ -65,4 +65,3 @@ async def keep_collected() -> None:
             collecting.look(clock())
     finally:
         gc.set_threshold(*_PYTHONS_OWN)
-        gc.unfreeze()

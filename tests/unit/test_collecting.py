@@ -79,11 +79,9 @@ async def test_python_has_its_own_rule_again_when_the_broker_has_ended() -> None
     task = asyncio.create_task(keep_collected())
     await asyncio.sleep(0.01)
     assert gc.get_threshold() != before
-    assert gc.get_freeze_count() > 0
 
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
 
     assert gc.get_threshold() == before
-    assert gc.get_freeze_count() == 0
