@@ -51,9 +51,10 @@ class Stage:
 
     def stop(self) -> None:
         """Begin no other block, and let go of the memory, and of what was met: that remembers where, and so this."""
-        self._is_stopped = True
-        self._fault = None
-        self._memory = memoryview(b"")
+        with self._lock:
+            self._is_stopped = True
+            self._fault = None
+            self._memory = memoryview(b"")
 
     def _work(self) -> None:
         for _ in range(_TURN_CALLS):
@@ -64,12 +65,16 @@ class Stage:
             try:
                 self._act(self._memory[first * BLOCK_BYTES : (first + count) * BLOCK_BYTES])
             except Exception as error:  # noqa: BLE001 # it is raised where the loop waits for this
-                self._fault = error
-                self._is_stopped = True
+                self._fail(error)
             else:
                 self.passed += count
             self._loop.call_soon_threadsafe(self._changed.set)
         _threads.submit(self._work)
+
+    def _fail(self, error: Exception) -> None:
+        with self._lock:
+            if not self._is_stopped:  # else nobody would let go of it any more
+                self._is_stopped, self._fault = True, error
 
     def _next(self) -> list[int]:
         """Return the places of the next blocks that are in a row; when there are none, the next `take` begins anew."""

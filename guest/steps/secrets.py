@@ -153,7 +153,8 @@ def _made_in_memory() -> Path:
     if len(SWAPS.read_text().splitlines()) > 1:
         raise _not_kept("would be swapped out to a disk: run the client as root, or switch swap off")
     own = os.environ.get("XDG_RUNTIME_DIR")
-    for place in (Path(own) if own else Path("/run/user") / str(os.geteuid()), Path("/dev/shm")):  # noqa: S108
+    shared = Path("/dev/shm")  # noqa: S108 # a folder of our own is made in it, which nobody else can name before
+    for place in (Path(own) if own else Path("/run/user") / str(os.geteuid()), shared):
         if file_system_of(place) in _IN_MEMORY and os.access(place, os.W_OK | os.X_OK):
             return Path(tempfile.mkdtemp(prefix="vmbroker-", dir=place))
     raise _not_kept("have no place in memory: no tmpfs can be mounted, and none is there to write to")

@@ -90,7 +90,7 @@ def planted_broker(*, is_refusing: bool = False) -> Iterator[str]:
         return _refusal(request) if is_refusing and request.path != "/v1/whoami" else _answer(request)
 
     async def serve() -> None:
-        runner = web.ServerRunner(web.Server(answer))  # type: ignore[arg-type]
+        runner = web.ServerRunner(web.Server(answer))  # type: ignore[arg-type] # its stub asks for aiohttp's own request
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

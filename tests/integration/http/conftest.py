@@ -32,7 +32,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Abstr
     async def started() -> AsyncIterator[Grid]:
         settings = load_settings({"data": tmp_path / "data", "listen": "127.0.0.1:0", "user": "alice"})
         async with running_broker(settings) as url, aiohttp.ClientSession() as http:
-            yield tuple(Api(http, url, _token(tmp_path, name)) for name in ("login.json", "launcher.json"))  # type: ignore[misc]
+            yield tuple(Api(http, url, _token(tmp_path, name)) for name in ("login.json", "launcher.json"))  # type: ignore[misc] # two
 
     return started
 

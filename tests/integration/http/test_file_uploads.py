@@ -2,6 +2,7 @@
 
 import base64
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,8 +87,8 @@ async def test_parts_are_joined_when_all_are_complete_and_make_what_was_announce
     assert (await user.call("GET", "/v1/files/alice/tus/turned")).status == 404
 
 
-async def test_nobody_uploads_what_they_may_not_put(user: Api, issue: object) -> None:
-    mallory = user.bearing(issue("mallory", "queue.modify:/mallory queue.read:/mallory file.write:/mallory"))  # type: ignore[operator]
+async def test_nobody_uploads_what_they_may_not_put(user: Api, issue: Callable[..., str]) -> None:
+    mallory = user.bearing(issue("mallory", "queue.modify:/mallory queue.read:/mallory file.write:/mallory"))
     headers = {
         **TUS,
         "Upload-Length": "1",

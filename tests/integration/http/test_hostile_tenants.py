@@ -82,7 +82,7 @@ async def tenants(lowered: None, user: Api, issue: Callable[..., str]) -> AsyncI
     pair = tuple(Tenant(user.bearing(issue(name, scopes_of_user(name))), name) for name in ("alice", "mallory"))
     for each in pair:
         await _settle_in(each)
-    yield pair  # type: ignore[misc]
+    yield pair  # type: ignore[misc] # two of them
     for one, other in (pair, pair[::-1]):
         assert one.leaks(other) == []
 

@@ -179,7 +179,7 @@ async def test_a_stream_is_purged_with_everything_of_it(store: Store) -> None:
     cleared: list[tuple[ItemRef, tuple[DispatchId, ...]]] = []
 
     async def clear(forgotten: Forgotten) -> None:
-        cleared.append(tuple(forgotten))  # type: ignore[arg-type]
+        cleared.append(tuple(forgotten))  # type: ignore[arg-type] # of whatever kind
 
     await store.start_bulk(RENDER, BulkAct.PURGE, BulkRequest(), "alice")
 

@@ -56,7 +56,7 @@ async def test_thousands_of_items_without_room_at_the_head_cost_one_look(
 
     async def counted(arguments: object, *keys: object, **more: str) -> object:
         acts.append(type(arguments).__name__)
-        return await act(arguments, *keys, **more)  # type: ignore[arg-type]
+        return await act(arguments, *keys, **more)  # type: ignore[arg-type] # whatever it takes
 
     monkeypatch.setattr(scene.store._server, "act", counted)
     assert await _next(scene) == 2_501

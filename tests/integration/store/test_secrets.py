@@ -79,11 +79,11 @@ async def test_who_seals_to_a_version_that_somebody_took_seals_again(store: Stor
         return f"sealed as {version}"
 
     async def act_after_another(arguments: object, *args: object, **more: object) -> object:
-        store._server.act = old  # type: ignore[method-assign]
+        store._server.act = old  # type: ignore[method-assign] # the store's own again
         await store._server.command("HINCRBY", account, "secret_version", 1)
-        return await old(arguments, *args, **more)  # type: ignore[arg-type]
+        return await old(arguments, *args, **more)  # type: ignore[arg-type] # whatever it takes
 
-    store._server.act = act_after_another  # type: ignore[assignment, method-assign]
+    store._server.act = act_after_another  # type: ignore[assignment, method-assign] # one act late
     view = await store.put_secret(PROXY, SecretKind.FILE, 1, seal)
     assert sealed_as == [2, 3]
     assert (view.version, (await store.sealed_secrets([PROXY]))["proxy"].sealed) == (3, "sealed as 3")

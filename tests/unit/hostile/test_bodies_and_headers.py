@@ -210,7 +210,7 @@ def test_a_bearer_has_one_token_or_none(field: str, scheme: str) -> None:
 def test_the_file_of_an_address_is_the_one_that_is_written_there(path: str) -> None:
     request = make_mocked_request("GET", "/")
     request._rel_url = URL(f"/v1/files/alice/{path}".replace("#", "%23").replace("?", "%3F"), encoded=True)
-    request._match_info = {"user": "alice", "path": request._rel_url.path.removeprefix("/v1/files/alice/")}  # type: ignore[assignment]
+    request._match_info = {"user": "alice", "path": request._rel_url.path.removeprefix("/v1/files/alice/")}  # type: ignore[assignment] # a router's
     try:
         file = file_of(request)
     except BadPath:

@@ -77,7 +77,7 @@ async def test_a_handler_that_reads_what_it_does_not_declare_fails() -> None:
     async def handler(_: Call) -> web.Response:
         return web.Response()
 
-    call = Call(make_mocked_request("GET", "/?state=done"), None, None, operation_of(handler))  # type: ignore[arg-type]
+    call = Call(make_mocked_request("GET", "/?state=done"), None, None, operation_of(handler))  # type: ignore[arg-type] # needs none
 
     with pytest.raises(Undeclared, match=r"declared: .*Disk"):
         await call.body(MachineDefinition)

@@ -39,7 +39,7 @@ MAX_LINES = 120
 
 def _moves(name: str) -> set[tuple[str, str]]:
     text = " ".join(scripts.load(name).header["MOVES"])
-    return set() if text == "none" else {tuple(move.split(" -> ")) for move in text.split(", ")}  # type: ignore[misc]
+    return set() if text == "none" else {tuple(move.split(" -> ")) for move in text.split(", ")}  # type: ignore[misc] # pairs
 
 
 def _emits(name: str) -> set[str]:

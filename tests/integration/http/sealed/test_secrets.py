@@ -191,7 +191,7 @@ async def test_two_secrets_of_one_kind_cannot_both_be_announced(user: Api) -> No
     answer = await user.call("PUT", "/v1/streams/alice/render", json=body)
     assert answer.code == "bad_spec"
     assert "2 secrets would be X509_USER_PROXY" in answer.json["detail"]
-    body["secrets"][1]["as"] = "file"  # type: ignore[index]
+    body["secrets"][1]["as"] = "file"  # type: ignore[index] # it is a list, above
     await user.ok("PUT", "/v1/streams/alice/render", json=body)
 
 
