@@ -60,7 +60,7 @@ ITEM_CURSOR = _query(
 CALLBACK_STATE = _query("state", CallbackState, "only callbacks in this state")
 CALLBACK_CURSOR = _query(
     "cursor",
-    Annotated[str, Meta(pattern="^([0-9]{1,16}:)?[0-9]{1,20}-[0-9]{1,20}$")],
+    Annotated[str, Meta(pattern="^([0-9]{1,16}:)?[0-9]{1,18}-[0-9]{1,18}$")],
     "`next_cursor` of the page before, of the same state",
 )
 LAUNCHER_CURSOR = _query("cursor", Annotated[str, Meta(pattern="^[01]-.*$")], "`cursor` of the page before")

@@ -14,7 +14,7 @@ from broker.wire.names import StreamRef, UserName
 from broker.wire.problems import ProblemCode
 
 _ID = re.compile(r"evt_[0-9a-f]{32}")
-_CURSOR = re.compile(r"(?:([0-9]{1,16}):)?([0-9]{1,20}-[0-9]{1,20})")
+_CURSOR = re.compile(r"(?:([0-9]{1,16}):)?([0-9]{1,18}-[0-9]{1,18})")
 _LOOKED_AT = 1_000
 """Of callbacks without an attempt, which no index has, so many are looked at for one that is to be replayed."""
 
@@ -86,6 +86,8 @@ class CallbackPages(Callbacks):
 
     async def _latest(self, user: UserName, place: re.Match[str] | None, limit: int) -> tuple[list[str], str | None]:
         outbox = f"{self._keys.outbox_of}{user}"
+        if place is not None and not place[2].strip("0-"):
+            return [], None  # the store refuses to look for what comes before the first id that there can be
         last = "+" if place is None else f"({place[2]}"
         found = await self._server.command("XREVRANGE", outbox, last, "-", "COUNT", limit)
         entries = [entry for entry, _ in found]

@@ -38,6 +38,8 @@ CHECKS = schemathesis.checks.CHECKS.get_by_names(
     ]
 )
 ANSWERED: dict[str, Counter[int]] = {}
+_SUCCESSES = {200, 201, 202, 204, 206, 307}
+"""An output's address answers with a redirect alone."""
 
 
 @schemathesis.serializer("application/x-ndjson", "application/offset+octet-stream")
@@ -66,10 +68,10 @@ def test_every_answer_is_one_that_the_document_promises(case: Any, live: Live) -
     said = case.operation.definition.raw
     operation = said["operationId"]
     _lead_on(case, live, operation)
+    # Events and what settles go on until their reader leaves, but for lines of what is there.
+    case.query.pop("follow", None)
     if "text/event-stream" in str(said["responses"]):
-        # Events go on until their reader leaves, but for lines of those that are there.
         case.headers["Accept"] = "application/x-ndjson"
-        case.query.pop("follow", None)
     token = live.token(operation, said["security"])
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
 
@@ -81,7 +83,7 @@ def test_every_answer_is_one_that_the_document_promises(case: Any, live: Live) -
 
 def test_and_every_operation_answered_with_success_too() -> None:
     print({operation: dict(statuses) for operation, statuses in ANSWERED.items()})
-    assert [operation for operation, statuses in ANSWERED.items() if min(statuses) >= 300] == []
+    assert [operation for operation, statuses in ANSWERED.items() if statuses.keys().isdisjoint(_SUCCESSES)] == []
 
 
 def _lead_on(case: Any, live: Live, operation: str) -> None:

@@ -102,7 +102,9 @@ async def test_page_goes_on_where_its_last_one_is_gone(told: Scene) -> None:
     await told.store.replay_callback(ALICE, page.callbacks[0].callback)
     page = await told.store.list_callbacks(ALICE, CallbackState.DEAD, page.next_cursor, 2)
     assert [each.callback for each in page.callbacks] == [taken[1].id, taken[0].id]
-    for cursor, limit in (("soon", 1), ("1:2", 1), (None, 0)):
+    for first in ("0-0", "000-0"):
+        assert not (await told.store.list_callbacks(ALICE, None, first, 2)).callbacks
+    for cursor, limit in (("soon", 1), ("1:2", 1), (f"{1 << 64}-0", 1), (None, 0)):
         with pytest.raises(Rejected):
             await told.store.list_callbacks(ALICE, CallbackState.DEAD, cursor, limit)
 
