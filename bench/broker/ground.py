@@ -27,7 +27,7 @@ from bench.failing import BenchFailed
 from broker.auth.keys import load_keys
 from broker.auth.tokens import Tokens
 from broker.domain.scopes import scopes_of_launcher
-from broker.store.embedded import ENVIRONMENT, binary, command
+from broker.store.embedded import binary, command, environment
 from tests.support.api import IMAGE, XML, digest_of
 from tests.support.grid import REPOSITORY, Broker, Home, free_port
 from tests.support.waiting import wait_until
@@ -146,7 +146,7 @@ def valkey(folder: Path) -> Iterator[Path]:
     """Run the same store as the broker's embedded one for a peer; yield its socket."""
     folder.mkdir()
     socket, log = folder / "store.sock", folder / "output.log"
-    with child(command(binary(), folder), log, {**os.environ, **ENVIRONMENT}) as process:
+    with child(command(binary(), folder), log, {**os.environ, **environment()}) as process:
         wait_for(lambda: socket.exists() and _answers(socket), process, log)
         yield socket
     shutil.rmtree(folder)

@@ -16,6 +16,7 @@ import pytest
 
 from broker.domain.errors import Unavailable
 from broker.store import EmbeddedStore, Store
+from broker.store.embedded import environment
 from broker.wire.problems import ProblemCode
 from tests.integration.store.scene import Scene, result
 from tests.support.stores import connected
@@ -223,3 +224,17 @@ def test_server_stops_when_its_parent_is_killed_and_the_next_start_is_not_refuse
 
     asyncio.run(start_again())
     wait_until(lambda: not Path(f"/proc/{server}").exists(), "the orphaned server is gone")
+
+
+async def test_server_uses_the_quicker_allocator(folder: Path) -> None:
+    # `make setup` installs it; without it the store works as well, only slower.
+    async with EmbeddedStore(folder) as embedded:
+        assert "libjemalloc" in Path(f"/proc/{embedded.pid}/maps").read_text()
+
+
+async def test_server_works_where_there_is_no_other_allocator(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.util.find_library", lambda _: None)
+    monkeypatch.setattr("broker.store.embedded.environment", environment.__wrapped__)
+    async with EmbeddedStore(folder) as embedded, connected(embedded.url) as store:
+        assert await _answers(store)
+        assert "libjemalloc" not in Path(f"/proc/{embedded.pid}/maps").read_text()
