@@ -45,6 +45,8 @@ def check_secret(secret: PutSecret) -> None:
 
 def given_secrets(spec: StreamSpec) -> list[str]:
     """Return the secrets of which a vm is given the value, each once: by a file, or in the headers of its requests."""
+    if not spec.secrets and not spec.access:
+        return []
     return list(dict.fromkeys([*(use.name for use in spec.secrets), *header_secrets(spec)]))
 
 

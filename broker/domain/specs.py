@@ -70,10 +70,10 @@ def params_of(spec: StreamSpec, own: Mapping[str, str]) -> dict[str, str]:
 
 def needs_new_client(spec: StreamSpec, url: str | None, own: Mapping[str, str]) -> bool:
     """Tell whether a client from before there were further inputs, plugins and folders would do the item wrongly."""
-    inputs = inputs_of(spec, own)
+    if spec.inputs or own:
+        return True
     to = targets.scheme_of(spec.output.to)
-    schemes = {to, *map(targets.scheme_of, inputs.values()), targets.scheme_of(url or "")}
-    return bool(inputs) or to in targets.DAV_SCHEMES or not schemes.isdisjoint(spec.plugins)
+    return to in targets.DAV_SCHEMES or to in spec.plugins or targets.scheme_of(url or "") in spec.plugins
 
 
 def inputs_of(spec: StreamSpec, own: Mapping[str, str]) -> dict[str, str]:

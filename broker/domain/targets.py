@@ -31,6 +31,10 @@ BUILT_IN = HTTP_SCHEMES | DAV_SCHEMES | {S3_SCHEME, "file"}
 """Schemes that need no plugin, and get none."""
 _PORTS = {"https": 443, "davs": 443, "http": 80, "dav": 80}
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.\-]*)://([A-Za-z0-9.\-]*(?::[0-9]{1,5})?)(/[^?#]*)(\?[^#]*)?")
+_ORDINARY = re.compile(r"(?:http|https|dav|davs)://[A-Za-z0-9.-]+(?::[0-9]{1,5})?/")
+"""How ordinary addresses begin: up to the path there is nothing that has to be looked at twice."""
+_NAMED = re.compile(_ORDINARY.pattern + r"(?:[A-Za-z0-9._~,=+@/-]*/)?([A-Za-z0-9_-][A-Za-z0-9._-]{0,250})")
+"""An ordinary address of a file, whose name can be used as it is."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]")
 """Source: "General purpose bucket naming rules", Amazon S3 User Guide."""
 MAX_KEY_BYTES = 1_024
@@ -173,8 +177,20 @@ def origin_of(url: str) -> str | None:
     Raises:
         BadTarget: it names no host, or a port that is none.
     """
+    # It is asked for each item that is given out, and most items of a stream are at one origin.
+    if ordinary := _ORDINARY.match(url):
+        return _ordinary_origin(ordinary[0])
     if url.startswith(FILE_SCHEME) or scheme_of(url) == S3_SCHEME:
         return None
+    return _origin(url)
+
+
+@lru_cache(maxsize=1_024)
+def _ordinary_origin(url: str) -> str | None:
+    return _origin(url)
+
+
+def _origin(url: str) -> str | None:
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -212,6 +228,8 @@ def target_url(template: str, of: TargetOf) -> str:
 
 def input_name(url: str) -> str:
     """Return the file name that an input has in the guest: the last part of its path, or `input`."""
+    if ordinary := _NAMED.fullmatch(url):
+        return ordinary[1]
     try:
         path = url.removeprefix(FILE_SCHEME) if url.startswith(FILE_SCHEME) else unquote(_path_of(url))
         return split_path(path.rpartition("/")[2])[0]

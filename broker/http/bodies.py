@@ -195,7 +195,8 @@ def check_encoding(request: web.BaseRequest) -> None:
     Raises:
         Rejected: `media_type_refused`.
     """
-    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+    encoding = request.headers.get("Content-Encoding")
+    if encoding is not None and encoding.strip().lower() != "identity":
         raise Rejected(
             ProblemCode.MEDIA_TYPE_REFUSED, "a compressed body is not read here: send it without Content-Encoding"
         )

@@ -9,13 +9,14 @@ How many there may be at all is what the process may have open.
 """
 
 import asyncio
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from broker.http.problems import unread_answer
+from broker.http.problems import answer_problems, unread_answer
 
 _EXPECTED = "100-continue"
 
@@ -53,7 +54,7 @@ class Connection(web.RequestHandler):
 
 
 class Runner(web.AppRunner):
-    """Runs an application over such connections."""
+    """Runs an application over such connections; whatever goes wrong in it is answered as a problem."""
 
     __slots__ = ()
 
@@ -68,11 +69,19 @@ class Runner(web.AppRunner):
 
 class _Server(web.Server):
     def __init__(self, made: web.Server, options: dict[str, Any]) -> None:
-        super().__init__(made.request_handler, request_factory=made.request_factory, **options)
+        handler = partial(answer_problems, made.request_handler)
+        super().__init__(handler, request_factory=made.request_factory, **options)
         self._options = options
 
     def __call__(self) -> web.RequestHandler:
         return Connection(self, loop=asyncio.get_running_loop(), **self._options)
+
+
+def mark_answer(request: web.BaseRequest, answer: web.StreamResponse) -> None:
+    """Say on an answer, before its headers go out, that the connection is closed after it, where it is."""
+    if isinstance(request.protocol, Connection) and request.protocol.is_ending:
+        answer.force_close()
+        answer.headers[hdrs.CONNECTION] = "close"
 
 
 async def answer_expectation(request: web.Request) -> web.StreamResponse | None:

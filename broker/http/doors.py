@@ -1,5 +1,6 @@
 """Doors: what proves that a request may pass, checked before its handler runs."""
 
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
 from aiohttp import web
@@ -16,6 +17,10 @@ OWN = "(own)"
 """In a route's `over`: whatever is the token's own."""
 LOGIN_LIFE_MS = 90 * 86_400_000
 """A login that is not used for so long is over."""
+
+
+Door = Callable[[web.Request, Services], Awaitable[Principal | None]]
+"""Returns who asks, where a request may pass."""
 
 
 class Proof(StrEnum):
@@ -89,16 +94,22 @@ async def check_token_or_login(request: web.Request, services: Services) -> Prin
     return await check_token(request, services, None, ())
 
 
-def check_signature(request: web.Request, services: Services) -> None:
-    """Check a signed address.
+async def check_token_or_signature(
+    request: web.Request, services: Services, authority: Authority | None, over: tuple[str, ...]
+) -> Principal | None:
+    """Check a signed address, which is nobody's; or as `check_token`.
 
     Raises:
-        Rejected: `forbidden`.
+        Rejected: `forbidden`: the signature is none; or as `check_token`.
+        Unavailable: as `check_token`.
     """
+    if not services.urls.is_signed(request.query):
+        return await check_token(request, services, authority, over)
     # Who may have a file's bytes may ask for their size, as programs do that are given a share.
     is_of_files = request.path.startswith("/v1/files/")
     method = "GET" if request.method == "HEAD" and is_of_files else request.method
     services.urls.check(method, request.path, request.query)
+    return None
 
 
 def _borne(request: web.Request) -> str:

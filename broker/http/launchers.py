@@ -71,8 +71,8 @@ async def dispatch(call: Call) -> web.Response:
     found = await call.services.waiting.offer(offer, lambda: _may_be_given(call), wait_s)
     if not found:
         return web.Response(status=204)
-    sources: dict[tuple[str, int], _Sources] = {}
-    answers = [await _answer(call, each, sources) for each in found]
+    common = _Common([targets.origin_of(call.services.urls.public_url), *file_origins(call)], {})
+    answers = [await _answer(call, each, common) for each in found]
     return json_answer(answers[0] if request.most is None else DispatchAnswers(dispatches=answers))
 
 
@@ -169,17 +169,23 @@ def _dispatch(call: Call) -> DispatchId:
 
 
 class _Sources(NamedTuple):
-    """Where a machine's files can be had, signed once for all items of one answer."""
+    """Where a machine's files can be had."""
 
     disks: dict[str, DiskSource]
     nvram: DiskSource | None
 
 
-async def _answer(call: Call, found: Dispatched, known: dict[tuple[str, int], _Sources]) -> DispatchAnswer:
-    urls = call.services.urls
+class _Common(NamedTuple):
+    """What is made once for all items of one answer: origins that every vm may reach, files signed by machine."""
+
+    origins: list[str | None]
+    sources: dict[tuple[str, int], _Sources]
+
+
+async def _answer(call: Call, found: Dispatched, common: _Common) -> DispatchAnswer:
     machine = found.machine
     name = (machine.machine, machine.revision)
-    sources = known[name] = known.get(name) or _Sources(
+    sources = common.sources[name] = common.sources.get(name) or _Sources(
         {target: _source(call, disk) for target, disk in machine.disks.items()},
         _source(call, machine.nvram) if machine.nvram is not None else None,
     )
@@ -202,7 +208,7 @@ async def _answer(call: Call, found: Dispatched, known: dict[tuple[str, int], _S
             first_deadline_ms=deadlines.FIRST_DEADLINE_MS,
             heartbeat_ms=call.services.deadlines.heartbeat_ms,
         ),
-        origins=_origins(urls.public_url, found, file_origins(call)) if _has_network(found) else [],
+        origins=_origins(common.origins, found) if _has_network(found) else [],
         exchange=found.spec.needs.exchange,
         exchange_folder=found.spec.needs.exchange_folder if found.spec.needs.exchange is Exchange.ROOTDISK else "",
         staged=None if _has_network(found) else await _staged(call, found),
@@ -241,7 +247,7 @@ async def _staged(call: Call, found: Dispatched) -> StagedItem:
     )
 
 
-def _origins(public_url: str, found: Dispatched, of_files: list[str]) -> list[str]:
+def _origins(of_broker: list[str | None], found: Dispatched) -> list[str]:
     """List what the vm may reach, each once: broker, its files' bucket, inputs, targets, what the stream names."""
-    wanted = [targets.origin_of(public_url), *of_files, *origins_of(found), *found.spec.network]
+    wanted = [*of_broker, *origins_of(found), *found.spec.network]
     return list(dict.fromkeys(origin for origin in wanted if origin))

@@ -16,7 +16,7 @@ from broker.domain.targets import BadTarget
 from broker.wire.names import BadName
 from broker.wire.problems import MEDIA_TYPE, PROBLEMS, ProblemCode, problem
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 REQUEST_ID = web.RequestKey("request_id", str)
 _BEGUN = web.RequestKey("begun", web.StreamResponse)
@@ -67,13 +67,15 @@ def problem_answer(
     )
 
 
-@web.middleware
-async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request its id, and answer whatever goes wrong in a handler; a bug shows its id and nothing else."""
+async def answer_problems(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+    """Give the request its id, and answer whatever goes wrong in its handler; a bug shows its id and nothing else.
+
+    It stands around the application's own handler. As a middleware it would be called from within, at more expense.
+    """
     given = request.headers.get("X-Request-Id", "")
-    request[REQUEST_ID] = given if _SANE_ID.fullmatch(given) else _new_id()
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=request[REQUEST_ID])
+    request[REQUEST_ID] = request_id = given if _SANE_ID.fullmatch(given) else _new_id()
+    # Of this request alone: aiohttp handles each in a task, and so in a context, of its own.
+    structlog.contextvars.bind_contextvars(request_id=request_id)
     try:
         answer = await handler(request)
     except BrokerError as error:
@@ -96,7 +98,7 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
     except Exception:
         log.exception("request_crashed", method=request.method, path=request.path)
         answer = _answer(
-            request, ProblemCode.INTERNAL, f"the broker failed; tell its operator the request id {request[REQUEST_ID]}"
+            request, ProblemCode.INTERNAL, f"the broker failed; tell its operator the request id {request_id}"
         )
     log.debug("request_answered", method=request.method, path=request.path, status=answer.status)
     return answer
@@ -115,8 +117,8 @@ def _new_id() -> str:
     return f"{random.getrandbits(128):032x}"
 
 
-async def mark_answer(request: web.Request, answer: web.StreamResponse) -> None:
-    """Put on every answer what every answer carries. A signal of the application: it runs before the headers go out."""
+def mark_answer(request: web.Request, answer: web.StreamResponse) -> None:
+    """Put on every answer what every answer carries, before its headers go out."""
     request[_BEGUN] = answer
     _mark(answer, request[REQUEST_ID])
 
@@ -127,7 +129,7 @@ def _mark(answer: web.StreamResponse, request_id: str) -> None:
 
 
 def _answer(
-    request: web.Request,
+    request: web.BaseRequest,
     code: ProblemCode,
     detail: str,
     *,
@@ -144,7 +146,7 @@ def _answer(
     return problem_answer(request, code, detail, refusals=refusals, retry_after_s=retry_after_s, progress=progress)
 
 
-def _translated(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
+def _translated(request: web.BaseRequest, error: web.HTTPException) -> web.StreamResponse:
     code = _CODE_OF_STATUS.get(HTTPStatus(error.status))
     if code is None:
         code = ProblemCode.BAD_REQUEST if error.status < HTTPStatus.INTERNAL_SERVER_ERROR else ProblemCode.INTERNAL

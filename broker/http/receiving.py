@@ -11,11 +11,10 @@ import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from broker.domain.errors import Rejected
 
-_RECEIVING = web.RequestKey("receiving", bool)
 _LOOK_S = 1.0
 """How often it is looked whether a request, of which nothing comes, was told to end."""
 _THROWN_AWAY = bytearray(65_536)
@@ -57,7 +56,6 @@ class Receiving(asyncio.BufferedProtocol):
         transport.pause_reading()
         transport.set_protocol(self)
         self._handler.close()
-        request[_RECEIVING] = True
 
     async def fill(self, view: memoryview) -> int:
         """Fill a view that is not empty; return how many bytes there were, fewer only at the end, where it is 0.
@@ -199,10 +197,3 @@ class _Patience:
 def _loss() -> ConnectionError:
     # A new one for whoever is told; and of one kind, whatever it was that the network said.
     return ConnectionResetError("the connection was lost before the body was complete")
-
-
-async def mark_answer(request: web.Request, answer: web.StreamResponse) -> None:
-    """Say on an answer that the connection is closed after it, where its request's body was received so. A signal."""
-    if _RECEIVING in request:
-        answer.force_close()
-        answer.headers[hdrs.CONNECTION] = "close"

@@ -1,6 +1,7 @@
 """The route table: every address of the API, what proves the right to use it, and the handler."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 from aiohttp import web
@@ -38,7 +39,15 @@ from broker.http import (
 )
 from broker.http.call import SERVICES, Call
 from broker.http.connections import answer_expectation
-from broker.http.doors import OWN, Proof, check_login, check_signature, check_token, check_token_or_login
+from broker.http.doors import (
+    OWN,
+    Door,
+    Proof,
+    check_login,
+    check_token,
+    check_token_or_login,
+    check_token_or_signature,
+)
 from broker.http.route import Handler, Route
 
 
@@ -248,24 +257,26 @@ def add_routes(app: web.Application) -> None:
 
 
 def _guarded(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    operation = route.operation
+    door, handler, operation = _door(route), route.handler, route.operation
 
     async def handle(request: web.Request) -> web.StreamResponse:
         services = request.app[SERVICES]
-        principal = None
-        match route.proof:
-            case Proof.TOKEN:
-                principal = await check_token(request, services, route.authority, route.over)
-            case Proof.TOKEN_OR_SIGNATURE if services.urls.is_signed(request.query):
-                check_signature(request, services)
-            case Proof.TOKEN_OR_SIGNATURE:
-                principal = await check_token(request, services, route.authority, route.over)
-            case Proof.LOGIN:
-                principal = await check_login(request, services)
-            case Proof.TOKEN_OR_LOGIN:
-                principal = await check_token_or_login(request, services)
-            case Proof.NOTHING | Proof.TICKET | Proof.LEASE | Proof.CODE:
-                pass  # the handler itself exchanges the ticket or code, or shows the lease token to the store
-        return await route.handler(Call(request, services, principal, operation))
+        principal = None if door is None else await door(request, services)
+        return await handler(Call(request, services, principal, operation))
 
     return handle
+
+
+def _door(route: Route) -> Door | None:
+    """Return what checks the proof that a route asks for; None where its handler does."""
+    match route.proof:
+        case Proof.TOKEN:
+            return partial(check_token, authority=route.authority, over=route.over)
+        case Proof.TOKEN_OR_SIGNATURE:
+            return partial(check_token_or_signature, authority=route.authority, over=route.over)
+        case Proof.LOGIN:
+            return check_login
+        case Proof.TOKEN_OR_LOGIN:
+            return check_token_or_login
+        case Proof.NOTHING | Proof.TICKET | Proof.LEASE | Proof.CODE:
+            return None  # the handler itself exchanges the ticket or code, or shows the lease token to the store

@@ -21,14 +21,13 @@ from broker.files.s3_objects import S3Objects
 from broker.files.tails import Tails
 from broker.files.uploads import Uploads
 from broker.files.user_files import UserFiles
-from broker.http import receiving, uploads
+from broker.http import connections, problems, uploads
 from broker.http.bells import Bells
 from broker.http.bodies import Bodies
 from broker.http.bucket_urls import BucketUrls
 from broker.http.call import SERVICES, Services
 from broker.http.callback_tests import CallbackTests
 from broker.http.offers import Offer
-from broker.http.problems import answer_problems, mark_answer
 from broker.http.revocations import Revocations
 from broker.http.roll_call import RollCall
 from broker.http.routes import add_routes
@@ -104,12 +103,10 @@ def make_services(
 
 
 def make_app(services: Services) -> web.Application:
-    """Build the application; `loops_of` have to run beside it."""
-    app = web.Application(middlewares=[answer_problems], client_max_size=limits.default("request_bytes"))
+    """Build the application; a `Runner` answers what goes wrong in it, and `loops_of` have to run beside it."""
+    app = web.Application(client_max_size=limits.default("request_bytes"))
     app[SERVICES] = services
-    app.on_response_prepare.append(mark_answer)
-    app.on_response_prepare.append(uploads.mark_answer)
-    app.on_response_prepare.append(receiving.mark_answer)
+    app.on_response_prepare.append(_mark_answer)
     app.on_shutdown.append(_let_waiters_go)
     add_routes(app)
     return app
@@ -126,6 +123,12 @@ def loops_of(services: Services, turns: Turns) -> tuple[Coroutine[None, None, No
         keep_keys(services.keys),
         keep_swept(services, turns),
     )
+
+
+async def _mark_answer(request: web.Request, answer: web.StreamResponse) -> None:
+    problems.mark_answer(request, answer)
+    uploads.mark_answer(request, answer)
+    connections.mark_answer(request, answer)
 
 
 async def _let_waiters_go(app: web.Application) -> None:

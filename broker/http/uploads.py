@@ -27,6 +27,7 @@ from broker.wire.names import UserName
 from broker.wire.problems import ProblemCode
 
 PATH = "/v1/uploads"
+_BELOW = f"{PATH}/"
 _OFFSET_TYPE = "application/offset+octet-stream"
 
 _PATCH_REFUSALS = (
@@ -199,9 +200,10 @@ async def override(call: Call) -> web.Response:
     )
 
 
-async def mark_answer(request: web.Request, answer: web.StreamResponse) -> None:
-    """Put on every answer about uploads what tus asks of it. A signal of the application."""
-    if request.path == PATH or request.path.startswith(f"{PATH}/"):
+def mark_answer(request: web.Request, answer: web.StreamResponse) -> None:
+    """Put on every answer about uploads what tus asks of it, before its headers go out."""
+    path = request.path
+    if path == PATH or path.startswith(_BELOW):
         answer.headers["Tus-Resumable"] = tus.VERSION
         answer.headers.setdefault("Cache-Control", "no-store")
         if answer.status == 412:

@@ -33,6 +33,7 @@ _GATHERED = 32
 _HEADS = 5_000
 """Packed beginnings of commands that are kept: one a script and stream."""
 OLDEST = (7, 0)
+_WORDS = {word.value: word for word in Word}
 
 
 class Reply(NamedTuple):
@@ -143,7 +144,7 @@ class Server:
                 word, *values = await self._evaluate(script, named(), flatten(arguments))
         except FAILURES as error:
             raise_translated(error, self._is_disk_short)
-        answered = Word(word)
+        answered = _WORDS[word]
         assert answered in script.words, f"{script.name} answered {word!r}, which its header does not list"
         return Reply(answered, values)
 
@@ -192,10 +193,12 @@ class Server:
 
     def _head(self, script: Script, named: Callable[[], list[str]], common: list[str | int]) -> Head:
         name = (script.name, *common)
-        if name not in self._heads:
+        head = self._heads.get(name)
+        if head is None:
             keys = named()
-            self._heads.keep(name, head_of("EVALSHA", script.sha1, len(keys), *keys, *common))
-        return self._heads[name]
+            head = head_of("EVALSHA", script.sha1, len(keys), *keys, *common)
+            self._heads.keep(name, head)
+        return head
 
     async def _begin_life(self) -> None:
         """Note which process serves the store: with another one than before, event logs begin new epochs."""

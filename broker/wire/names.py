@@ -11,6 +11,7 @@ Digest = NewType("Digest", str)
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 _NAME = re.compile(NAME_PATTERN)
+_NUMBER = re.compile(r"[1-9][0-9]{0,14}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -88,6 +89,6 @@ def parse_item(text: str, own: str | None) -> ItemRef:
         BadName: on any other shape.
     """
     stream, slash, number = text.rpartition("/")
-    if not slash or not re.fullmatch(r"[1-9][0-9]{0,14}", number):
+    if not slash or not _NUMBER.fullmatch(number):
         raise BadName(f"{text!r} names no item: write JOB/NUMBER or USER/JOB/NUMBER, for example render/17")
     return ItemRef(parse_owned(stream, own, "stream"), int(number))

@@ -1,7 +1,7 @@
 """What each script is passed beside its keys, one type a script, in the order of its header's ARGV."""
 
 import re
-from typing import get_args
+from typing import Any, get_args
 
 from broker.store.arguments.callbacks import BeginCallback, NoteCallback, ReplayCallback, StopCallback, TakeCallbacks
 from broker.store.arguments.definitions import (
@@ -191,10 +191,7 @@ SCRIPTS: dict[type[Arguments], str] = {
 
 def flatten(arguments: Arguments) -> list[str | int]:
     """Return the arguments as the script is passed them: flags as 0 or 1, the rest unfolded at the end."""
-    flat: list[str | int] = []
-    for value in arguments:
-        if isinstance(value, tuple):
-            flat.extend(value)
-        else:
-            flat.append(int(value) if isinstance(value, bool) else value)
+    flat: list[Any] = [int(value) if value is True or value is False else value for value in arguments]
+    if flat and isinstance(flat[-1], tuple):
+        flat.extend(flat.pop())
     return flat

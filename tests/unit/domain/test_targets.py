@@ -1,5 +1,10 @@
-import pytest
+from urllib.parse import unquote, urlsplit
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.domain.paths import BadPath, split_path
 from broker.domain.targets import (
     BadTarget,
     TargetOf,
@@ -113,6 +118,23 @@ def test_what_lies_below_is_the_part_that_no_item_changes() -> None:
     ],
 )
 def test_an_input_has_the_name_of_its_file(url: str, name: str) -> None:
+    assert input_name(url) == name
+
+
+@given(
+    st.sampled_from(["https", "http", "dav", "file", "x", "HTTP"]),
+    st.sampled_from(["h.example", "h:81", "u@h", "", "[::1]"]),
+    st.lists(st.sampled_from(["a", "B-1.fits", ".", "..", "", "x y", "%2e", "%2F", "?q=/z", "#f", ";p", "\\", "\n", "~", "é"])),
+)
+def test_a_name_found_at_a_glance_is_the_one_found_by_taking_the_address_apart(
+    scheme: str, host: str, parts: list[str]
+) -> None:
+    url = f"{scheme}://{host}/{'/'.join(parts)}"
+    path = url.removeprefix("file:") if scheme == "file" else unquote(urlsplit(url).path)
+    try:
+        [name] = split_path(path.rpartition("/")[2])
+    except BadPath:
+        name = "input"
     assert input_name(url) == name
 
 
