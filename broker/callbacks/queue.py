@@ -9,12 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 from rq import Queue
-from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.exceptions import DuplicateJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import current_timestamp
@@ -22,6 +23,8 @@ from rq.worker_registration import get_keys
 
 from broker.callbacks.work import MOST_S, NAME
 from broker.store.answers import OwedCallback
+
+log = structlog.get_logger(__name__)
 
 QUEUE = "callbacks"
 PER_WORKER = 256
@@ -126,8 +129,20 @@ class CallbackQueue:
         """
         if self._queue.get_job_position(owed.id) is not None:
             return
-        with suppress(NoSuchJobError):
-            self._queue.job_class.fetch(owed.id, connection=self._connection, serializer=JSONSerializer).delete()
+        self._remove(owed.id)
         self._connection.lrem(self._queue.intermediate_queue_key, 0, owed.id)
         with suppress(DuplicateJobError):  # another process was quicker
             self._enqueue(owed)
+
+    def _remove(self, job_id: str) -> None:
+        """Remove a job, or what is left of one: its worker may be through with it at this moment.
+
+        What a heartbeat then writes is no job, but has its name.
+        """
+        try:
+            self._queue.job_class.fetch(job_id, connection=self._connection, serializer=JSONSerializer).delete()
+        except QUEUE_FAILURES:
+            raise
+        except Exception as error:  # noqa: BLE001 # RQ says of half a job what its reading happens to meet
+            log.info("callbacks_job_unreadable", job=job_id, error=repr(error))
+            self._connection.delete(self._queue.job_class.key_for(job_id))

@@ -93,5 +93,6 @@ def _check_range(request: web.Request, location: Path) -> None:
         start = request.http_range.start
     except ValueError as error:
         raise Rejected(ProblemCode.RANGE_NOT_SATISFIABLE, "the Range header cannot be read: see RFC 9110") from error
-    if start is not None and start >= size_bytes:
+    # The last bytes begin, however many are asked for, not before the first one: below 0 it says how many.
+    if start is not None and max(start, 0) >= size_bytes:
         raise Rejected(ProblemCode.RANGE_NOT_SATISFIABLE, f"there are {size_bytes} bytes: ask for a range among them")

@@ -27,7 +27,7 @@ from broker.store import EmbeddedStore, Store
 from broker.wire.callbacks import Callback, CallbackState
 from broker.wire.names import ItemRef, OwnedName, StreamRef, UserName
 from broker.wire.secrets import SecretKind
-from tests.integration.callbacks.conftest import new_key
+from tests.integration.callbacks.conftest import OWED, new_key
 from tests.integration.store.scene import SPEC, Scene
 from tests.support.authority import Authority
 from tests.support.grid import Broker, Home, free_port
@@ -109,6 +109,25 @@ async def all_delivered(store: Store, number: int, user: UserName = ALICE) -> No
 def told(receiver: Receiver) -> Counter[str]:
     """Return how often each `webhook-id` was told."""
     return Counter(each.headers["webhook-id"] for each in receiver.told)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"last_heartbeat": "2026-11-28T12:00:00.000000Z"},
+        {"status": "nonsense", "created_at": "yesterday", "data": "no job", "enqueued_at": "soon"},
+    ],
+)
+async def test_what_is_left_of_a_job_that_ended_meanwhile_keeps_no_event_back(left: dict[str, str]) -> None:
+    with short_folder("cb") as folder:
+        async with EmbeddedStore(folder / "rq", is_durable=False) as forgetful:
+            queue, connection = CallbackQueue(forgetful.url), connect(forgetful.url)
+            connection.hset(f"rq:job:{OWED.id}", mapping=left)
+            queue.put([OWED])
+            assert queue_over(connection).job_ids == [OWED.id]
+            assert queue_over(connection).fetch_job(OWED.id) is not None
+            queue.close()
+            connection.close()
 
 
 @pytest.fixture

@@ -38,7 +38,14 @@ async def test_ranges_and_etags_are_understood(user: Api) -> None:
 
     assert (part.status, part.body, part.headers["Content-Range"]) == (206, b"345", "bytes 3-5/10")
     assert (await user.call("GET", FILE, headers={"Range": "bytes=10-"})).code == "range_not_satisfiable"
+    assert (await user.call("GET", FILE, headers={"Range": "bytes=-20"})).body == b"0123456789"
     assert (await user.call("GET", FILE, headers={"If-None-Match": part.headers["ETag"]})).status == 304
+
+
+@pytest.mark.parametrize("wanted", ["bytes=0-", "bytes=-1"])
+async def test_of_an_empty_file_there_is_no_range(user: Api, wanted: str) -> None:
+    await user.ok("PUT", FILE, data=b"")
+    assert (await user.call("GET", FILE, headers={"Range": wanted})).code == "range_not_satisfiable"
 
 
 async def test_bytes_that_do_not_match_their_digest_are_not_kept(user: Api) -> None:
