@@ -22,6 +22,7 @@ from broker.bucket_settings import BucketSettings
 from broker.client.origins import Origin
 from broker.domain.deadlines import Deadlines
 from broker.domain.issuers import OutsideIssuer
+from broker.domain.targets import origin_of
 from broker.outside_settings import MAX_ISSUERS, IssuerSettings, faults_together, read_list
 from broker.telemetry import LogFormat, LogLevel
 from broker.wire.names import check_name
@@ -140,6 +141,9 @@ class Settings(BucketSettings):
     def _public_url_is_one(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("write http://HOST:PORT or https://HOST")
+        if value is not None:
+            # Every launcher is told it, and every vm that has a network is let there.
+            origin_of(value)
         return value.rstrip("/") if value else None
 
     @field_validator("store", "callbacks_store")

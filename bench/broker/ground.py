@@ -69,7 +69,7 @@ class Served:
         drive(self.address, [filler(calls, chunks) for _ in range(_FILLERS)], limit_s=_FILL_LIMIT_S)
 
     def rest(self) -> None:
-        """Have the store write its append-only file anew, which it would do by itself once that has doubled.
+        """Have the store write its append-only file anew, as it does by itself once that is large and has doubled.
 
         What is measured next is then not beside that.
         """

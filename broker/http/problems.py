@@ -57,7 +57,7 @@ def problem_answer(
         retry_after_s=retry_after_s,
         **(progress or {}),
     )
-    sent = {"Cache-Control": "no-store", **(headers or {})}
+    sent = {"Cache-Control": "no-store", **_marks(request[REQUEST_ID]), **(headers or {})}
     if retry_after_s is not None:
         sent["Retry-After"] = str(retry_after_s)
     if code is ProblemCode.UNAUTHENTICATED:
@@ -74,7 +74,7 @@ async def answer_problems(handler: Handler, request: web.BaseRequest) -> web.Str
     """
     given = request.headers.get("X-Request-Id", "")
     request[REQUEST_ID] = request_id = given if _SANE_ID.fullmatch(given) else _new_id()
-    # Of this request alone: aiohttp handles each in a task, and so in a context, of its own.
+    # No other request sees it: aiohttp handles each in a task, and so in a context, of its own.
     structlog.contextvars.bind_contextvars(request_id=request_id)
     try:
         answer = await handler(request)
@@ -106,10 +106,9 @@ async def answer_problems(handler: Handler, request: web.BaseRequest) -> web.Str
 
 def unread_answer(request: web.BaseRequest, detail: str) -> web.Response:
     """Refuse what never came as far as a handler."""
-    request[REQUEST_ID] = _new_id()
-    answer = problem_answer(request, ProblemCode.BAD_REQUEST, detail)
-    _mark(answer, request[REQUEST_ID])
-    return answer
+    if request.get(REQUEST_ID) is None:
+        request[REQUEST_ID] = _new_id()
+    return problem_answer(request, ProblemCode.BAD_REQUEST, detail)
 
 
 def _new_id() -> str:
@@ -120,12 +119,11 @@ def _new_id() -> str:
 def mark_answer(request: web.Request, answer: web.StreamResponse) -> None:
     """Put on every answer what every answer carries, before its headers go out."""
     request[_BEGUN] = answer
-    _mark(answer, request[REQUEST_ID])
+    answer.headers.update(_marks(request[REQUEST_ID]))
 
 
-def _mark(answer: web.StreamResponse, request_id: str) -> None:
-    answer.headers["X-Request-Id"] = request_id
-    answer.headers["X-Content-Type-Options"] = "nosniff"
+def _marks(request_id: str) -> dict[str, str]:
+    return {"X-Request-Id": request_id, "X-Content-Type-Options": "nosniff"}
 
 
 def _answer(

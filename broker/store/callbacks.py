@@ -28,7 +28,7 @@ ATTEMPT_MS = 60_000
 """An attempt that was begun and is not noted within this is due again: far longer than one takes."""
 CALLBACK_OFF = "callback_gone"
 """The server said that it is no more."""
-_ENTRY = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+_ENTRY = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
 Entry = tuple[str, dict[str, str]]
 """Of the outbox: its id there and its fields."""
 

@@ -9,11 +9,11 @@ dies; it then finishes what it does and exits.
 """
 
 import asyncio
-import ctypes.util
 import fcntl
 import importlib.util
 import os
 import re
+import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -47,12 +47,13 @@ _TUNABLES = "glibc.malloc.tcache_count=8192"
 """A script that writes hundreds of items frees thousands of small blocks of a few sizes when its writes are logged. The
 C library keeps 7 of each size at hand; to join the others and cut them again took half of the store's time in a push.
 Source: glibc manual, Memory Allocation Tunables; other C libraries do not look at it."""
-_ALLOCATOR = "jemalloc"
+_ALLOCATOR = "libjemalloc.so.2"
 """What Redis and Valkey are made with elsewhere; the wheel's is made with the C library's allocator, which costs it a
-quarter of its time. It stands in for that where the machine has it: see `man ld.so`, LD_PRELOAD."""
+quarter of its time. It stands in for that where the machine has it. Source: ld.so(8), LD_PRELOAD."""
+_TRIED_S = 10
 _REWRITTEN_FROM = "256mb"
-"""An append-only file is written anew when it has doubled, and is at least so large: half a second to read it. A busy
-broker writes 5 KiB an item; from the server's own 64 MiB on, it would be at it every few seconds."""
+"""An append-only file is written anew when it has doubled since the last time, and is at least so large. A busy broker
+writes 5 KiB an item; from the server's own 64 MiB on, it would be at it every few seconds."""
 _DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 
 log = structlog.get_logger()
@@ -177,7 +178,7 @@ class EmbeddedStore:
                 stderr=output,
                 pass_fds=(lock_fd,),
                 cwd=self._folder,
-                env=environment(),
+                env=await asyncio.to_thread(environment),
                 # A Ctrl-C at the terminal is the broker's to handle: it stops us last.
                 start_new_session=True,
             )
@@ -242,10 +243,22 @@ def command(program: Path, folder: Path, *, is_durable: bool = True) -> list[str
 
 @cache
 def environment() -> dict[str, str]:
-    """Return the environment of a server."""
-    found = ctypes.util.find_library(_ALLOCATOR)
-    preloaded = {"LD_PRELOAD": found} if found is not None else {}
-    return {"LC_ALL": "C", "GLIBC_TUNABLES": _TUNABLES, **preloaded}
+    """Return the environment of a server; whether it does with the allocator is tried, once."""
+    plain = {"LC_ALL": "C", "GLIBC_TUNABLES": _TUNABLES}
+    preloaded = {**plain, "LD_PRELOAD": _ALLOCATOR}
+    try:
+        tried = subprocess.run(
+            [binary(), "--version"],
+            env=preloaded,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TRIED_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return plain
+    # A library that is not there is told, and passed over; one made for another machine may end the program.
+    return preloaded if tried.returncode == 0 and not tried.stderr else plain
 
 
 def binary() -> Path:

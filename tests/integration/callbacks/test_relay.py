@@ -122,7 +122,7 @@ async def test_what_is_left_of_a_job_that_ended_meanwhile_keeps_no_event_back(le
     with short_folder("cb") as folder:
         async with EmbeddedStore(folder / "rq", is_durable=False) as forgetful:
             queue, connection = CallbackQueue(forgetful.url), connect(forgetful.url)
-            connection.hset(f"rq:job:{OWED.id}", mapping=left)
+            connection.hset(f"rq:job:{OWED.id}", items=[part for pair in left.items() for part in pair])
             queue.put([OWED])
             assert queue_over(connection).job_ids == [OWED.id]
             assert queue_over(connection).fetch_job(OWED.id) is not None

@@ -94,7 +94,8 @@ async def test_a_stopping_broker_answers_who_waits(
             await parked(1)
 
         async with asyncio.timeout(5):
-            assert (await waiter).status == 204
+            let_go = await waiter
+        assert (let_go.status, let_go.headers["Connection"]) == (204, "close")
 
 
 @pytest.mark.parametrize(

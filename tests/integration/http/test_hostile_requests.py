@@ -102,10 +102,16 @@ async def test_what_is_no_http_is_refused_without_its_own_bytes_and_the_connecti
 @pytest.mark.parametrize("expectation", ["200-dance", "<script>"])
 async def test_an_unknown_expectation_is_refused(user: Api, expectation: str) -> None:
     async with dialled(user.url) as line:
-        await line.send(head("PUT", "/v1/files/alice/x", user.token, Expect=expectation, Content_Length="1") + b"1")
+        await line.send(
+            head(
+                "PUT", "/v1/files/alice/x", user.token, Expect=expectation, Content_Length="1", X_Request_Id="mine-0001"
+            )
+            + b"1"
+        )
         answer = await line.answer()
 
     assert (answer.status, answer.code) == (400, "bad_request")
+    assert answer.headers["x-request-id"] == "mine-0001"
     assert expectation.encode() not in answer.body
 
 

@@ -227,14 +227,17 @@ def test_server_stops_when_its_parent_is_killed_and_the_next_start_is_not_refuse
 
 
 async def test_server_uses_the_quicker_allocator(folder: Path) -> None:
-    # `make setup` installs it; without it the store works as well, only slower.
+    # `deploy/setup/system-packages python` installs it.
     async with EmbeddedStore(folder) as embedded:
         assert "libjemalloc" in Path(f"/proc/{embedded.pid}/maps").read_text()
 
 
-async def test_server_works_where_there_is_no_other_allocator(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ctypes.util.find_library", lambda _: None)
+@pytest.mark.parametrize("allocator", ["libnot-there.so.2", "/bin/true", __file__])
+async def test_server_works_where_the_quicker_allocator_does_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, allocator: str
+) -> None:
+    monkeypatch.setattr("broker.store.embedded._ALLOCATOR", allocator)
     monkeypatch.setattr("broker.store.embedded.environment", environment.__wrapped__)
     async with EmbeddedStore(folder) as embedded, connected(embedded.url) as store:
         assert await _answers(store)
-        assert "libjemalloc" not in Path(f"/proc/{embedded.pid}/maps").read_text()
+        assert b"LD_PRELOAD" not in Path(f"/proc/{embedded.pid}/environ").read_bytes()

@@ -63,6 +63,12 @@ def test_a_named_file_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings({})
 
 
+@pytest.mark.parametrize("url", ["https://", "https://h:0", "https://h:99999", "http://bröker.example"])
+def test_the_public_url_names_a_host_that_vms_can_reach(url: str) -> None:
+    with pytest.raises(BadSettings, match="public_url"):
+        load_settings({"public_url": url})
+
+
 def test_settings_cannot_be_changed() -> None:
     settings: Settings = load_settings({"public_url": "https://broker.example/"})
 

@@ -124,7 +124,11 @@ def test_an_input_has_the_name_of_its_file(url: str, name: str) -> None:
 @given(
     st.sampled_from(["https", "http", "dav", "file", "x", "HTTP"]),
     st.sampled_from(["h.example", "h:81", "u@h", "", "[::1]"]),
-    st.lists(st.sampled_from(["a", "B-1.fits", ".", "..", "", "x y", "%2e", "%2F", "?q=/z", "#f", ";p", "\\", "\n", "~", "é"])),
+    st.lists(
+        st.sampled_from(
+            ["a", "B-1.fits", ".", "..", "", "x y", "%2e", "%2F", "?q=/z", "#f", ";p", "\\", "\n", "~", "é"]
+        )
+    ),
 )
 def test_a_name_found_at_a_glance_is_the_one_found_by_taking_the_address_apart(
     scheme: str, host: str, parts: list[str]
@@ -136,6 +140,23 @@ def test_a_name_found_at_a_glance_is_the_one_found_by_taking_the_address_apart(
     except BadPath:
         name = "input"
     assert input_name(url) == name
+
+
+@given(
+    st.sampled_from(["https", "http", "dav", "davs", "x", "HTTP"]),
+    st.text("aZ0.-_:@[]", max_size=8),
+    st.sampled_from(["", "/", "/a", "?/", "/@b:1/"]),
+)
+def test_an_origin_found_at_a_glance_is_the_one_of_the_address_taken_apart(scheme: str, place: str, rest: str) -> None:
+    url = f"{scheme}://{place}{rest}"
+    found = []
+    # A fragment makes no ordinary address of it, and changes no origin.
+    for each in (url, f"{scheme}://{place}#{rest}" if "?" not in rest else url):
+        try:
+            found.append(origin_of(each))
+        except BadTarget:
+            found.append("refused")
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("url", ["http://h:99999/x", "http://h:0/x", "http://h:x/", "http://[::1/x", "http:///x"])
