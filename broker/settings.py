@@ -22,7 +22,7 @@ from broker.bucket_settings import BucketSettings
 from broker.client.origins import Origin
 from broker.domain.deadlines import Deadlines
 from broker.domain.issuers import OutsideIssuer
-from broker.domain.targets import origin_of
+from broker.domain.targets import BadTarget, origin_of
 from broker.outside_settings import MAX_ISSUERS, IssuerSettings, faults_together, read_list
 from broker.telemetry import LogFormat, LogLevel
 from broker.wire.names import check_name
@@ -141,9 +141,6 @@ class Settings(BucketSettings):
     def _public_url_is_one(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("write http://HOST:PORT or https://HOST")
-        if value is not None:
-            # Every launcher is told it, and every vm that has a network is let there.
-            origin_of(value)
         return value.rstrip("/") if value else None
 
     @field_validator("store", "callbacks_store")
@@ -215,6 +212,18 @@ class Settings(BucketSettings):
             )
         if self.address.host in _EVERYWHERE and self.public_url is None:
             raise ValueError(f"listening on {self.address}, nobody knows the broker's name: give --public-url")
+        return self
+
+    @model_validator(mode="after")
+    def _vms_can_be_let_there(self) -> Self:
+        url = self.url_at(self.address.port or 1)  # for 0 a port is chosen when the broker starts
+        try:
+            origin_of(url)
+        except BadTarget as error:
+            raise ValueError(
+                f"the broker would be reached at {url}, which names no host and port that a vm can be let to: "
+                "give --public-url https://HOST:PORT, in ASCII"
+            ) from error
         return self
 
     @classmethod

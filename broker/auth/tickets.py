@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from broker.auth.keys import MacKeys
 from broker.domain.errors import Rejected
-from broker.wire.names import BadName, DispatchId, ItemRef, parse_item
+from broker.wire.names import BadName, DispatchId, ItemRef, is_dispatch, parse_item
 from broker.wire.problems import ProblemCode
 
 SHARD = "0"
@@ -22,7 +22,6 @@ _MIN_CLAIM_KEY = 40
 """32 bytes in base64 are 43 characters and padding."""
 _MAX_CLAIM_KEY = 256
 _FENCE = re.compile(r"[1-9][0-9]{0,14}")
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Ticket(NamedTuple):
@@ -52,7 +51,7 @@ def verify_ticket(keys: MacKeys, ticket: str) -> Ticket:
         Rejected: `unauthenticated`: the broker never made it.
     """
     parts = ticket.split(".")
-    if len(parts) == 5 and parts[0] == _TICKET and parts[1] == SHARD and _UUID.fullmatch(parts[2]):
+    if len(parts) == 5 and parts[0] == _TICKET and parts[1] == SHARD and is_dispatch(parts[2]):
         _, _, dispatch, key_id, mac = parts
         if keys.verify(key_id, mac, "ticket", dispatch):
             return Ticket(DispatchId(dispatch), key_id)

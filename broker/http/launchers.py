@@ -41,14 +41,13 @@ from broker.wire.dispatches import (
     VmEvent,
 )
 from broker.wire.machines import Disk
-from broker.wire.names import DispatchId
+from broker.wire.names import DispatchId, is_dispatch
 from broker.wire.problems import ProblemCode
 from broker.wire.states import Exchange
 
 log = structlog.get_logger(__name__)
 
 _DISPATCH_KEY = re.compile(r"[\x21-\x7e]{16,128}")
-_DISPATCH = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @operation(
@@ -163,7 +162,7 @@ def _bound(call: Call, request: DispatchRequest) -> DispatchRequest:
 
 def _dispatch(call: Call) -> DispatchId:
     dispatch = call.request.match_info["dispatch"]
-    if not _DISPATCH.fullmatch(dispatch):
+    if not is_dispatch(dispatch):
         raise Rejected(ProblemCode.NOT_FOUND, f"{dispatch[:64]!r} is no dispatch of this launcher")
     return DispatchId(dispatch)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from broker.domain.errors import Rejected
 from broker.domain.limits import LIMITS
 from broker.store import arguments
-from broker.store.callbacks import Callbacks, Entry, callback_event
+from broker.store.callbacks import ENTRY_PATTERN, Callbacks, Entry, callback_event
 from broker.store.records import Hash, rfc3339
 from broker.store.scripts import Word
 from broker.wire.callbacks import CallbackPage, CallbackState, CallbackView, webhook_id
@@ -14,7 +14,7 @@ from broker.wire.names import StreamRef, UserName
 from broker.wire.problems import ProblemCode
 
 _ID = re.compile(r"evt_[0-9a-f]{32}")
-_CURSOR = re.compile(r"(?:([0-9]{1,16}):)?([0-9]{1,18}-[0-9]{1,18})")
+_CURSOR = re.compile(rf"(?:([0-9]{{1,16}}):)?({ENTRY_PATTERN})")
 _LOOKED_AT = 1_000
 """Of callbacks without an attempt, which no index has, so many are looked at for one that is to be replayed."""
 

@@ -28,7 +28,9 @@ ATTEMPT_MS = 60_000
 """An attempt that was begun and is not noted within this is due again: far longer than one takes."""
 CALLBACK_OFF = "callback_gone"
 """The server said that it is no more."""
-_ENTRY = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
+ENTRY_PATTERN = r"[0-9]{1,18}-[0-9]{1,18}"
+"""Both parts of an id fit into the 64 bits that the store has for each."""
+_ENTRY = re.compile(ENTRY_PATTERN)
 Entry = tuple[str, dict[str, str]]
 """Of the outbox: its id there and its fields."""
 

@@ -49,7 +49,7 @@ C library keeps 7 of each size at hand; to join the others and cut them again to
 Source: glibc manual, Memory Allocation Tunables; other C libraries do not look at it."""
 _ALLOCATOR = "libjemalloc.so.2"
 """What Redis and Valkey are made with elsewhere; the wheel's is made with the C library's allocator, which costs it a
-quarter of its time. It stands in for that where the machine has it. Source: ld.so(8), LD_PRELOAD."""
+third of its time. It stands in for that where the machine has it. Source: ld.so(8), LD_PRELOAD."""
 _TRIED_S = 10
 _REWRITTEN_FROM = "256mb"
 """An append-only file is written anew when it has doubled since the last time, and is at least so large. A busy broker
@@ -255,10 +255,17 @@ def environment() -> dict[str, str]:
             timeout=_TRIED_S,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.TimeoutExpired) as error:
+        fault = str(error)
+    else:
+        # A library that is not there is told, and passed over; one made for another machine may end the program.
+        fault = tried.stderr.decode(errors="replace").strip() or (
+            f"status {tried.returncode}" if tried.returncode else ""
+        )
+    if fault:
+        log.info("store_without_allocator", wanted=_ALLOCATOR, reason=fault)
         return plain
-    # A library that is not there is told, and passed over; one made for another machine may end the program.
-    return preloaded if tried.returncode == 0 and not tried.stderr else plain
+    return preloaded
 
 
 def binary() -> Path:

@@ -33,7 +33,6 @@ _GATHERED = 32
 _HEADS = 5_000
 """Packed beginnings of commands that are kept: one a script and stream."""
 OLDEST = (7, 0)
-_WORDS = {word.value: word for word in Word}
 
 
 class Reply(NamedTuple):
@@ -144,7 +143,7 @@ class Server:
                 word, *values = await self._evaluate(script, named(), flatten(arguments))
         except FAILURES as error:
             raise_translated(error, self._is_disk_short)
-        answered = _WORDS[word]
+        answered = Word(word)
         assert answered in script.words, f"{script.name} answered {word!r}, which its header does not list"
         return Reply(answered, values)
 

@@ -12,6 +12,7 @@ Digest = NewType("Digest", str)
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 _NAME = re.compile(NAME_PATTERN)
 _NUMBER = re.compile(r"[1-9][0-9]{0,14}")
+_DISPATCH = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -31,6 +32,11 @@ def check_name(text: str, what: str) -> str:
             "the first a letter or digit, without '..'"
         )
     return text
+
+
+def is_dispatch(text: str) -> bool:
+    """Tell whether a text can be a dispatch's id: a UUID as it is written canonically."""
+    return _DISPATCH.fullmatch(text) is not None
 
 
 def check_digest(text: str) -> Digest:

@@ -192,6 +192,6 @@ SCRIPTS: dict[type[Arguments], str] = {
 def flatten(arguments: Arguments) -> list[str | int]:
     """Return the arguments as the script is passed them: flags as 0 or 1, the rest unfolded at the end."""
     flat: list[Any] = [int(value) if value is True or value is False else value for value in arguments]
-    if flat and isinstance(flat[-1], tuple):
+    if isinstance(flat[-1], tuple):
         flat.extend(flat.pop())
     return flat

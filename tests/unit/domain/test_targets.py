@@ -151,7 +151,7 @@ def test_an_origin_found_at_a_glance_is_the_one_of_the_address_taken_apart(schem
     url = f"{scheme}://{place}{rest}"
     found = []
     # A fragment makes no ordinary address of it, and changes no origin.
-    for each in (url, f"{scheme}://{place}#{rest}" if "?" not in rest else url):
+    for each in (url, f"{scheme}://{place}#{rest}"):
         try:
             found.append(origin_of(each))
         except BadTarget:
